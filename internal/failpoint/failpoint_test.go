@@ -1,0 +1,105 @@
+package failpoint
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// record replaces what ends the process by a list of what was done.
+func record(t *testing.T) *[]string {
+	t.Helper()
+	var did []string
+	k, e, s := kill, exit, sleep
+	kill = func() { did = append(did, "kill") }
+	exit = func(code int) {
+		if code != ExitCode {
+			t.Errorf("exit(%d), want %d", code, ExitCode)
+		}
+		did = append(did, "exit")
+	}
+	sleep = func(d time.Duration) { did = append(did, "pause "+d.String()) }
+	t.Cleanup(func() {
+		kill, exit, sleep = k, e, s
+		armed.Store(nil)
+	})
+	return &did
+}
+
+func TestHitFiresOnlyWhatIsArmed(t *testing.T) {
+	did := record(t)
+	if Armed() || Hit(Begun, "k") != nil {
+		t.Fatal("something fires before anything is armed")
+	}
+	if err := Arm("begun@k1=kill; enlisted=exit;before-decision=pause(20ms);at-decision@k=error"); err != nil {
+		t.Fatal(err)
+	}
+	if !Armed() {
+		t.Fatal("armed and does not say so")
+	}
+	for _, name := range Names() {
+		for _, key := range []string{"", "k1", "k2"} {
+			if err := Hit(name, key); err != nil {
+				t.Errorf("Hit(%s, %q): %v", name, key, err)
+			}
+		}
+	}
+	want := "kill,exit,exit,exit,pause 20ms,pause 20ms,pause 20ms"
+	if got := strings.Join(*did, ","); got != want {
+		t.Errorf("fired %s, want %s", got, want)
+	}
+	if err := Hit(AtDecision, "k"); !errors.Is(err, ErrInjected) {
+		t.Errorf("error action: %v", err)
+	}
+	if err := Arm(""); err != nil || Armed() {
+		t.Errorf("disarm: %v, armed %v", err, Armed())
+	}
+}
+
+func TestOnceFiresOnceAcrossProcesses(t *testing.T) {
+	did := record(t)
+	file := filepath.Join(t.TempDir(), "fired")
+	if err := Arm("all-reported=kill,once=" + file); err != nil {
+		t.Fatal(err)
+	}
+	_ = Hit(AllReported, "a")
+	_ = Hit(AllReported, "b")
+	if len(*did) != 1 {
+		t.Errorf("fired %d times, want once", len(*did))
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.HasPrefix(string(text), "all-reported pid=") {
+		t.Errorf("the file says %q, %v", text, err)
+	}
+}
+
+func TestArmRefusesWhatItDoesNotKnow(t *testing.T) {
+	record(t)
+	for spec, why := range map[string]string{
+		"begun":                     "no action",
+		"begin=kill":                "no failpoint is named",
+		"begun=explode":             "unknown action",
+		"begun=pause(soon)":         "positive duration",
+		"begun=pause(-1s)":          "positive duration",
+		"begun=pause(1s":            "unknown action",
+		"begun=kill,twice=f":        "unknown option",
+		"begun=kill,once=":          "unknown option",
+		"begun=kill;enlisted@x=run": "unknown action",
+	} {
+		if err := Arm(spec); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("Arm(%q) = %v, want it to say %q", spec, err, why)
+		}
+		if Armed() {
+			t.Errorf("Arm(%q) armed something", spec)
+		}
+	}
+}
+
+func BenchmarkHitUnarmed(b *testing.B) {
+	for b.Loop() {
+		_ = Hit(AtDecision, "k")
+	}
+}
