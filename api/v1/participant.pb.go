@@ -444,7 +444,11 @@ type Attach struct {
 	// Id of the cluster that the process has talked to before, or empty.
 	ClusterId string `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// Deliveries that may be outstanding on the session at once.
-	Window        uint32 `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
+	Window uint32 `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
+	// A name that outlives restarts and that no two living processes share (a
+	// pod's, a unit's); empty for none. A newer holder under it proves the death
+	// of the older one, which then needs no grace.
+	Process       string `protobuf:"bytes,7,opt,name=process,proto3" json:"process,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +523,13 @@ func (x *Attach) GetWindow() uint32 {
 		return x.Window
 	}
 	return 0
+}
+
+func (x *Attach) GetProcess() string {
+	if x != nil {
+		return x.Process
+	}
+	return ""
 }
 
 type LiveBranch struct {
@@ -1013,7 +1024,10 @@ type InquireRequest struct {
 	Branch   string                 `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
 	Resource string                 `protobuf:"bytes,3,opt,name=resource,proto3" json:"resource,omitempty"`
 	// The asking process, a ULID.
-	Holder        string `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	Holder string `protobuf:"bytes,4,opt,name=holder,proto3" json:"holder,omitempty"`
+	// The transaction's timeout, as the branch's xid holds it; empty: the longest
+	// the cluster allows. An unseen GID is ended only once it has passed.
+	Timeout       *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1074,6 +1088,13 @@ func (x *InquireRequest) GetHolder() string {
 		return x.Holder
 	}
 	return ""
+}
+
+func (x *InquireRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
 }
 
 type InquireResponse struct {
@@ -1494,7 +1515,7 @@ const file_participant_proto_rawDesc = "" +
 	"\x05error\x18\n" +
 	" \x01(\v2\x18.quorate.v1.SessionErrorH\x00R\x05error\x123\n" +
 	"\tvouch_for\x18\v \x01(\v2\x14.quorate.v1.VouchForH\x00R\bvouchForB\a\n" +
-	"\x05frame\"\xb5\x01\n" +
+	"\x05frame\"\xcf\x01\n" +
 	"\x06Attach\x12\x16\n" +
 	"\x06holder\x18\x01 \x01(\tR\x06holder\x12\x1c\n" +
 	"\tresources\x18\x02 \x03(\tR\tresources\x12*\n" +
@@ -1502,7 +1523,8 @@ const file_participant_proto_rawDesc = "" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x05 \x01(\tR\tclusterId\x12\x16\n" +
-	"\x06window\x18\x06 \x01(\rR\x06window\"f\n" +
+	"\x06window\x18\x06 \x01(\rR\x06window\x12\x18\n" +
+	"\aprocess\x18\a \x01(\tR\aprocess\"f\n" +
 	"\n" +
 	"LiveBranch\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\tR\x03gid\x12\x16\n" +
@@ -1532,12 +1554,13 @@ const file_participant_proto_rawDesc = "" +
 	"\bfloor_ms\x18\a \x01(\x04R\afloorMs\x12\x19\n" +
 	"\bclock_ms\x18\b \x01(\x04R\aclockMs\"1\n" +
 	"\fSessionError\x12!\n" +
-	"\fstatus_proto\x18\x01 \x01(\fR\vstatusProto\"n\n" +
+	"\fstatus_proto\x18\x01 \x01(\fR\vstatusProto\"\xa3\x01\n" +
 	"\x0eInquireRequest\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\tR\x03gid\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x1a\n" +
 	"\bresource\x18\x03 \x01(\tR\bresource\x12\x16\n" +
-	"\x06holder\x18\x04 \x01(\tR\x06holder\"\x8c\x01\n" +
+	"\x06holder\x18\x04 \x01(\tR\x06holder\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x8c\x01\n" +
 	"\x0fInquireResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.quorate.v1.VerdictR\averdict\x12\x16\n" +
@@ -1645,28 +1668,29 @@ var file_participant_proto_depIdxs = []int32{
 	3,  // 25: quorate.v1.VouchFor.branches:type_name -> quorate.v1.LiveBranch
 	25, // 26: quorate.v1.Deliver.verdict:type_name -> quorate.v1.Verdict
 	26, // 27: quorate.v1.Deliver.epoch:type_name -> quorate.v1.Epoch
-	23, // 28: quorate.v1.InquireResponse.header:type_name -> quorate.v1.ResponseHeader
-	25, // 29: quorate.v1.InquireResponse.verdict:type_name -> quorate.v1.Verdict
-	27, // 30: quorate.v1.ReportRequest.outcome:type_name -> quorate.v1.Outcome
-	23, // 31: quorate.v1.ReportResponse.header:type_name -> quorate.v1.ResponseHeader
-	28, // 32: quorate.v1.InDoubt.branch:type_name -> quorate.v1.Branch
-	25, // 33: quorate.v1.InDoubt.verdict:type_name -> quorate.v1.Verdict
-	24, // 34: quorate.v1.InDoubt.age:type_name -> google.protobuf.Duration
-	23, // 35: quorate.v1.ListInDoubtResponse.header:type_name -> quorate.v1.ResponseHeader
-	17, // 36: quorate.v1.ListInDoubtResponse.branches:type_name -> quorate.v1.InDoubt
-	0,  // 37: quorate.v1.ParticipantService.Session:input_type -> quorate.v1.SessionRequest
-	12, // 38: quorate.v1.ParticipantService.Inquire:input_type -> quorate.v1.InquireRequest
-	14, // 39: quorate.v1.ParticipantService.Report:input_type -> quorate.v1.ReportRequest
-	16, // 40: quorate.v1.ParticipantService.ListInDoubt:input_type -> quorate.v1.ListInDoubtRequest
-	1,  // 41: quorate.v1.ParticipantService.Session:output_type -> quorate.v1.SessionResponse
-	13, // 42: quorate.v1.ParticipantService.Inquire:output_type -> quorate.v1.InquireResponse
-	15, // 43: quorate.v1.ParticipantService.Report:output_type -> quorate.v1.ReportResponse
-	18, // 44: quorate.v1.ParticipantService.ListInDoubt:output_type -> quorate.v1.ListInDoubtResponse
-	41, // [41:45] is the sub-list for method output_type
-	37, // [37:41] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	24, // 28: quorate.v1.InquireRequest.timeout:type_name -> google.protobuf.Duration
+	23, // 29: quorate.v1.InquireResponse.header:type_name -> quorate.v1.ResponseHeader
+	25, // 30: quorate.v1.InquireResponse.verdict:type_name -> quorate.v1.Verdict
+	27, // 31: quorate.v1.ReportRequest.outcome:type_name -> quorate.v1.Outcome
+	23, // 32: quorate.v1.ReportResponse.header:type_name -> quorate.v1.ResponseHeader
+	28, // 33: quorate.v1.InDoubt.branch:type_name -> quorate.v1.Branch
+	25, // 34: quorate.v1.InDoubt.verdict:type_name -> quorate.v1.Verdict
+	24, // 35: quorate.v1.InDoubt.age:type_name -> google.protobuf.Duration
+	23, // 36: quorate.v1.ListInDoubtResponse.header:type_name -> quorate.v1.ResponseHeader
+	17, // 37: quorate.v1.ListInDoubtResponse.branches:type_name -> quorate.v1.InDoubt
+	0,  // 38: quorate.v1.ParticipantService.Session:input_type -> quorate.v1.SessionRequest
+	12, // 39: quorate.v1.ParticipantService.Inquire:input_type -> quorate.v1.InquireRequest
+	14, // 40: quorate.v1.ParticipantService.Report:input_type -> quorate.v1.ReportRequest
+	16, // 41: quorate.v1.ParticipantService.ListInDoubt:input_type -> quorate.v1.ListInDoubtRequest
+	1,  // 42: quorate.v1.ParticipantService.Session:output_type -> quorate.v1.SessionResponse
+	13, // 43: quorate.v1.ParticipantService.Inquire:output_type -> quorate.v1.InquireResponse
+	15, // 44: quorate.v1.ParticipantService.Report:output_type -> quorate.v1.ReportResponse
+	18, // 45: quorate.v1.ParticipantService.ListInDoubt:output_type -> quorate.v1.ListInDoubtResponse
+	42, // [42:46] is the sub-list for method output_type
+	38, // [38:42] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_participant_proto_init() }
