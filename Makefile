@@ -1,0 +1,74 @@
+# Quorate's targets; `make` alone lists them.
+#
+# Everything that a target needs it builds or says how to install. Tools are
+# pinned in tools/go.mod and built into bin/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO       ?= go
+RUNS     ?= 10
+GOFLAGS_TEST ?=
+# Seconds of real work in the slowest package, with a margin for a busy machine.
+TEST_TIMEOUT ?= 15m
+FUZZTIME ?= 30s
+TOOLS_MOD := tools/go.mod
+
+.PHONY: help build test race lint generate demo demo-databases cover bench mutants-fsm
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+build: ## Build bin/quorate
+	$(GO) build -trimpath -o bin/quorate ./cmd/quorate
+
+test: ## All checks and tests: format, vet, generated code, unit and integration tests
+	scripts/install-test-deps.sh
+	scripts/check-format.sh
+	scripts/check-generated.sh
+	$(GO) vet ./...
+	$(GO) test $(GOFLAGS_TEST) -timeout $(TEST_TIMEOUT) ./...
+	scripts/each-example.sh
+
+race: ## The tests under the race detector, RUNS times (make race RUNS=3)
+	scripts/install-test-deps.sh
+	$(GO) test -race -count=$(if $(filter command line,$(origin RUNS)),$(RUNS),1) $(GOFLAGS_TEST) -timeout 40m ./...
+
+lint: bin/golangci-lint bin/buf ## golangci-lint (staticcheck among others) and buf lint
+	bin/golangci-lint run ./...
+	bin/buf lint
+
+generate: bin/buf bin/protoc-gen-go bin/protoc-gen-go-grpc bin/protoc-gen-grpc-gateway bin/protoc-gen-openapiv2 ## Generate code from the .proto files
+	PATH="$(CURDIR)/bin:$$PATH" scripts/generate.sh
+
+demo: build ## The main job: a leader killed at the decision, every decision kept
+	bin/quorate demo
+
+demo-databases: build ## The demo on private Postgres and MariaDB servers, RUNS times
+	scripts/install-test-deps.sh
+	scripts/demo-databases.sh $(RUNS)
+
+cover: ## Coverage a package, without generated files
+	scripts/install-test-deps.sh
+	scripts/cover.sh
+
+bench: ## Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+mutants-fsm: ## Break fsm in 50 ways and count how many its tests notice
+	scripts/mutants-fsm.sh
+
+# The tools, each built once for the versions in tools/go.mod.
+bin/golangci-lint: $(TOOLS_MOD)
+	$(GO) build -C tools -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+bin/buf: $(TOOLS_MOD)
+	$(GO) build -C tools -o ../$@ github.com/bufbuild/buf/cmd/buf
+bin/protoc-gen-go: $(TOOLS_MOD)
+	$(GO) build -C tools -o ../$@ google.golang.org/protobuf/cmd/protoc-gen-go
+bin/protoc-gen-go-grpc: $(TOOLS_MOD)
+	$(GO) build -C tools -o ../$@ google.golang.org/grpc/cmd/protoc-gen-go-grpc
+bin/protoc-gen-grpc-gateway: $(TOOLS_MOD)
+	$(GO) build -C tools -o ../$@ github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway
+bin/protoc-gen-openapiv2: $(TOOLS_MOD)
+	$(GO) build -C tools -o ../$@ github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv2
