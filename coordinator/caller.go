@@ -1,0 +1,75 @@
+package coordinator
+
+import (
+	"context"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// Epoch orders leaders: incarnation of the cluster first, then Raft's term.
+type Epoch struct{ Incarnation, Term uint64 }
+
+// Delivery tells one branch its outcome. It comes at least once.
+type Delivery struct {
+	GID      fsm.GID
+	Branch   string
+	Resource string
+	// Endpoint is empty for a delivery over a session.
+	Endpoint string
+	// Verdict is commit or rollback.
+	Verdict fsm.Verdict
+	// Attempt counts from 1 under one leader.
+	Attempt uint32
+	Epoch   Epoch
+	// FloorMS bounds what a fence may sweep; ClockMS is the applied clock.
+	FloorMS, ClockMS uint64
+}
+
+// Caller delivers to a branch's endpoint, by gRPC or HTTP.
+type Caller interface {
+	// Call delivers once and returns what the branch answered. Any error means
+	// that it must be asked again, as Busy does, which is no failure. ctx
+	// carries the deadline of the attempt, and ends when leadership goes. Call
+	// runs in a pool of goroutines.
+	Call(ctx context.Context, d Delivery) (Answered, error)
+}
+
+// Answered is a branch's answer to a delivery.
+type Answered struct {
+	// Outcome is what the branch did. It is unspecified when Busy.
+	Outcome fsm.Outcome
+	// Busy: still working, ask again.
+	Busy   bool
+	Detail string
+}
+
+// Results of a branch call, as metrics name them.
+const (
+	ResultDone  = "done"  // the branch reported
+	ResultBusy  = "busy"  // the branch is still working
+	ResultError = "error" // the call failed, or was answered with an error
+	ResultLost  = "lost"  // no answer in time, or the session went
+)
+
+// Protocols of a branch call, as metrics name them.
+const (
+	ProtocolSession = "session"
+	ProtocolGRPC    = "grpc"
+	ProtocolHTTP    = "http"
+)
+
+// Observer hears what metrics count. Its methods are called from the driver's
+// goroutine, must not block, and must not call the coordinator.
+type Observer interface {
+	// TransactionStarted counts a transaction that this leader saw begin.
+	TransactionStarted(mode fsm.Mode)
+	// TransactionDecided tells how long a transaction took from the asked commit
+	// (rollbacks: from the request that decided) to its applied decision.
+	TransactionDecided(mode fsm.Mode, decision fsm.Decision, took time.Duration)
+	// TransactionFinished tells that every branch has ended, and how long it took since
+	// begin, by the cluster clock.
+	TransactionFinished(mode fsm.Mode, decision fsm.Decision, took time.Duration)
+	// BranchCall counts one attempt to tell a branch its outcome.
+	BranchCall(mode fsm.Mode, verdict fsm.Verdict, protocol, result string, took time.Duration)
+}

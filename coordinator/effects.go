@@ -1,0 +1,68 @@
+package coordinator
+
+import (
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// Effect is something that the core asks its runner to do. Effects must be
+// performed in the order in which they were asked.
+type Effect interface{ effect() }
+
+// SendDelivery puts a delivery on a session's queue. The core never has more
+// outstanding than the session's window.
+type SendDelivery struct {
+	Session  SessionID
+	Delivery Delivery
+}
+
+// SendVouchFor asks a session whether it still holds these branches.
+type SendVouchFor struct {
+	Session  SessionID
+	Branches []BranchRef
+}
+
+// CloseSession ends a session. The core has forgotten it.
+type CloseSession struct {
+	Session SessionID
+	Cause   error
+}
+
+// StartCall calls a branch's endpoint; the answer comes back by Core.Called.
+type StartCall struct{ Delivery Delivery }
+
+// Propose appends a command; its result comes back by Core.Proposed with the
+// token. Commands of several effects may share an entry, in any order.
+type Propose struct {
+	Token   uint64
+	Command *logpb.Command
+}
+
+// AnswerWaiter ends a caller's wait. Lost says that leadership went first: the
+// outcome is then unknown, and Status says what stood.
+type AnswerWaiter struct {
+	Waiter uint64
+	Status Status
+	Lost   bool
+}
+
+// HitFailpoint passes a named place of the protocol for a transaction's key.
+// It is asked for only where Core was told that failpoints are armed.
+type HitFailpoint struct{ Name, Key string }
+
+// Warn tells people about a branch that is stuck, or another oddity.
+type Warn struct {
+	Message string
+	GID     fsm.GID
+	Branch  string
+	Detail  string
+}
+
+func (SendDelivery) effect() {}
+func (SendVouchFor) effect() {}
+func (CloseSession) effect() {}
+func (StartCall) effect()    {}
+func (Propose) effect()      {}
+func (AnswerWaiter) effect() {}
+func (HitFailpoint) effect() {}
+func (Warn) effect()         {}
