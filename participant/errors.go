@@ -1,0 +1,111 @@
+package participant
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Sentinel errors. Those that name a transaction are wrapped with it.
+var (
+	// ErrBusy is what a [Manager] answers when the branch cannot be ended just now.
+	ErrBusy = errors.New("participant: the branch is busy, ask again")
+	// ErrNoTransaction means that the context carries no GID.
+	ErrNoTransaction = errors.New("participant: the context carries no transaction; use the context that Client.Run or the interceptors gave")
+	// ErrClosed means that the client was closed.
+	ErrClosed = errors.New("participant: the client is closed")
+	// ErrNotAttached means that no manager of that resource is attached to the client.
+	ErrNotAttached = errors.New("participant: no manager of this resource is attached; call Client.Attach first")
+	// ErrAttached means that a manager of that resource is attached already.
+	ErrAttached = errors.New("participant: a manager of this resource is attached already")
+	// ErrOtherCluster means that a call came from a transaction of another cluster.
+	ErrOtherCluster = errors.New("participant: the transaction belongs to another cluster")
+	// ErrWaitsForItself means that a commit would wait for a decision that the initiator
+	// asks for only after this very call has returned.
+	ErrWaitsForItself = errors.New("participant: CommitWaits inside a call that the initiator waits for would wait for itself; commit without waiting, or wait after the call has returned")
+	// ErrBranchActive means that a branch with the same call path is being worked on: the
+	// caller repeated a call whose first run has not ended.
+	ErrBranchActive = errors.New("participant: the branch is being worked on by an earlier run of the same call")
+	// ErrVoted means that the branch has voted before: a repeated call must not do its work
+	// again. The first vote was sent again.
+	ErrVoted = errors.New("participant: the branch has voted already")
+	// ErrIncomplete means that a commit by named entry was not sent, because a call ended
+	// without saying that all of its branches have voted. Roll back.
+	ErrIncomplete = errors.New("participant: a call ended without saying that its branches have all voted; only rollback remains")
+	// ErrPathTooLong means that a call path would not fit into a branch id of 32 bytes.
+	ErrPathTooLong = errors.New("participant: the call path is longer than a branch id may be (32 bytes); nest fewer calls")
+)
+
+// RolledBackError says that a transaction was decided: rollback.
+type RolledBackError struct {
+	GID GID
+	// Reason is UPPER_SNAKE: REQUESTED, TIMEOUT, PARTICIPANT_LOST, REFUSED, ...
+	Reason string
+	// Detail is for people.
+	Detail string
+}
+
+func (e *RolledBackError) Error() string {
+	s := fmt.Sprintf("transaction %s rolled back", e.GID)
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	return s
+}
+
+// CommittedError says that a rollback came too late: the transaction was decided commit.
+type CommittedError struct{ GID GID }
+
+func (e *CommittedError) Error() string {
+	return fmt.Sprintf("transaction %s cannot roll back: it was decided commit", e.GID)
+}
+
+// OutcomeUnknownError says that a request may or may not have taken effect.
+// Repeating it with the same GID is safe; `quorate tx show GID` tells.
+type OutcomeUnknownError struct {
+	GID GID
+	// Err is the latest of what went wrong.
+	Err error
+}
+
+func (e *OutcomeUnknownError) Error() string {
+	return fmt.Sprintf("outcome of transaction %s unknown: %v; ask again, or see: quorate tx show %s", e.GID, e.Err, e.GID)
+}
+
+func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
+
+// RefusedError is a typed refusal of the cluster: nothing has changed.
+type RefusedError struct {
+	GID GID
+	// Reason is UPPER_SNAKE: GID_CONFLICT, SEALED, NOT_ENLISTED, QUOTA, ...
+	Reason string
+	// Detail is for people.
+	Detail string
+	// RetryAfter says when to try again; 0: repeating does not help.
+	RetryAfter time.Duration
+	// Metadata is what stands: `gid`, `decision`, ...
+	Metadata map[string]string
+}
+
+func (e *RefusedError) Error() string {
+	s := "refused: " + e.Reason
+	if e.GID != "" {
+		s = fmt.Sprintf("transaction %s: refused: %s", e.GID, e.Reason)
+	}
+	if e.Detail != "" {
+		s += ": " + e.Detail
+	}
+	return s
+}
+
+// UnavailableError says that no leader could be reached in time; nothing was done.
+type UnavailableError struct{ Err error }
+
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("no leader of the cluster could be reached: %v; see: quorate cluster status", e.Err)
+}
+
+func (e *UnavailableError) Unwrap() error { return e.Err }
