@@ -29,6 +29,8 @@ type config struct {
 	tls *tls.Config
 	// name is shown to people: program and host.
 	name string
+	// process outlives restarts; see WithProcess.
+	process string
 	// logger hears of lost leaders, refused branches and recovery.
 	logger *slog.Logger
 	// attemptTimeout bounds one try of a call before another node is asked.
@@ -85,6 +87,11 @@ func WithTLS(c *tls.Config) Option { return func(o *config) { o.tls = c } }
 
 // WithName sets the name shown to people; the default is program@host.
 func WithName(name string) Option { return func(o *config) { o.name = name } }
+
+// WithProcess names the process beyond its restarts: a pod's or a unit's name that no
+// two living processes share. A restart under it proves the death of the one before, so
+// that its held branches need not wait for the grace.
+func WithProcess(name string) Option { return func(o *config) { o.process = name } }
 
 // WithLogger sets where the client tells of lost leaders, recovery and the like; the
 // default is nowhere.

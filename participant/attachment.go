@@ -1,0 +1,177 @@
+package participant
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+)
+
+// windowMax is how many deliveries the cluster may have outstanding on a session;
+// beyond it a delivery is answered busy at once.
+const windowMax = 256
+
+// obeyTimeout bounds one try of a manager to end a branch.
+const obeyTimeout = 30 * time.Second
+
+// Attachment is a manager at work: deliveries reach it, and what a dead process
+// left prepared in its resource is ended.
+type Attachment struct {
+	c      *Client
+	m      Manager
+	ctx    context.Context
+	cancel context.CancelFunc
+	kicked chan struct{} // of capacity 1: recovery is wanted now
+	slots  chan struct{} // deliveries that run at once
+
+	mu       sync.Mutex
+	inFlight map[BranchRef]bool // being ended, or waiting for a slot
+}
+
+// Attach makes the client serve the manager's resource: it joins the session,
+// and its recovery begins. It returns once the leader has heard of it. After an
+// error the manager is not attached.
+func (c *Client) Attach(ctx context.Context, m Manager) (*Attachment, error) {
+	name := m.Resource()
+	if name == "" || !printable(name) {
+		return nil, &RefusedError{Reason: "INVALID", Detail: fmt.Sprintf("resource %q: want a name of printable characters", name)}
+	}
+	a := &Attachment{
+		c: c, m: m, kicked: make(chan struct{}, 1), slots: make(chan struct{}, c.cfg.deliveries),
+		inFlight: make(map[BranchRef]bool),
+	}
+	a.ctx, a.cancel = context.WithCancel(c.ctx)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		a.cancel()
+		return nil, ErrClosed
+	}
+	if c.attached[name] != nil {
+		c.mu.Unlock()
+		a.cancel()
+		return nil, fmt.Errorf("%w: %q", ErrAttached, name)
+	}
+	c.attached[name] = a
+	c.mu.Unlock()
+
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	if err := c.sess.attach(ctx, name); err != nil {
+		a.Detach()
+		return nil, fmt.Errorf("attach %q: %w", name, err)
+	}
+	c.goDo(a.recoverLoop)
+	return a, nil
+}
+
+// Detach ends the attachment. Its branches stay prepared until somebody else
+// serves the resource.
+func (a *Attachment) Detach() {
+	a.c.mu.Lock()
+	if a.c.attached[a.m.Resource()] == a {
+		delete(a.c.attached, a.m.Resource())
+	}
+	a.c.mu.Unlock()
+	a.cancel()
+	a.c.sess.reattach()
+}
+
+// Manager is the manager that was attached.
+func (a *Attachment) Manager() Manager { return a.m }
+
+// attachment returns that of a resource, or nil.
+func (c *Client) attachment(resource string) *Attachment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.attached[resource]
+}
+
+// attachments are those that stand now.
+func (c *Client) attachments() []*Attachment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*Attachment, 0, len(c.attached))
+	for _, a := range c.attached {
+		out = append(out, a)
+	}
+	return out
+}
+
+// obey has the manager end a branch and reports what it did, in the background.
+// A branch that is being ended already is left to that run. attempt is the
+// delivery's number; 0 when nothing was delivered.
+func (a *Attachment) obey(ref BranchRef, v Verdict, attempt uint32) {
+	if b := a.c.live.get(ref); b != nil {
+		b.hear(v)
+	}
+	a.mu.Lock()
+	switch {
+	case a.inFlight[ref]:
+		a.mu.Unlock()
+		return
+	case len(a.inFlight) >= windowMax:
+		a.mu.Unlock()
+		a.reportBusy(ref, attempt, "too many deliveries are waiting")
+		return
+	}
+	a.inFlight[ref] = true
+	a.mu.Unlock()
+	a.c.goDo(func() {
+		defer a.done(ref)
+		select {
+		case a.slots <- struct{}{}:
+			defer func() { <-a.slots }()
+			a.obeyNow(ref, v, attempt)
+		case <-a.ctx.Done():
+		}
+	})
+}
+
+func (a *Attachment) done(ref BranchRef) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.inFlight, ref)
+}
+
+// obeyNow ends the branch and reports. An error is no outcome: the cluster
+// delivers again.
+func (a *Attachment) obeyNow(ref BranchRef, v Verdict, attempt uint32) {
+	ctx, cancel := context.WithTimeout(a.ctx, obeyTimeout)
+	defer cancel()
+	end := a.m.Rollback
+	if v == VerdictCommit {
+		end = a.m.Commit
+	}
+	outcome, err := end(ctx, ref)
+	if err != nil || outcome == OutcomeNone {
+		a.c.cfg.logger.Info("branch not ended yet", "resource", a.m.Resource(), "branch", ref, "verdict", v.String(), "err", err)
+		a.reportBusy(ref, attempt, fmt.Sprint(err))
+		return
+	}
+	if b := a.c.live.get(ref); b != nil {
+		b.end(v, outcome)
+	}
+	a.c.sess.tell(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{
+		Report: a.c.report(ref, outcome, "", attempt),
+	}})
+}
+
+// reportBusy asks for another delivery, where there was one.
+func (a *Attachment) reportBusy(ref BranchRef, attempt uint32, why string) {
+	if attempt == 0 {
+		return
+	}
+	r := a.c.report(ref, OutcomeNone, why, attempt)
+	r.Busy = true
+	a.c.sess.tell(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{Report: r}})
+}
+
+func (c *Client) report(ref BranchRef, o Outcome, detail string, attempt uint32) *quoratev1.ReportRequest {
+	return &quoratev1.ReportRequest{
+		Gid: string(ref.GID), Branch: ref.ID, Outcome: quoratev1.Outcome(o), Detail: clip(detail),
+		Attempt: attempt, Holder: c.holder,
+	}
+}

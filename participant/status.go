@@ -1,0 +1,96 @@
+package participant
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// errorDomain marks the ErrorInfo of answers that are the cluster's own.
+const errorDomain = "quorate"
+
+// Reasons that the client itself acts on; the others go to the caller.
+const (
+	reasonNotLeader      = "NOT_LEADER"
+	reasonNoLeader       = "NO_LEADER"
+	reasonOutcomeUnknown = "OUTCOME_UNKNOWN"
+	reasonQuota          = "QUOTA"
+	reasonExpired        = "EXPIRED"
+	reasonAlreadyDecided = "ALREADY_DECIDED"
+	reasonSealed         = "SEALED"
+	reasonNotFound       = "NOT_FOUND"
+)
+
+// failure is an error of one try, taken apart.
+type failure struct {
+	err        error
+	code       codes.Code
+	reason     string // empty: not one of the cluster's own answers
+	detail     string
+	metadata   map[string]string
+	retryAfter time.Duration
+}
+
+// failureOf takes an error of gRPC's, or a status sent within a session, apart.
+func failureOf(err error) failure {
+	s, _ := status.FromError(err)
+	f := failure{err: err, code: s.Code(), detail: s.Message()}
+	if errors.Is(err, context.DeadlineExceeded) {
+		f.code = codes.DeadlineExceeded
+	}
+	for _, d := range s.Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			if d.GetDomain() == errorDomain {
+				f.reason, f.metadata = d.GetReason(), d.GetMetadata()
+			}
+		case *errdetails.RetryInfo:
+			f.retryAfter = d.GetRetryDelay().AsDuration()
+		}
+	}
+	return f
+}
+
+// certain reports that the try did nothing: it is one of the cluster's own
+// refusals. Everything else may have taken effect (GUARANTEES.md, section 2).
+func (f failure) certain() bool {
+	return f.reason != "" && f.reason != reasonOutcomeUnknown
+}
+
+// final reports that repeating the same request elsewhere cannot help.
+func (f failure) final() bool {
+	switch f.reason {
+	case reasonNotLeader, reasonNoLeader, reasonOutcomeUnknown:
+		return false
+	case reasonQuota:
+		return f.retryAfter == 0
+	case "":
+		return f.code == codes.InvalidArgument || f.code == codes.Unimplemented ||
+			f.code == codes.PermissionDenied || f.code == codes.Unauthenticated
+	}
+	return true
+}
+
+// typed is the failure as the caller sees it.
+func (f failure) typed(gid GID) error {
+	if g, err := ParseGID(f.metadata["gid"]); err == nil && gid == "" {
+		gid = g
+	}
+	if f.reason == "" {
+		return &RefusedError{GID: gid, Reason: f.code.String(), Detail: f.detail}
+	}
+	return &RefusedError{GID: gid, Reason: f.reason, Detail: f.detail, RetryAfter: f.retryAfter, Metadata: f.metadata}
+}
+
+// refusedWith returns the reason of a refusal, or "".
+func refusedWith(err error) string {
+	var r *RefusedError
+	if errors.As(err, &r) {
+		return r.Reason
+	}
+	return ""
+}
