@@ -42,11 +42,12 @@ const (
 	AfterDecision  = "after-decision"   // a commit stands, no delivery of it was sent
 	PartlyDone     = "partly-delivered" // one of several branches has reported
 	AllReported    = "all-reported"     // the last branch of a commit has reported
+	Prepared       = "prepared"         // a participant's branch is durably prepared, its vote not sent
 )
 
 // Names lists every failpoint of the binary.
 func Names() []string {
-	return []string{Begun, Enlisted, BeforeDecision, AtDecision, AfterDecision, PartlyDone, AllReported}
+	return []string{Begun, Enlisted, BeforeDecision, AtDecision, AfterDecision, PartlyDone, AllReported, Prepared}
 }
 
 // ErrInjected is what Hit returns at a failpoint armed with `error`.
@@ -109,7 +110,7 @@ func Hit(name, key string) error {
 		return nil
 	}
 	for _, p := range *points {
-		if p.name != name || (p.key != "" && p.key != key) || !p.first() {
+		if p.name != name || (p.key != "" && p.key != key) || !p.first(key) {
 			continue
 		}
 		if err := p.fire(); err != nil {
@@ -121,7 +122,7 @@ func Hit(name, key string) error {
 
 // first reports whether this process may fire the point: always, unless it
 // carries `once` and its file exists.
-func (p point) first() bool {
+func (p point) first(key string) bool {
 	if p.once == "" {
 		return true
 	}
@@ -130,7 +131,7 @@ func (p point) first() bool {
 		return false
 	}
 	// The file's text says who fired and when, for whoever watches the run.
-	fmt.Fprintf(f, "%s pid=%d at=%s\n", p.name, os.Getpid(), time.Now().UTC().Format(time.RFC3339Nano))
+	fmt.Fprintf(f, "%s pid=%d at=%s key=%s\n", p.name, os.Getpid(), time.Now().UTC().Format(time.RFC3339Nano), key)
 	_ = f.Close()
 	return true
 }
