@@ -45,6 +45,8 @@ type config struct {
 	deliveries int
 	// staleAfter is ClockStaleMax, less in tests.
 	staleAfter time.Duration
+	// beforeVote, when set, is called between a durable prepare and its vote.
+	beforeVote func(BranchRef)
 	// dial are further options of gRPC's, for tests and tracing.
 	dial []grpc.DialOption
 }
@@ -117,3 +119,8 @@ func WithDeliveries(n int) Option { return func(o *config) { o.deliveries = n } 
 func WithDialOptions(opts ...grpc.DialOption) Option {
 	return func(o *config) { o.dial = append(o.dial, opts...) }
 }
+
+// WithBeforeVote has f called each time a branch of this process is durably
+// prepared and its vote is about to be sent: the moment at which a crash leaves
+// the branch to recovery. It is for fault injection and tests.
+func WithBeforeVote(f func(BranchRef)) Option { return func(o *config) { o.beforeVote = f } }

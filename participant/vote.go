@@ -30,6 +30,9 @@ func (b *Branch) Vote(ctx context.Context, v Vote) (Verdict, error) {
 	if v.Kind == VoteRefused {
 		return b.refuse(ctx, v), nil
 	}
+	if v.Kind == VotePrepared && b.c.cfg.beforeVote != nil {
+		b.c.cfg.beforeVote(b.ref)
+	}
 	verdict, err := b.sendVote(ctx, v)
 	switch {
 	case err == nil && v.Kind == VoteReadOnly:
