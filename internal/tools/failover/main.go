@@ -1,0 +1,156 @@
+// Command failover measures how long a client goes without service when the
+// leader is killed: SIGKILL to the leader of a three-node cluster of processes,
+// again and again, idle and under load, in both profiles.
+//
+//	go run ./internal/tools/failover -kills 50
+//
+// A gap is the time from the kill to the first decision that was asked for
+// after it and acknowledged. Idle means one client that asks for one decision
+// after the other; loaded means a steady rate of 20 % of what the same cluster
+// did in a closed loop just before. Figures are for this machine and this run.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/internal/cluster"
+	"github.com/quorate/quorate/participant"
+)
+
+const (
+	capacityCallers = 64
+	capacityTime    = 5 * time.Second
+	loadedShare     = 0.20
+	// serviceMax is how long service may be gone before the run is red.
+	serviceMax = 60 * time.Second
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "failover:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	kills := flag.Int("kills", 50, "leader kills of each profile and load")
+	profiles := flag.String("profiles", "fast,default", "profiles to measure")
+	loads := flag.String("loads", "idle,loaded", "loads to measure")
+	binary := flag.String("binary", "", "the quorate program; empty: build it")
+	flag.Parse()
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	dir, err := os.MkdirTemp("", "quorate-failover-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	if *binary == "" {
+		*binary = filepath.Join(dir, "quorate")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", *binary, "./cmd/quorate").CombinedOutput(); err != nil {
+			return fmt.Errorf("build quorate: %w\n%s", err, out)
+		}
+	}
+	fmt.Println("| profile | load | decisions a second | kills | p50 | p99 | max |")
+	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
+	for _, profile := range strings.Split(*profiles, ",") {
+		for _, load := range strings.Split(*loads, ",") {
+			m := measurement{binary: *binary, dir: filepath.Join(dir, profile+"-"+load), profile: profile, loaded: load == "loaded", kills: *kills}
+			if err := m.run(ctx); err != nil {
+				return fmt.Errorf("%s, %s: %w", profile, load, err)
+			}
+			slices.Sort(m.gaps)
+			fmt.Printf("| %s | %s | %.0f | %d | %s | %s | %s |\n", profile, load, m.rate, len(m.gaps),
+				round(percentile(m.gaps, 0.50)), round(percentile(m.gaps, 0.99)), round(m.gaps[len(m.gaps)-1]))
+		}
+	}
+	return nil
+}
+
+// measurement is one row: a cluster, a load, its kills.
+type measurement struct {
+	binary, dir, profile string
+	loaded               bool
+	kills                int
+
+	rate float64 // decisions a second while it was killed
+	gaps []time.Duration
+}
+
+func (m *measurement) run(ctx context.Context) error {
+	c, err := cluster.Start(ctx, cluster.Config{Binary: m.binary, Nodes: 3, Dir: m.dir, Profile: m.profile, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Stop() }()
+	client, err := participant.Dial(ctx, c.Endpoints())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+
+	load := startLoad(client)
+	defer load.stop()
+	if m.loaded {
+		capacity := load.closedLoop(ctx, capacityCallers, capacityTime)
+		load.openLoop(capacity * loadedShare)
+	} else {
+		load.openLoop(0)
+	}
+	start, before := time.Now(), load.acknowledged()
+	for range m.kills {
+		gap, err := kill(ctx, c, load)
+		if err != nil {
+			return err
+		}
+		m.gaps = append(m.gaps, gap)
+	}
+	m.rate = float64(load.acknowledged()-before) / time.Since(start).Seconds()
+	return nil
+}
+
+// kill kills the leader, waits for service, and makes the cluster whole again.
+func kill(ctx context.Context, c *cluster.Cluster, load *load) (time.Duration, error) {
+	leader, err := c.WaitLeader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	killed := time.Now()
+	first := load.firstAfter(killed)
+	if err := leader.Kill(); err != nil {
+		return 0, err
+	}
+	var gap time.Duration
+	select {
+	case at := <-first:
+		gap = at.Sub(killed)
+	case <-time.After(serviceMax):
+		return 0, fmt.Errorf("no decision within %v of a leader's death", serviceMax)
+	case <-ctx.Done():
+		return 0, errors.New("interrupted")
+	}
+	if err := leader.Restart(ctx); err != nil {
+		return 0, err
+	}
+	return gap, c.WaitWhole(ctx)
+}
+
+// percentile is the nearest-rank percentile of sorted durations.
+func percentile(sorted []time.Duration, p float64) time.Duration {
+	i := int(float64(len(sorted))*p+0.999999) - 1
+	return sorted[max(0, min(i, len(sorted)-1))]
+}
+
+func round(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
