@@ -32,6 +32,9 @@ var (
 	// ErrIncomplete means that a commit by named entry was not sent, because a call ended
 	// without saying that all of its branches have voted. Roll back.
 	ErrIncomplete = errors.New("participant: a call ended without saying that its branches have all voted; only rollback remains")
+	// ErrAnswered means that the call has told its caller that all of its branches have
+	// voted: work that goes on after the answer cannot join the transaction any more.
+	ErrAnswered = errors.New("participant: the call has been answered as complete; start branches before the handler returns")
 	// ErrPathTooLong means that a call path would not fit into a branch id of 32 bytes.
 	ErrPathTooLong = errors.New("participant: the call path is longer than a branch id may be (32 bytes); nest fewer calls")
 )

@@ -1,6 +1,7 @@
 package participant
 
 import (
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ type scope struct {
 	open int
 	// incomplete is set once a call ended without a complete trailer.
 	incomplete bool
+	// answered is set once the caller was told that the subtree is complete.
+	answered bool
 	// waited is set while the initiator waits for the scope's end.
 	waited bool
 	// branches are those of the subtree that this process has heard of, by id.
@@ -44,10 +47,14 @@ func newScope(gid GID, path, cluster string, timeout time.Duration, entry Entry)
 	}
 }
 
-// child gives out the next call path.
+// child gives out the next call path; none any more after the caller was told
+// that the subtree is complete, because the commit may be on its way.
 func (s *scope) child() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.answered {
+		return "", fmt.Errorf("call %s of transaction %s: %w", s.path, s.gid, ErrAnswered)
+	}
 	path := strconv.Itoa(s.next + 1)
 	if s.path != "" {
 		path = s.path + "." + path
@@ -107,10 +114,24 @@ func (s *scope) callEnded(path string, t trailer) {
 	}
 }
 
-// trailer is what the scope's own caller is told.
+// answer is what the scope's own caller is told, once, at the end of the call.
+func (s *scope) answer() trailer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waited = false
+	t := s.trailerLocked()
+	s.answered = t.complete
+	return t
+}
+
+// trailer is what is known of the subtree now.
 func (s *scope) trailer() trailer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.trailerLocked()
+}
+
+func (s *scope) trailerLocked() trailer {
 	t := trailer{complete: s.open == 0 && !s.incomplete}
 	for _, b := range s.branches {
 		t.branches = append(t.branches, b)

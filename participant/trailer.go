@@ -71,6 +71,9 @@ func seconds(d time.Duration) int64 {
 	return int64((d + time.Second - 1) / time.Second)
 }
 
+// word is the value of trailerComplete.
+func (t trailer) word() string { return strconv.FormatBool(t.complete) }
+
 // encodeBranches writes the value of trailerBranches. Resources are names of our
 // own; one that would break the list is left out, its branch is not.
 func (t trailer) encodeBranches() string {
