@@ -102,3 +102,14 @@ func isFree(host string, port int) bool {
 	}
 	return l.Close() == nil
 }
+
+// FreeAddress returns an address of host that nobody listens on, below the
+// range of outgoing connections: for a companion of the cluster that must come
+// back at the same address when it is started again.
+func FreeAddress(host string) (string, error) {
+	ports, err := freePorts(host, 1)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(host, strconv.Itoa(ports[0].HTTP)), nil
+}
