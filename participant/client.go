@@ -109,6 +109,13 @@ func (c *Client) Get(ctx context.Context, transaction string) (*quoratev1.Transa
 	return got.GetTransaction(), err
 }
 
+// List reads a page of transactions, linearizably.
+func (c *Client) List(ctx context.Context, req *quoratev1.ListRequest) (*quoratev1.ListResponse, error) {
+	return call(ctx, c, "", func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.ListResponse, error) {
+		return quoratev1.NewTransactionServiceClient(cc).List(ctx, req)
+	})
+}
+
 // dial makes the connection to one node. Reconnects must be quick: gRPC's own
 // back-off starts at a second, which is longer than a failover.
 func (c *Client) dial(address string) (*grpc.ClientConn, error) {
@@ -129,9 +136,7 @@ func (c *Client) dial(address string) (*grpc.ClientConn, error) {
 // refreshClock hears the clock anew. Listing one transaction is the cheapest
 // read whose answer is linearizable, so that the clock is no stale node's.
 func (c *Client) refreshClock(ctx context.Context) error {
-	_, err := call(ctx, c, "", func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.ListResponse, error) {
-		return quoratev1.NewTransactionServiceClient(cc).List(ctx, &quoratev1.ListRequest{PageSize: 1})
-	})
+	_, err := c.List(ctx, &quoratev1.ListRequest{PageSize: 1})
 	return err
 }
 
