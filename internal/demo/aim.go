@@ -1,0 +1,108 @@
+package demo
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/internal/failpoint"
+)
+
+// Phase is the moment in a transaction at which a process is killed; its text
+// is the name of a failpoint.
+type Phase string
+
+// The moments at which a leader can be killed, and the one for a participant.
+const (
+	BeforeDecision Phase = failpoint.BeforeDecision
+	AtDecision     Phase = failpoint.AtDecision
+	AfterDecision  Phase = failpoint.AfterDecision
+	// Random takes the three in turn, in a shuffled order.
+	Random Phase = "random"
+	// Prepared: the branch is durably prepared and its vote not yet sent.
+	Prepared Phase = failpoint.Prepared
+)
+
+// LeaderPhases are the choices of --kill-leader.
+var LeaderPhases = []Phase{BeforeDecision, AtDecision, AfterDecision, Random}
+
+const (
+	// candidatesMax is how many transfers may set off one kill. One would do if
+	// none ever rolled back for another reason.
+	candidatesMax = 5
+	// transfersPerKillMin keeps kills apart, so that the cluster is whole again
+	// before the next one.
+	transfersPerKillMin = 10
+)
+
+// Aim is one planned kill: the process that reaches the failpoint first with
+// one of the transfers ends itself by SIGKILL.
+type Aim struct {
+	Phase      Phase
+	Candidates []string // keys
+	// Mark is the file that the dying process leaves, so that it happens once.
+	Mark string
+}
+
+// Spec is the aim in the failpoints' grammar.
+func (a Aim) Spec() string {
+	points := make([]string, len(a.Candidates))
+	for i, key := range a.Candidates {
+		points[i] = fmt.Sprintf("%s@%s=kill,once=%s", a.Phase, key, a.Mark)
+	}
+	return strings.Join(points, ";")
+}
+
+// Aims are the kills of a run.
+type Aims struct {
+	Leader      []Aim
+	Participant []Aim // none or one, of bank b
+}
+
+// AimKills spreads the kills evenly over the plan. Marks are made in dir.
+func AimKills(p Plan, phase Phase, kills int, participant bool, dir string, rng *rand.Rand) Aims {
+	var aims Aims
+	stride := len(p.Transfers) / (kills + 1)
+	phases := phasesOf(phase, kills, rng)
+	for k := range kills {
+		aims.Leader = append(aims.Leader, Aim{
+			Phase: phases[k], Candidates: p.fundedFrom((k + 1) * stride),
+			Mark: filepath.Join(dir, fmt.Sprintf("kill-%d", k+1)),
+		})
+	}
+	if participant {
+		aims.Participant = []Aim{{
+			Phase: Prepared, Candidates: p.fundedFrom(stride / 2), Mark: filepath.Join(dir, "kill-bank-b"),
+		}}
+	}
+	return aims
+}
+
+// phasesOf names the phase of each kill.
+func phasesOf(phase Phase, kills int, rng *rand.Rand) []Phase {
+	phases := slices.Repeat([]Phase{phase}, kills)
+	if phase != Random {
+		return phases
+	}
+	round := []Phase{BeforeDecision, AtDecision, AfterDecision}
+	for k := range phases {
+		if k%len(round) == 0 {
+			rng.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+		}
+		phases[k] = round[k%len(round)]
+	}
+	return phases
+}
+
+// fundedFrom returns the keys of the first funded transfers from index i on.
+func (p Plan) fundedFrom(i int) []string {
+	var keys []string
+	for _, t := range p.Transfers[i:] {
+		if t.Funded && len(keys) < candidatesMax {
+			keys = append(keys, t.Key())
+		}
+	}
+	return keys
+}
