@@ -1,0 +1,170 @@
+package raftnode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// castagnoli is the table of every checksum of this package.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// logStore stands between the library and a log store. It
+//
+//   - ends the node on any error or stall (see failStop);
+//   - keeps a checksum with each entry and verifies it on each read, since
+//     bbolt has none of its own;
+//   - measures how long writes take, fsync included;
+//   - says that it is monotonic, and is.
+type logStore struct {
+	inner raft.LogStore
+	path  string // for messages
+	fail  *failStop
+	max   time.Duration
+	write *histogram
+
+	mu   sync.Mutex // held over changes of the log
+	last uint64     // last index, 0 for none
+}
+
+var (
+	_ raft.LogStore          = (*logStore)(nil)
+	_ raft.MonotonicLogStore = (*logStore)(nil)
+)
+
+func newLogStore(inner raft.LogStore, path string, fail *failStop, max time.Duration, write *histogram) (*logStore, error) {
+	s := &logStore{inner: inner, path: path, fail: fail, max: max, write: write}
+	err := s.do("find the last entry of the log", func() (err error) {
+		s.last, err = inner.LastIndex()
+		return err
+	})
+	return s, err
+}
+
+// IsMonotonic makes the library drop the whole old log once a snapshot of the
+// leader's was installed. A store that is not monotonic keeps its trailing
+// entries then. On a follower whose log had diverged these are entries of a
+// lost leader at indexes before the snapshot's: the leader's next entries do
+// not fit them, so it sends the snapshot again, for ever (hashicorp/raft #697).
+func (s *logStore) IsMonotonic() bool { return true }
+
+func (s *logStore) FirstIndex() (index uint64, err error) {
+	err = s.do("find the first entry of the log", func() (err error) {
+		index, err = s.inner.FirstIndex()
+		return err
+	})
+	return index, err
+}
+
+func (s *logStore) LastIndex() (index uint64, err error) {
+	err = s.do("find the last entry of the log", func() (err error) {
+		index, err = s.inner.LastIndex()
+		return err
+	})
+	return index, err
+}
+
+// GetLog reads the entry at index and verifies it.
+func (s *logStore) GetLog(index uint64, l *raft.Log) error {
+	missing := false
+	err := s.do(fmt.Sprintf("read log entry %d", index), func() error {
+		switch err := s.inner.GetLog(index, l); {
+		case errors.Is(err, raft.ErrLogNotFound):
+			missing = true
+			return nil
+		case err != nil:
+			return err
+		}
+		return verifyEntry(index, l)
+	})
+	if err == nil && missing {
+		return raft.ErrLogNotFound
+	}
+	return err
+}
+
+func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs appends entries and returns once they are on the disk.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	if len(logs) == 0 {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sealed := make([]*raft.Log, len(logs))
+	for i, l := range logs {
+		entry := *l // the library and the cache go on using l
+		entry.Extensions = checksum(l)
+		sealed[i] = &entry
+	}
+	first, last := logs[0].Index, logs[len(logs)-1].Index
+	return s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error {
+		if s.last != 0 && first != s.last+1 {
+			return fmt.Errorf("the log ends at %d: this would leave a gap", s.last)
+		}
+		start := time.Now()
+		if err := s.inner.StoreLogs(sealed); err != nil {
+			return err
+		}
+		s.write.observe(time.Since(start))
+		s.last = last
+		return nil
+	})
+}
+
+// DeleteRange drops the entries from first to last, both included.
+func (s *logStore) DeleteRange(first, last uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.do(fmt.Sprintf("delete log entries %d to %d", first, last), func() (err error) {
+		if err := s.inner.DeleteRange(first, last); err != nil {
+			return err
+		}
+		s.last, err = s.inner.LastIndex()
+		return err
+	})
+}
+
+// do runs one operation, and ends the node when it fails.
+func (s *logStore) do(what string, operation func() error) error {
+	err := s.fail.guard(what+" in "+s.path, s.max, operation)
+	if err != nil {
+		err = withRemedy(err)
+		s.fail.halt(err)
+	}
+	return err
+}
+
+// checksum covers what an entry says and where it stands, so that a flipped bit
+// shows and so does an entry at another's place.
+func checksum(l *raft.Log) []byte {
+	var head [17]byte
+	binary.LittleEndian.PutUint64(head[0:], l.Index)
+	binary.LittleEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	sum := crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data)
+	return binary.LittleEndian.AppendUint32(nil, sum)
+}
+
+// verifyEntry checks an entry just read and takes the checksum off.
+func verifyEntry(index uint64, l *raft.Log) error {
+	if l.Index != index || string(l.Extensions) != string(checksum(l)) {
+		return fmt.Errorf("%w: its checksum does not match", ErrDamaged)
+	}
+	l.Extensions = nil
+	return nil
+}
+
+// withRemedy adds what to do about damaged data.
+func withRemedy(err error) error {
+	if !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return fmt.Errorf("%w; this node cannot go on with it: remove its data directory, start it with --join and remove the old node id with: quorate cluster remove ID", err)
+}

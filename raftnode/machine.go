@@ -1,0 +1,139 @@
+package raftnode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// Machine is what the log is applied to. The node calls its methods one at a
+// time, ApplyEntry and Restore under the lock that View takes for reading.
+type Machine interface {
+	// ApplyEntry applies one log entry, as packed by fsm.EncodeEntryRaw, and
+	// returns one result for each of its commands. An error means that the node
+	// cannot go on: the entry cannot be read, or the machine found itself broken.
+	ApplyEntry(index, term uint64, entry []byte) ([]fsm.Result, error)
+	// Pin returns what would be restored from now on. It must be quick; the
+	// writing happens later while further entries are applied.
+	Pin() io.WriterTo
+	// Restore replaces the content by what a Pin wrote.
+	Restore(io.Reader) error
+	// ClockMS returns the machine's clock in milliseconds.
+	ClockMS() uint64
+}
+
+// applied is the answer of one applied entry.
+type applied struct {
+	results     []fsm.Result
+	index, term uint64
+}
+
+// machine feeds the library's calls to the Machine. Apply, Snapshot and Restore
+// come from one goroutine of the library.
+type machine struct {
+	m  Machine
+	mu sync.RWMutex // held for writing while m changes
+
+	progress *progress
+	fail     *failStop
+	notify   func(index uint64)
+}
+
+var (
+	_ raft.BatchingFSM = (*machine)(nil)
+	_ raft.FSM         = (*machine)(nil)
+)
+
+// Apply applies one entry; the library uses ApplyBatch.
+func (a *machine) Apply(l *raft.Log) any { return a.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch applies committed entries in order. Being a BatchingFSM also makes
+// the library count configuration entries as applied, without which it could
+// not take a snapshot after a change of membership.
+func (a *machine) ApplyBatch(logs []*raft.Log) []any {
+	answers := make([]any, len(logs))
+	if err := a.applyLocked(logs, answers); err != nil {
+		a.fail.halt(err)
+		return answers // only reached in a node that is not running
+	}
+	last := logs[len(logs)-1].Index
+	a.progress.advance(last)
+	a.notify(last)
+	return answers
+}
+
+func (a *machine) applyLocked(logs []*raft.Log, answers []any) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, l := range logs {
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		results, err := a.m.ApplyEntry(l.Index, l.Term, l.Data)
+		if err != nil {
+			return fmt.Errorf("apply log entry %d of term %d: %w", l.Index, l.Term, err)
+		}
+		answers[i] = applied{results: results, index: l.Index, term: l.Term}
+	}
+	return nil
+}
+
+// snapshotHeader opens a snapshot's bytes: eight bytes that name the format,
+// then the index up to which the machine had applied.
+const snapshotMagic = "QRTSNAP1"
+
+// Snapshot pins the machine; the library writes it while entries are applied.
+func (a *machine) Snapshot() (raft.FSMSnapshot, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return &pinned{state: a.m.Pin(), index: a.progress.applied()}, nil
+}
+
+// Restore replaces the machine's content.
+func (a *machine) Restore(source io.ReadCloser) error {
+	header := make([]byte, len(snapshotMagic)+8)
+	if _, err := io.ReadFull(source, header); err != nil {
+		return fmt.Errorf("read the head of a snapshot: %w", err)
+	}
+	if string(header[:len(snapshotMagic)]) != snapshotMagic {
+		return errors.New("this is no snapshot of ours, or of a later version")
+	}
+	if err := a.restoreLocked(source); err != nil {
+		return err
+	}
+	index := binary.BigEndian.Uint64(header[len(snapshotMagic):])
+	a.progress.advance(index)
+	a.notify(index)
+	return nil
+}
+
+func (a *machine) restoreLocked(source io.Reader) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.m.Restore(source)
+}
+
+// pinned is a state to be written.
+type pinned struct {
+	state io.WriterTo
+	index uint64
+}
+
+func (p *pinned) Persist(sink raft.SnapshotSink) error {
+	header := binary.BigEndian.AppendUint64([]byte(snapshotMagic), p.index)
+	if _, err := sink.Write(header); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	if _, err := p.state.WriteTo(sink); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (p *pinned) Release() {}

@@ -1,0 +1,231 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// Node is one node of a cluster. Its methods may be called from any goroutine.
+type Node struct {
+	cfg     Config
+	self    raft.ServerID
+	id      *identity
+	unlock  func() error
+	fail    *failStop
+	stores  *stores
+	raft    *raft.Raft
+	trans   *transport
+	machine *machine
+
+	progress progress
+	rounds   *rounds
+	peers    *peers
+	write    histogram // of the log, fsync included
+	counters counters
+
+	leadership chan Leadership
+	reign      atomic.Pointer[reign] // nil unless this node leads and serves
+
+	queue       chan *call
+	queuedBytes atomic.Int64
+	slots       chan struct{} // one token for each entry in flight
+	inFlight    chan *entry
+	answered    chan struct{} // closed when no entry will be answered any more
+	reads       chan read
+
+	closeOnce sync.Once
+	closeErr  error
+	closing   chan struct{} // closed when Close begins
+	closed    chan struct{} // closed when Close is done
+	wait      sync.WaitGroup
+}
+
+// Open opens the node of a data directory, or makes a new one, and starts it.
+// It verifies everything on disk first. A new node waits to be added by the
+// leader of a cluster, or founds one by Bootstrap.
+func Open(cfg Config, m Machine) (_ *Node, err error) {
+	if cfg.Fatal == nil {
+		cfg.Fatal = exit(cfg.Logger)
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("open a node: %w", err)
+	}
+	n := &Node{
+		cfg:        cfg,
+		fail:       newFailStop(cfg.Fatal),
+		rounds:     newRounds(),
+		leadership: make(chan Leadership),
+		queue:      make(chan *call, cfg.QueueCallsMax),
+		slots:      make(chan struct{}, cfg.EntriesInFlightMax),
+		inFlight:   make(chan *entry, cfg.EntriesInFlightMax),
+		answered:   make(chan struct{}),
+		reads:      make(chan read),
+		closing:    make(chan struct{}),
+		closed:     make(chan struct{}),
+	}
+	n.peers = newPeers(n.alarmInstalls)
+	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied}
+	if err := n.start(); err != nil {
+		return nil, errors.Join(err, n.release())
+	}
+	return n, nil
+}
+
+// start opens what the node consists of, from the disk up.
+func (n *Node) start() (err error) {
+	if err := makeDir(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if n.unlock, err = lockDir(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if n.id, err = openIdentity(n.cfg.DataDir, n.cfg.NodeID); err != nil {
+		return err
+	}
+	id, _ := n.id.get()
+	n.self = raft.ServerID(id.NodeID)
+	if n.stores, err = openStores(&n.cfg, n.fail, &n.write); err != nil {
+		return err
+	}
+	layer, err := newStream(&n.cfg, n.id)
+	if err != nil {
+		return err
+	}
+	n.trans = newTransport(&n.cfg, layer, n.rounds, n.peers)
+	if err := n.recover(); err != nil {
+		return err
+	}
+	n.raft, err = raft.NewRaft(n.raftConfig(), n.machine, n.stores.logs, n.stores.stable, n.stores.snapshots, n.trans)
+	if err != nil {
+		return fmt.Errorf("start the node in %s: %w", n.cfg.DataDir, err)
+	}
+	n.fail.running.Store(true)
+	n.raft.RegisterObserver(raft.NewObserver(nil, false, n.observe))
+	n.wait.Add(3)
+	go n.watchLeadership()
+	go n.pack()
+	go n.serveReads()
+	go n.answer()
+	return nil
+}
+
+// raftConfig is the library's part of the configuration.
+func (n *Node) raftConfig() *raft.Config {
+	cfg := raft.DefaultConfig()
+	cfg.LocalID = n.self
+	cfg.HeartbeatTimeout = n.cfg.Profile.HeartbeatTimeout
+	cfg.ElectionTimeout = n.cfg.Profile.ElectionTimeout
+	cfg.LeaderLeaseTimeout = n.cfg.Profile.LeaseTimeout
+	cfg.CommitTimeout = min(50*time.Millisecond, n.cfg.Profile.HeartbeatTimeout/10)
+	cfg.MaxAppendEntries = 64
+	cfg.BatchApplyCh = true // several entries that wait for the disk share one fsync
+	cfg.ShutdownOnRemove = false
+	cfg.TrailingLogs = n.cfg.TrailingEntries
+	cfg.SnapshotInterval = n.cfg.SnapshotInterval
+	cfg.SnapshotThreshold = n.cfg.SnapshotEntries
+	cfg.NoLegacyTelemetry = true
+	cfg.Logger = libraryLogger(n.cfg.Logger, "raft")
+	return cfg
+}
+
+// Identity returns which node this is, and of which cluster.
+func (n *Node) Identity() Identity {
+	id, _ := n.id.get()
+	return id
+}
+
+// AdoptCluster gives a new node the id of the cluster that it joins. It is
+// refused to a node of another cluster.
+func (n *Node) AdoptCluster(cluster fsm.GID) error { return n.id.adopt(cluster) }
+
+// View calls f while nothing is applied. f reads the machine and must be quick;
+// it must not call the node.
+func (n *Node) View(f func()) {
+	n.machine.mu.RLock()
+	defer n.machine.mu.RUnlock()
+	f()
+}
+
+// Snapshot writes a snapshot now and shortens the log. It does nothing when
+// nothing was applied since the last one.
+func (n *Node) Snapshot(ctx context.Context) error {
+	err := n.await(ctx, n.raft.Snapshot())
+	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown hands leadership over, when this node has it and another can take
+// it, and closes the node. Leadership that cannot be handed over within ctx and
+// Config.TransferMax is simply dropped.
+func (n *Node) Shutdown(ctx context.Context) error {
+	if n.reign.Load() != nil && n.voters() > 1 {
+		if err := n.TransferLeadership(ctx, ""); err != nil {
+			n.cfg.Logger.Info("leadership was not handed over before the stop", "error", err)
+		}
+	}
+	return n.Close()
+}
+
+// Close stops the node. Entries in flight are waited for as long as the node
+// leads; whoever still waits is answered with ErrClosed or ErrUnknown.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() {
+		close(n.closing)
+		// Futures that the library holds when it stops are never answered. A
+		// leader without a quorum gives up within its lease, so this is short.
+		select {
+		case <-n.answered:
+		case <-n.fail.failed:
+		case <-time.After(2*n.cfg.Profile.ElectionTimeout + time.Second):
+		}
+		n.closeErr = n.release()
+		close(n.closed)
+		if n.fail.cause() == nil {
+			n.wait.Wait()
+		}
+	})
+	<-n.closed
+	return n.closeErr
+}
+
+// release lets go of what start has opened, from the top down.
+func (n *Node) release() error {
+	var errs []error
+	if n.raft != nil {
+		errs = append(errs, n.raft.Shutdown().Error()) // closes the transport too
+	} else if n.trans != nil {
+		errs = append(errs, n.trans.Close())
+	}
+	if n.stores != nil {
+		errs = append(errs, n.stores.close())
+	}
+	if n.unlock != nil {
+		errs = append(errs, n.unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// observe counts the leaders seen; it lets no observation through.
+func (n *Node) observe(o *raft.Observation) bool {
+	if l, ok := o.Data.(raft.LeaderObservation); ok && l.LeaderID != "" {
+		n.counters.leaderChanges.Add(1)
+	}
+	return false
+}
+
+// alarmInstalls speaks up when a node does not get on with its snapshots.
+func (n *Node) alarmInstalls(id raft.ServerID, index uint64, times int) {
+	n.counters.installAlarms.Add(1)
+	n.cfg.Logger.Error("a node was sent the same snapshot again and again: restart it, or remove it and join it anew with an empty data directory",
+		"node", string(id), "snapshot", index, "times", times)
+}

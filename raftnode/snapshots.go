@@ -1,0 +1,168 @@
+package raftnode
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// snapshotStore stands between the library and its snapshots in files. The
+// library writes them with fsync and a checksum and verifies it when opening;
+// ours ends the node on any error instead of quietly using an older snapshot,
+// which the log no longer reaches.
+type snapshotStore struct {
+	inner  *raft.FileSnapshotStore
+	dir    string
+	fail   *failStop
+	latest atomic.Uint64 // index of the latest snapshot, 0 for none
+
+	duration histogram
+}
+
+var _ raft.SnapshotStore = (*snapshotStore)(nil)
+
+// openSnapshots opens the snapshots of a data directory, drops unfinished ones
+// and verifies the latest.
+func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
+	s := &snapshotStore{dir: filepath.Join(cfg.DataDir, "snapshots"), fail: fail}
+	if err := makeDir(s.dir); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.inner, err = raft.NewFileSnapshotStoreWithLogger(cfg.DataDir, cfg.SnapshotsKept, libraryLogger(cfg.Logger, "snapshots")); err != nil {
+		return nil, fmt.Errorf("open the snapshots in %s: %w", s.dir, err)
+	}
+	names, err := s.names()
+	if err != nil || len(names) == 0 {
+		return s, err
+	}
+	meta, content, err := s.inner.Open(names[0])
+	if err != nil {
+		return nil, s.damaged(names[0], err)
+	}
+	s.latest.Store(meta.Index)
+	return s, content.Close()
+}
+
+// names lists the finished snapshots, latest first, and removes what a crash
+// left of unfinished ones.
+func (s *snapshotStore) names() ([]string, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the snapshots: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		switch {
+		case strings.HasSuffix(entry.Name(), ".tmp"):
+			if err := os.RemoveAll(filepath.Join(s.dir, entry.Name())); err != nil {
+				return nil, fmt.Errorf("remove an unfinished snapshot: %w", err)
+			}
+		case entry.IsDir():
+			names = append(names, entry.Name())
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return slices.Compare(snapshotOrder(b), snapshotOrder(a)) })
+	return names, nil
+}
+
+// snapshotOrder reads a snapshot's name, term-index-milliseconds.
+func snapshotOrder(name string) []uint64 {
+	order := make([]uint64, 3)
+	fmt.Sscanf(name, "%d-%d-%d", &order[0], &order[1], &order[2]) //nolint:errcheck // other names sort last
+	return order
+}
+
+func (s *snapshotStore) damaged(id string, err error) error {
+	return withRemedy(fmt.Errorf("open snapshot %s: %w: %w", filepath.Join(s.dir, id), ErrDamaged, err))
+}
+
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.inner.Create(version, index, term, configuration, configurationIndex, trans)
+	if err != nil {
+		err = fmt.Errorf("create a snapshot in %s: %w", s.dir, err)
+		s.fail.halt(err)
+		return nil, err
+	}
+	return &snapshotSink{SnapshotSink: sink, store: s, index: index, begun: time.Now()}, nil
+}
+
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	list, err := s.inner.List()
+	if err != nil {
+		err = fmt.Errorf("list the snapshots in %s: %w", s.dir, err)
+		s.fail.halt(err)
+	}
+	return list, err
+}
+
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, content, err := s.inner.Open(id)
+	if err == nil {
+		return meta, content, nil
+	}
+	if _, gone := os.Stat(filepath.Join(s.dir, id)); os.IsNotExist(gone) {
+		return nil, nil, err // a newer one has replaced it since it was listed
+	}
+	err = s.damaged(id, err)
+	s.fail.halt(err)
+	return nil, nil, err
+}
+
+// snapshotSink is a snapshot being written. A failed write ends the node, as
+// one of the log does.
+type snapshotSink struct {
+	raft.SnapshotSink
+	store  *snapshotStore
+	index  uint64
+	begun  time.Time
+	closed bool
+}
+
+func (s *snapshotSink) Write(p []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(p)
+	if err != nil {
+		err = fmt.Errorf("write snapshot %s: %w", s.path(), err)
+		s.store.fail.halt(err)
+	}
+	return n, err
+}
+
+// Close makes the snapshot durable. The library syncs the files and the
+// directory above; their names are synced here.
+func (s *snapshotSink) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	err := s.SnapshotSink.Close()
+	if err == nil {
+		err = syncDir(s.path())
+	}
+	if err != nil {
+		err = fmt.Errorf("finish snapshot %s: %w", s.path(), err)
+		s.store.fail.halt(err)
+		return err
+	}
+	s.store.latest.Store(s.index)
+	s.store.duration.observe(time.Since(s.begun))
+	return nil
+}
+
+func (s *snapshotSink) Cancel() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.SnapshotSink.Cancel()
+}
+
+func (s *snapshotSink) path() string { return filepath.Join(s.store.dir, s.ID()) }

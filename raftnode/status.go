@@ -1,0 +1,162 @@
+package raftnode
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Role is what a node does in its term.
+type Role string
+
+// The roles.
+const (
+	RoleLeader    Role = "leader"
+	RoleFollower  Role = "follower"
+	RoleCandidate Role = "candidate"
+	RoleNonvoter  Role = "non-voter"
+)
+
+// Status is what a node knows of itself and its cluster at one moment.
+type Status struct {
+	Identity      Identity
+	Role          Role
+	Leader        Leader // zero when none is known
+	Term          uint64
+	CommitIndex   uint64
+	AppliedIndex  uint64 // by the machine
+	LastLogIndex  uint64
+	SnapshotIndex uint64
+	Servers       []Server
+	LogStore      string
+	DataDir       string
+	Metrics       Metrics
+}
+
+// Server is one node of the cluster's configuration.
+type Server struct {
+	ID      string
+	Address string
+	Voter   bool
+	Leader  bool
+	// Self marks the node that answers.
+	Self bool
+	// Heard says that the answering node leads and has heard from this one in its
+	// term; only then are LastContact and MatchIndex known.
+	Heard       bool
+	LastContact time.Duration
+	MatchIndex  uint64
+	// Healthy says that it was heard from within the heartbeat timeout.
+	Healthy bool
+}
+
+// Metrics are the node's own figures. Counts are since the node was opened.
+type Metrics struct {
+	// LogWrite is of appends to the log, fsync included.
+	LogWrite Histogram
+	// Snapshot is of writing snapshots.
+	Snapshot Histogram
+	// Commands that were applied, refused before they were appended, and whose
+	// outcome was unknown to their caller.
+	Committed, Refused, Unknown uint64
+	// Busy counts calls refused because the queue was full.
+	Busy uint64
+	// Pending are the calls of Propose that wait now.
+	Pending int64
+	// Entries counts the log entries proposed.
+	Entries uint64
+	// LeaderChanges counts the changes of leader seen, Elections those won.
+	LeaderChanges, Elections uint64
+	// InstallAlarms counts snapshots sent again and again to one node.
+	InstallAlarms uint64
+	// ApplyLag is how many committed entries are not applied yet.
+	ApplyLag uint64
+}
+
+// counters are the node's own counts.
+type counters struct {
+	committed, refused, unknown, busy atomic.Uint64
+	entries                           atomic.Uint64
+	leaderChanges, elections          atomic.Uint64
+	installAlarms                     atomic.Uint64
+	pending                           atomic.Int64
+}
+
+// Status returns what the node knows now. It asks nobody.
+func (n *Node) Status() Status {
+	leader, _ := n.Leader()
+	s := Status{
+		Identity:     n.Identity(),
+		Role:         n.role(),
+		Leader:       leader,
+		Term:         n.raft.CurrentTerm(),
+		CommitIndex:  n.raft.CommitIndex(),
+		AppliedIndex: n.progress.applied(),
+		LastLogIndex: n.raft.LastIndex(),
+		LogStore:     n.cfg.LogStore,
+		DataDir:      n.cfg.DataDir,
+		Metrics:      n.Metrics(),
+	}
+	s.SnapshotIndex = n.stores.snapshots.latest.Load()
+	reign := n.reign.Load()
+	for _, server := range n.servers() {
+		s.Servers = append(s.Servers, n.describe(server, leader, reign, s.LastLogIndex))
+	}
+	return s
+}
+
+// describe tells what is known of one node.
+func (n *Node) describe(server raft.Server, leader Leader, reign *reign, last uint64) Server {
+	d := Server{
+		ID: string(server.ID), Address: string(server.Address), Voter: server.Suffrage == raft.Voter,
+		Leader: string(server.ID) == leader.ID, Self: server.ID == n.self,
+	}
+	if reign == nil {
+		return d
+	}
+	d.Healthy = n.healthy(server.ID, reign.term)
+	if d.Self {
+		d.Heard, d.MatchIndex = true, last
+		return d
+	}
+	if p, ok := n.peers.get(server.ID, reign.term); ok {
+		d.Heard, d.MatchIndex, d.LastContact = true, p.match, time.Since(p.lastContact)
+	}
+	return d
+}
+
+func (n *Node) role() Role {
+	switch n.raft.State() {
+	case raft.Leader:
+		return RoleLeader
+	case raft.Candidate:
+		return RoleCandidate
+	}
+	if s, ok := n.server(string(n.self)); !ok || s.Suffrage != raft.Voter {
+		return RoleNonvoter
+	}
+	return RoleFollower
+}
+
+// Metrics returns the node's figures.
+func (n *Node) Metrics() Metrics {
+	c := &n.counters
+	m := Metrics{
+		LogWrite:      n.write.snapshot(),
+		Snapshot:      n.stores.snapshots.duration.snapshot(),
+		Committed:     c.committed.Load(),
+		Refused:       c.refused.Load(),
+		Unknown:       c.unknown.Load(),
+		Busy:          c.busy.Load(),
+		Pending:       c.pending.Load(),
+		Entries:       c.entries.Load(),
+		LeaderChanges: c.leaderChanges.Load(),
+		Elections:     c.elections.Load(),
+		InstallAlarms: c.installAlarms.Load(),
+	}
+	if handed, done := n.raft.AppliedIndex(), n.progress.applied(); n.raft.CommitIndex() > handed || handed > done {
+		m.ApplyLag = n.raft.CommitIndex() - min(done, n.raft.CommitIndex())
+	}
+	return m
+}

@@ -1,0 +1,162 @@
+package raftnode
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
+	"go.etcd.io/bbolt"
+)
+
+// logCacheEntries is how many of the latest entries the leader keeps in memory
+// for its followers.
+const logCacheEntries = 512
+
+// boltMmapBytes is the address space that bbolt reserves at once: growing the
+// mapping later stops every reader and writer.
+const boltMmapBytes = 1 << 30
+
+// stores are what a node keeps on disk.
+type stores struct {
+	logs      raft.LogStore // cached and guarded
+	stable    *stableStore
+	snapshots *snapshotStore
+	path      string // of the log, for messages
+	close     func() error
+}
+
+// openStores opens the log, the vote and the snapshots of a data directory and
+// verifies every byte that the node will rely on: a node with a damaged log
+// must neither vote nor win an election with it.
+func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err error) {
+	s := &stores{}
+	var logs raft.LogStore
+	var stable raft.StableStore
+	if logs, stable, err = s.openLog(cfg); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if cfg.WrapLogStore != nil {
+		logs = cfg.WrapLogStore(logs)
+	}
+	if cfg.WrapStableStore != nil {
+		stable = cfg.WrapStableStore(stable)
+	}
+	s.stable = &stableStore{inner: stable, path: s.path, fail: fail, max: cfg.StoreOperationMax}
+	guarded, err := newLogStore(logs, s.path, fail, cfg.StoreOperationMax, write)
+	if err != nil {
+		return nil, err
+	}
+	if s.logs, err = raft.NewLogCache(logCacheEntries, guarded); err != nil {
+		return nil, err
+	}
+	if s.snapshots, err = openSnapshots(cfg, fail); err != nil {
+		return nil, err
+	}
+	if err := verifyLog(guarded, s.snapshots.latest.Load(), s.path); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openLog opens the chosen log store, which also keeps term and vote.
+func (s *stores) openLog(cfg *Config) (logs raft.LogStore, stable raft.StableStore, err error) {
+	other := map[string]string{LogStoreBolt: "wal", LogStoreWAL: "log.db"}[cfg.LogStore]
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, other)); err == nil {
+		return nil, nil, fmt.Errorf("open the log: %s holds %s, so it was written with another log store than %q: start with the one it was made with",
+			cfg.DataDir, other, cfg.LogStore)
+	}
+	switch cfg.LogStore {
+	case LogStoreWAL:
+		return s.openWAL(cfg)
+	default:
+		return s.openBolt(cfg)
+	}
+}
+
+// openBolt opens a log in bbolt, with fsync on each write. The freelist is not
+// written but rebuilt at start, and kept as a map: both spare work on each write.
+func (s *stores) openBolt(cfg *Config) (raft.LogStore, raft.StableStore, error) {
+	s.path = filepath.Join(cfg.DataDir, "log.db")
+	var store *raftboltdb.BoltStore
+	err := faultsArePanics("open "+s.path, func() (err error) {
+		store, err = raftboltdb.New(raftboltdb.Options{
+			Path: s.path,
+			BoltOptions: &bbolt.Options{
+				Timeout:         time.Second,
+				NoFreelistSync:  true,
+				FreelistType:    bbolt.FreelistMapType,
+				InitialMmapSize: boltMmapBytes,
+			},
+		})
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.close = store.Close
+	return store, store, nil
+}
+
+func (s *stores) openWAL(cfg *Config) (raft.LogStore, raft.StableStore, error) {
+	s.path = filepath.Join(cfg.DataDir, "wal")
+	if err := makeDir(s.path); err != nil {
+		return nil, nil, err
+	}
+	var store *wal.WAL
+	err := faultsArePanics("open "+s.path, func() (err error) {
+		store, err = wal.Open(s.path, wal.WithLogger(libraryLogger(cfg.Logger, "wal")))
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.close = store.Close
+	return store, store, nil
+}
+
+// verifyLog reads the whole log once. Entries must stand without a gap, each
+// with its checksum, and reach down to the snapshot.
+func verifyLog(logs *logStore, snapshot uint64, path string) error {
+	return faultsArePanics("verify the log in "+path, func() error {
+		first, err := logs.FirstIndex()
+		if err != nil {
+			return err
+		}
+		if first > snapshot+1 {
+			return withRemedy(fmt.Errorf("%w: the log in %s begins at %d, but the latest snapshot ends at %d", ErrDamaged, path, first, snapshot))
+		}
+		for index := first; index != 0 && index <= logs.last; index++ {
+			if err := logs.GetLog(index, new(raft.Log)); err == raft.ErrLogNotFound { //nolint:errorlint // the store returns it bare
+				return withRemedy(fmt.Errorf("%w: log entry %d is missing in %s", ErrDamaged, index, path))
+			} else if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// faultsArePanics runs f so that a truncated file, whose mapped pages fault on
+// access, becomes an error instead of the end of the process.
+func faultsArePanics(what string, f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = withRemedy(fmt.Errorf("%s: %w: %v", what, ErrDamaged, p))
+		}
+	}()
+	if err := f(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

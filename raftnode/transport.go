@@ -1,0 +1,135 @@
+package raftnode
+
+import (
+	"io"
+
+	"github.com/hashicorp/raft"
+)
+
+// Transport is what the library needs of a transport, whole.
+type Transport interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+}
+
+// transport is what the library sees of the network. It stamps a round on each
+// AppendEntries, for ReadIndex, and notes how far each node has come.
+type transport struct {
+	Transport
+	address raft.ServerAddress
+	rounds  *rounds
+	peers   *peers
+}
+
+var (
+	_ Transport = (*transport)(nil)
+	_ Transport = (*addressed)(nil)
+)
+
+// newTransport builds the transport over a stream layer.
+//
+// MaxRPCsInFlight is 1: with pipelining a leader that steps down, or a follower
+// that is removed, can leave the library's goroutines waiting for each other
+// (hashicorp/raft #612, #611).
+func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers) *transport {
+	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:          layer,
+		MaxPool:         3, // entries, heartbeats and votes go at the same time
+		MaxRPCsInFlight: 1,
+		Timeout:         cfg.Profile.RPCTimeout,
+		Logger:          libraryLogger(cfg.Logger, "raft-net"),
+	})
+	var inner Transport = &addressed{network}
+	if cfg.WrapTransport != nil {
+		inner = cfg.WrapTransport(inner)
+	}
+	return &transport{Transport: inner, address: raft.ServerAddress(cfg.Address), rounds: rounds, peers: peers}
+}
+
+// LocalAddr is the address that other nodes use, not the one listened on.
+func (t *transport) LocalAddr() raft.ServerAddress { return t.address }
+
+// SetHeartbeatHandler does nothing, so that heartbeats take the main path. The
+// library's short cut handles them on the connection's goroutine, where they
+// change term and role beside the main goroutine: logs can diverge when a
+// partition heals under writes (hashicorp/raft #695).
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries notes before sending which round of reads it can confirm.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	round := t.rounds.stamp()
+	if err := t.Transport.AppendEntries(id, target, args, resp); err != nil {
+		return err
+	}
+	if resp.Term == args.Term {
+		t.rounds.answered(id, args.Term, round)
+		t.peers.heard(id, args.Term, matched(args, resp))
+	}
+	return nil
+}
+
+// InstallSnapshot notes how far the snapshot brings the node.
+func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.Transport.InstallSnapshot(id, target, args, resp, data); err != nil {
+		return err
+	}
+	if resp.Success && resp.Term == args.Term {
+		t.peers.heard(id, args.Term, args.LastLogIndex)
+		t.peers.installed(id, args.LastLogIndex)
+	}
+	return nil
+}
+
+// matched returns the index up to which an answer shows the logs to be equal,
+// 0 when it shows nothing.
+func matched(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) uint64 {
+	switch n := len(args.Entries); {
+	case !resp.Success:
+		return 0
+	case n > 0:
+		return args.Entries[n-1].Index
+	default:
+		return args.PrevLogEntry
+	}
+}
+
+// addressed puts the node's id before the address, ID@HOST:PORT, so that the
+// stream layer can tell whom it means to reach. The library pools connections
+// by this name.
+type addressed struct{ *raft.NetworkTransport }
+
+func (a *addressed) to(id raft.ServerID, target raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(string(id) + "@" + string(target))
+}
+
+func (a *addressed) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return a.NetworkTransport.AppendEntries(id, a.to(id, target), args, resp)
+}
+
+func (a *addressed) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	return a.NetworkTransport.AppendEntriesPipeline(id, a.to(id, target))
+}
+
+func (a *addressed) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return a.NetworkTransport.RequestVote(id, a.to(id, target), args, resp)
+}
+
+func (a *addressed) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return a.NetworkTransport.RequestPreVote(id, a.to(id, target), args, resp)
+}
+
+func (a *addressed) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return a.NetworkTransport.InstallSnapshot(id, a.to(id, target), args, resp, data)
+}
+
+func (a *addressed) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return a.NetworkTransport.TimeoutNow(id, a.to(id, target), args, resp)
+}
+
+// Close stops listening and closes all connections, pooled ones too.
+func (a *addressed) Close() error {
+	err := a.NetworkTransport.Close()
+	a.CloseStreams()
+	return err
+}
