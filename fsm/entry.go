@@ -92,12 +92,3 @@ func MarshalCommand(c *logpb.Command) []byte {
 	}
 	return b
 }
-
-// appendUint appends a varint field; zero is absent, as in proto3.
-func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return dst
-	}
-	dst = protowire.AppendTag(dst, field, protowire.VarintType)
-	return protowire.AppendVarint(dst, v)
-}

@@ -1,139 +1,186 @@
 // Package fsm is what is true: the replicated state machine of transactions,
-// votes and decisions. It is pure: the same log gives the same state and the
-// same results on every node, in the simulator, and after a restart.
+// votes and decisions.
+//
+// It is pure. Commands and their place in the log come in, results come out;
+// there is no clock, no randomness, no I/O and no goroutine, and the same log
+// gives the same state and the same results on every node, in the simulator
+// and after a restart. Time enters through the log only. Refusals are results;
+// a broken invariant quarantines its transaction, or stops the node.
+//
+// What is due is listed, never done: the coordinator delivers it.
 package fsm
 
 import (
-	"io"
 	"iter"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
-// State is everything the log has said. It is not safe for concurrent use: the
-// node's lock guards it.
+// State is everything that the log has said. It is not safe for concurrent
+// use: the node's lock must guard it, and readers may share it only while
+// nothing applies.
 type State struct {
-	clock Clock
+	appliedIndex, appliedTerm uint64
+
+	clusterID                   GID
+	limits                      *logpb.Limits
+	nodes                       []*logpb.Node // sorted by id
+	featureLevel                uint32
+	clockMS, horizonMS          uint64
+	incarnation                 uint64
+	holdBeforeMS, holdHorizonMS uint64
+
+	// live holds what is not filed; stubs holds the rest.
+	live  map[GID]*transaction
+	stubs stubs
+	keys  map[key]GID
+
+	// begun orders all records, unfiled the live ones, due those with a branch
+	// to be told.
+	begun, unfiled, due sequence
+	// deadlines holds exactly A and S; born everything that has not ended.
+	deadlines, born heap
+
+	counts   Counts
+	records  Digest // sum of the records' hashes
+	settings Digest // hash of identity, limits and nodes
+	digests  []indexedDigest
+	events   eventRing
+
+	now     stamp // of the entry being applied
+	scratch []byte
 }
+
+// key is a caller's own id for a transaction, unique in its namespace.
+type key struct{ namespace, text string }
 
 // New returns the state before the first entry.
-func New() *State { return &State{} }
-
-// ApplyEntry decodes and applies one entry.
-func (s *State) ApplyEntry(index, term uint64, entry []byte) ([]Result, error) {
-	b, err := DecodeEntry(entry)
-	if err != nil {
-		return nil, err
+func New() *State {
+	s := &State{
+		limits:    DefaultLimits(),
+		live:      make(map[GID]*transaction),
+		stubs:     newStubs(),
+		keys:      make(map[key]GID),
+		deadlines: newHeap(),
+		born:      newHeap(),
+		digests:   make([]indexedDigest, digestsKept),
 	}
-	return s.Apply(Meta{Index: index, Term: term}, b)
+	s.settings = s.hashSettings()
+	return s
 }
 
-// Apply applies one batch.
-func (s *State) Apply(m Meta, b *logpb.Batch) ([]Result, error) {
-	s.clock.AppliedIndex, s.clock.AppliedTerm = m.Index, m.Term
-	return make([]Result, len(b.GetCommands())), nil
+// Clock is where the state stands in the log and in time.
+func (s *State) Clock() Clock {
+	return Clock{
+		AppliedIndex: s.appliedIndex, AppliedTerm: s.appliedTerm,
+		ClockMS: s.clockMS, HorizonMS: s.horizonMS, FloorMS: s.floorMS(),
+		Incarnation: s.incarnation, HoldBeforeMS: s.holdBeforeMS,
+	}
 }
 
-func (s *State) Clock() Clock                             { return s.clock }
-func (s *State) ClockMS() uint64                          { return s.clock.ClockMS }
-func (s *State) ClusterID() GID                           { return GID{} }
-func (s *State) Founded() bool                            { return false }
-func (s *State) Get(GID) (*logpb.Transaction, bool)       { return nil, false }
-func (s *State) Lookup(namespace, key string) (GID, bool) { return GID{}, false }
-func (s *State) Inquire(gid GID, branch string) Inquiry   { return Inquiry{} }
-func (s *State) Due() iter.Seq[DueBranch]                 { return func(func(DueBranch) bool) {} }
-func (s *State) DueOf(GID) []DueBranch                    { return nil }
-func (s *State) NextDeadlineMS() (uint64, bool)           { return 0, false }
-func (s *State) NextRetentionMS() (uint64, bool)          { return 0, false }
-func (s *State) Limits() *logpb.Limits                    { return DefaultLimits() }
-func (s *State) Nodes() []*logpb.Node                     { return nil }
-func (s *State) Active() iter.Seq[*logpb.Transaction]     { return func(func(*logpb.Transaction) bool) {} }
-func (s *State) List(after Cursor, q ListQuery) ListPage  { return ListPage{} }
-func (s *State) Events(after uint64, most int) (events []Event, oldest uint64, ok bool) {
-	return nil, 0, true
-}
-func (s *State) Digest() Digest                       { return Digest{} }
-func (s *State) DigestAt(index uint64) (Digest, bool) { return Digest{}, false }
-func (s *State) Counts() Counts                       { return Counts{} }
-func (s *State) Pin() *Pinned                         { return &Pinned{} }
-func (s *State) Restore(r io.Reader) error            { return nil }
-func DefaultLimits() *logpb.Limits                    { return &logpb.Limits{} }
+// ClockMS is the cluster clock, in milliseconds.
+func (s *State) ClockMS() uint64 { return s.clockMS }
 
-// Cursor is a place in the stable order of List: begin index, then GID.
-type Cursor struct {
-	Index uint64
-	GID   GID
+// floorMS is the clock at or below which fence rows may be swept: a fence must
+// outlast the horizon while a transaction as old is still undone.
+func (s *State) floorMS() uint64 {
+	if oldest, ok := s.born.first(); ok && oldest.timeMS <= s.horizonMS {
+		return oldest.timeMS - 1
+	}
+	return s.horizonMS
 }
 
-// ListQuery says what List reads.
-type ListQuery struct {
-	// Finished transactions too; without it only those that have not ended, or
-	// whose end still waits for a report or an operator.
-	Finished bool
-	// Keep chooses; nil keeps all. It must not keep or change its argument.
-	Keep func(*logpb.Transaction) bool
-	// LimitMax is how many are returned at most; 0 means 100.
-	LimitMax int
-	// ScanMax is how many are looked at in one call at most; 0 means 10000.
-	ScanMax int
+// Founded says that the log has given the cluster its id.
+func (s *State) Founded() bool { return !s.clusterID.IsZero() }
+
+// ClusterID is the cluster's id, zero before it is founded.
+func (s *State) ClusterID() GID { return s.clusterID }
+
+// Limits are the replicated limits. They must not be changed.
+func (s *State) Limits() *logpb.Limits { return s.limits }
+
+// Nodes is the directory of nodes, sorted by id. It must not be changed.
+func (s *State) Nodes() []*logpb.Node { return s.nodes }
+
+// find returns the record of a GID, or nil. A filed one is decoded.
+func (s *State) find(gid GID) *transaction {
+	if t, ok := s.live[gid]; ok {
+		return t
+	}
+	record, ok := s.stubs.get(gid)
+	if !ok {
+		return nil
+	}
+	t, err := parseTransaction(record)
+	if err != nil {
+		// The bytes were written by this process, or checked when a snapshot
+		// was read: only broken memory brings one here.
+		panic("fsm: a filed record of " + gid.String() + " cannot be read: " + err.Error())
+	}
+	t.hash = hashRecord(record)
+	return t
 }
 
-// ListPage is one page; the next one is read after Next while More.
-type ListPage struct {
-	Transactions []*logpb.Transaction
-	Next         Cursor
-	More         bool
+// Get reads one record. It must not be changed.
+func (s *State) Get(gid GID) (*logpb.Transaction, bool) {
+	t := s.find(gid)
+	if t == nil {
+		return nil, false
+	}
+	return t.proto(), true
 }
 
-// EventKind says what happened to a transaction. The numbers are those of the API.
-type EventKind uint8
-
-const (
-	EventBegun EventKind = iota + 1
-	EventEnlisted
-	EventVoted
-	EventSealed
-	EventDecided
-	EventReported
-	EventResolved
-	EventFinished
-	EventDropped
-	EventQuarantined
-)
-
-// EventsKept is how many events the ring holds.
-const EventsKept = 65536
-
-// Event is one thing that happened.
-type Event struct {
-	Index, Term, ClockMS, WallMS uint64
-	GID                          GID
-	Kind                         EventKind
-	Branch                       string
-	State                        TxState
-	Decision                     Decision
-	Namespace                    string
+// Lookup returns the GID that a key stands for.
+func (s *State) Lookup(namespace, text string) (GID, bool) {
+	gid, ok := s.keys[key{namespace, text}]
+	return gid, ok
 }
 
-// Digest is equal on nodes whose states are equal.
-type Digest [16]byte
-
-// Counts are for metrics.
-type Counts struct {
-	// Open[mode][state] counts transactions that have not ended.
-	Open            [7][7]int
-	Live            int // records not filed for retention yet
-	Finished        int // filed: ended, waiting for retention
-	Tombstones      int
-	InDoubt         int    // branches prepared and not terminal
-	OldestInDoubtMS uint64 // the cluster clock of the oldest one's vote, 0 when none
-	Quarantined     int
-	Withheld        int
-	Due             int // transactions with a branch due
+// Due lists the deliveries that should be in flight, in the order in which
+// their transactions began.
+func (s *State) Due() iter.Seq[DueBranch] {
+	return func(yield func(DueBranch) bool) {
+		for at := range s.due.all() {
+			for _, d := range s.DueOf(at.GID) {
+				if !yield(d) {
+					return
+				}
+			}
+		}
+	}
 }
 
-// Pinned is a snapshot's content.
-type Pinned struct{}
+// DueOf lists the deliveries of one transaction that should be in flight.
+func (s *State) DueOf(gid GID) []DueBranch {
+	t := s.live[gid] // a filed record has nothing due
+	if t == nil || !t.anyDue() {
+		return nil
+	}
+	var list []DueBranch
+	for _, b := range t.branches {
+		if b.due() {
+			list = append(list, DueBranch{
+				GID: gid, Branch: b.spec, Verdict: t.verdict(b.spec.GetId()), DecidedMS: t.decided.clockMS,
+			})
+		}
+	}
+	return list
+}
 
-// WriteTo writes the snapshot.
-func (p *Pinned) WriteTo(w io.Writer) (int64, error) { return 0, nil }
+// NextDeadlineMS is the clock at which a Tick rolls something back.
+func (s *State) NextDeadlineMS() (uint64, bool) {
+	k, ok := s.deadlines.first()
+	if !ok || k.timeMS == noDeadline {
+		return 0, false
+	}
+	return k.timeMS, true
+}
+
+// NextRetentionMS is the clock at which a Tick drops something. It lies in the
+// past while a bounded Tick has left something to drop.
+func (s *State) NextRetentionMS() (uint64, bool) {
+	if s.stubs.len() == 0 {
+		return 0, false
+	}
+	return s.stubs.headMS + s.limits.GetRetentionMs(), true
+}

@@ -2538,25 +2538,28 @@ func (x *Branch) GetOutcome() Outcome {
 
 // Transaction is one record, as a snapshot and a finished record's stub hold it.
 type Transaction struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Begin         *Begin                 `protobuf:"bytes,1,opt,name=begin,proto3" json:"begin,omitempty"` // for a tombstone only gid is set
-	State         State                  `protobuf:"varint,2,opt,name=state,proto3,enum=quorate.log.v1.State" json:"state,omitempty"`
-	Tombstone     bool                   `protobuf:"varint,3,opt,name=tombstone,proto3" json:"tombstone,omitempty"`
-	Quarantined   bool                   `protobuf:"varint,4,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
-	Sealed        bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`
-	Submitted     bool                   `protobuf:"varint,6,opt,name=submitted,proto3" json:"submitted,omitempty"`
-	Decision      Decision               `protobuf:"varint,7,opt,name=decision,proto3,enum=quorate.log.v1.Decision" json:"decision,omitempty"`
-	Reason        Reason                 `protobuf:"varint,8,opt,name=reason,proto3,enum=quorate.log.v1.Reason" json:"reason,omitempty"`
-	Detail        string                 `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
-	Origin        Origin                 `protobuf:"varint,10,opt,name=origin,proto3,enum=quorate.log.v1.Origin" json:"origin,omitempty"`
-	Operator      string                 `protobuf:"bytes,11,opt,name=operator,proto3" json:"operator,omitempty"`
-	DeadlineMs    uint64                 `protobuf:"varint,12,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
-	Withheld      bool                   `protobuf:"varint,13,opt,name=withheld,proto3" json:"withheld,omitempty"`
-	Branches      []*Branch              `protobuf:"bytes,14,rep,name=branches,proto3" json:"branches,omitempty"` // sorted by id
-	Began         *Stamp                 `protobuf:"bytes,15,opt,name=began,proto3" json:"began,omitempty"`
-	SealedAt      *Stamp                 `protobuf:"bytes,16,opt,name=sealed_at,json=sealedAt,proto3" json:"sealed_at,omitempty"`
-	Decided       *Stamp                 `protobuf:"bytes,17,opt,name=decided,proto3" json:"decided,omitempty"`
-	Finished      *Stamp                 `protobuf:"bytes,18,opt,name=finished,proto3" json:"finished,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Begin       *Begin                 `protobuf:"bytes,1,opt,name=begin,proto3" json:"begin,omitempty"` // for a tombstone only gid is set
+	State       State                  `protobuf:"varint,2,opt,name=state,proto3,enum=quorate.log.v1.State" json:"state,omitempty"`
+	Tombstone   bool                   `protobuf:"varint,3,opt,name=tombstone,proto3" json:"tombstone,omitempty"`
+	Quarantined bool                   `protobuf:"varint,4,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	Sealed      bool                   `protobuf:"varint,5,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	Submitted   bool                   `protobuf:"varint,6,opt,name=submitted,proto3" json:"submitted,omitempty"`
+	Decision    Decision               `protobuf:"varint,7,opt,name=decision,proto3,enum=quorate.log.v1.Decision" json:"decision,omitempty"`
+	Reason      Reason                 `protobuf:"varint,8,opt,name=reason,proto3,enum=quorate.log.v1.Reason" json:"reason,omitempty"`
+	Detail      string                 `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	Origin      Origin                 `protobuf:"varint,10,opt,name=origin,proto3,enum=quorate.log.v1.Origin" json:"origin,omitempty"`
+	Operator    string                 `protobuf:"bytes,11,opt,name=operator,proto3" json:"operator,omitempty"`
+	DeadlineMs  uint64                 `protobuf:"varint,12,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	Withheld    bool                   `protobuf:"varint,13,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	Branches    []*Branch              `protobuf:"bytes,14,rep,name=branches,proto3" json:"branches,omitempty"` // sorted by id
+	Began       *Stamp                 `protobuf:"bytes,15,opt,name=began,proto3" json:"began,omitempty"`
+	SealedAt    *Stamp                 `protobuf:"bytes,16,opt,name=sealed_at,json=sealedAt,proto3" json:"sealed_at,omitempty"`
+	Decided     *Stamp                 `protobuf:"bytes,17,opt,name=decided,proto3" json:"decided,omitempty"`
+	Finished    *Stamp                 `protobuf:"bytes,18,opt,name=finished,proto3" json:"finished,omitempty"`
+	// The clock when the record was last filed among those that wait only for
+	// retention; 0 while it is not. Retention drops in this order.
+	FiledMs       uint64 `protobuf:"varint,19,opt,name=filed_ms,json=filedMs,proto3" json:"filed_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2715,6 +2718,13 @@ func (x *Transaction) GetFinished() *Stamp {
 		return x.Finished
 	}
 	return nil
+}
+
+func (x *Transaction) GetFiledMs() uint64 {
+	if x != nil {
+		return x.FiledMs
+	}
+	return 0
 }
 
 // SnapshotHeader opens a snapshot; frames of records follow, each with its CRC.
@@ -3035,7 +3045,7 @@ const file_log_proto_rawDesc = "" +
 	"resolvedAt\x12\x16\n" +
 	"\x06detail\x18\r \x01(\tR\x06detail\x12\x1a\n" +
 	"\battempts\x18\x0e \x01(\rR\battempts\x121\n" +
-	"\aoutcome\x18\x0f \x01(\x0e2\x17.quorate.log.v1.OutcomeR\aoutcome\"\xdd\x05\n" +
+	"\aoutcome\x18\x0f \x01(\x0e2\x17.quorate.log.v1.OutcomeR\aoutcome\"\xf8\x05\n" +
 	"\vTransaction\x12+\n" +
 	"\x05begin\x18\x01 \x01(\v2\x15.quorate.log.v1.BeginR\x05begin\x12+\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x15.quorate.log.v1.StateR\x05state\x12\x1c\n" +
@@ -3056,7 +3066,8 @@ const file_log_proto_rawDesc = "" +
 	"\x05began\x18\x0f \x01(\v2\x15.quorate.log.v1.StampR\x05began\x122\n" +
 	"\tsealed_at\x18\x10 \x01(\v2\x15.quorate.log.v1.StampR\bsealedAt\x12/\n" +
 	"\adecided\x18\x11 \x01(\v2\x15.quorate.log.v1.StampR\adecided\x121\n" +
-	"\bfinished\x18\x12 \x01(\v2\x15.quorate.log.v1.StampR\bfinished\"\x86\x04\n" +
+	"\bfinished\x18\x12 \x01(\v2\x15.quorate.log.v1.StampR\bfinished\x12\x19\n" +
+	"\bfiled_ms\x18\x13 \x01(\x04R\afiledMs\"\x86\x04\n" +
 	"\x0eSnapshotHeader\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1d\n" +

@@ -1,0 +1,77 @@
+package fsm
+
+// Counts are for metrics. They are kept as records change; only the age of the
+// oldest branch in doubt is looked for.
+type Counts struct {
+	// Open counts, by mode and state, transactions that have not ended.
+	Open [len(modes)][StateRolledBack + 1]int
+	// Live counts records that retention does not wait for yet.
+	Live int
+	// Finished counts filed records: they have ended and wait for retention.
+	Finished int
+	// Tombstones counts rollbacks of GIDs that were never begun, until dropped.
+	Tombstones int
+	// InDoubt counts branches that are prepared and have not ended.
+	InDoubt int
+	// OldestInDoubtMS is the cluster clock of the oldest such vote, 0 for none.
+	OldestInDoubtMS uint64
+	// Due counts transactions with a branch to be told.
+	Due         int
+	Quarantined int
+	Withheld    int
+	// Heuristics counts branches whose own word is contrary, mixed or a hazard.
+	Heuristics int
+}
+
+// Counts returns the current figures.
+func (s *State) Counts() Counts {
+	c := s.counts
+	c.Live, c.Due = len(s.live), s.due.count
+	if c.InDoubt > 0 {
+		c.OldestInDoubtMS = s.oldestInDoubtMS()
+	}
+	return c
+}
+
+// oldestInDoubtMS looks through the live records from the oldest on. No branch
+// votes before its transaction begins, so it ends soon.
+func (s *State) oldestInDoubtMS() uint64 {
+	var oldest uint64
+	for at := range s.unfiled.all() {
+		t := s.live[at.GID]
+		if oldest != 0 && t.began.clockMS >= oldest {
+			break
+		}
+		for _, b := range t.branches {
+			if b.inDoubt() && (oldest == 0 || b.voted.clockMS < oldest) {
+				oldest = b.voted.clockMS
+			}
+		}
+	}
+	return oldest
+}
+
+// account adds a record to the figures, or takes it out.
+func (s *State) account(t *transaction, sign int) {
+	c := &s.counts
+	if !t.ended() {
+		c.Open[t.begin.GetMode()][t.state] += sign
+	}
+	if t.tombstone {
+		c.Tombstones += sign
+	}
+	if t.quarantined {
+		c.Quarantined += sign
+	}
+	if t.withheld {
+		c.Withheld += sign
+	}
+	for _, b := range t.branches {
+		if b.inDoubt() {
+			c.InDoubt += sign
+		}
+		if b.own > ownDone {
+			c.Heuristics += sign
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package fsm
+
+import "sort"
+
+// EventKind says what happened to a transaction. The numbers are those of the
+// API.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	EventBegun EventKind = iota + 1
+	EventEnlisted
+	EventVoted
+	EventSealed
+	EventDecided
+	EventReported
+	EventResolved
+	EventFinished
+	EventDropped
+	EventQuarantined
+)
+
+// EventsKept is how many of the latest events can be read.
+const EventsKept = 65536
+
+// Event is one thing that happened to a transaction. Events are not part of the
+// replicated state: they are told from the change of a record, and are gone
+// after a restart.
+type Event struct {
+	Index, Term, ClockMS, WallMS uint64
+	GID                          GID
+	Namespace                    string
+	Kind                         EventKind
+	// Branch is "" for what happened to the whole transaction.
+	Branch   string
+	State    TxState
+	Decision Decision
+}
+
+// eventRing holds the latest events, oldest first from start on.
+type eventRing struct {
+	ring  []Event
+	start int
+	// gone is the newest index of which an event was let go.
+	gone uint64
+}
+
+func (r *eventRing) add(e Event) {
+	if len(r.ring) < EventsKept {
+		r.ring = append(r.ring, e)
+		return
+	}
+	r.gone = r.ring[r.start].Index
+	r.ring[r.start] = e
+	r.start = (r.start + 1) % EventsKept
+}
+
+func (r *eventRing) at(i int) *Event { return &r.ring[(r.start+i)%len(r.ring)] }
+
+// Events returns what happened after an index, in order: whole entries, and
+// after at least most events no further one. oldest is the smallest index to
+// go on from; ok is false when after is older, so that events are missing.
+func (s *State) Events(after uint64, most int) (events []Event, oldest uint64, ok bool) {
+	r := &s.events
+	if after < r.gone {
+		return nil, r.gone, false
+	}
+	n := len(r.ring)
+	for i := sort.Search(n, func(i int) bool { return r.at(i).Index > after }); i < n; i++ {
+		e := r.at(i)
+		if len(events) >= most && e.Index != events[len(events)-1].Index {
+			break
+		}
+		events = append(events, *e)
+	}
+	return events, r.gone, true
+}
+
+// tell adds the events that the change from old to next made. A record that
+// was not there before is nil, and so is one that is dropped.
+func (s *State) tell(old, next *transaction) {
+	if next == nil {
+		s.emit(old, EventDropped, "")
+		return
+	}
+	if old == nil {
+		old = new(transaction)
+		if !next.tombstone {
+			s.emit(next, EventBegun, "")
+		}
+	}
+	before := old.branches
+	for _, b := range next.branches {
+		// Both lists are sorted and members never leave: walk them together.
+		was := new(branch)
+		if len(before) > 0 && before[0].spec.GetId() == b.spec.GetId() {
+			was, before = before[0], before[1:]
+		}
+		if was == b {
+			continue
+		}
+		id := b.spec.GetId()
+		if !b.hint && (was.spec == nil || was.hint) {
+			s.emit(next, EventEnlisted, id)
+		}
+		if was.vote != b.vote {
+			s.emit(next, EventVoted, id)
+		}
+		if was.own != b.own {
+			s.emit(next, EventReported, id)
+		}
+		if was.resolved != b.resolved {
+			s.emit(next, EventResolved, id)
+		}
+	}
+	if !old.sealed && next.sealed {
+		s.emit(next, EventSealed, "")
+	}
+	if old.decision != next.decision {
+		s.emit(next, EventDecided, "")
+	}
+	if !old.ended() && next.ended() {
+		s.emit(next, EventFinished, "")
+	}
+	if !old.quarantined && next.quarantined {
+		s.emit(next, EventQuarantined, "")
+	}
+}
+
+func (s *State) emit(t *transaction, kind EventKind, branch string) {
+	s.events.add(Event{
+		Index: s.now.index, Term: s.now.term, ClockMS: s.now.clockMS, WallMS: s.now.wallMS,
+		GID: t.gid, Namespace: t.begin.GetNamespace(), Kind: kind, Branch: branch,
+		State: t.state, Decision: t.decision,
+	})
+}

@@ -1,0 +1,107 @@
+package fsm
+
+import "bytes"
+
+// heapKey orders a heap totally: first by time, then by begin index, then by
+// GID, so that every node takes the same element next.
+type heapKey struct {
+	timeMS uint64
+	order  Cursor
+}
+
+func (a heapKey) less(b heapKey) bool {
+	if a.timeMS != b.timeMS {
+		return a.timeMS < b.timeMS
+	}
+	return a.order.compare(b.order) < 0
+}
+
+// heap is a binary heap of transactions that can drop any of them by its GID.
+type heap struct {
+	keys  []heapKey
+	place map[GID]int
+}
+
+func newHeap() heap { return heap{place: make(map[GID]int)} }
+
+func (h *heap) len() int { return len(h.keys) }
+
+// first is the smallest key.
+func (h *heap) first() (heapKey, bool) {
+	if len(h.keys) == 0 {
+		return heapKey{}, false
+	}
+	return h.keys[0], true
+}
+
+// put adds a transaction, or moves it to another time.
+func (h *heap) put(k heapKey) {
+	i, ok := h.place[k.order.GID]
+	if !ok {
+		i = len(h.keys)
+		h.keys = append(h.keys, k)
+		h.place[k.order.GID] = i
+	}
+	h.keys[i] = k
+	h.settle(i)
+}
+
+// remove drops a transaction; it does nothing for one that is not there.
+func (h *heap) remove(gid GID) {
+	i, ok := h.place[gid]
+	if !ok {
+		return
+	}
+	last := len(h.keys) - 1
+	h.swap(i, last)
+	h.keys = h.keys[:last]
+	delete(h.place, gid)
+	if i < last {
+		h.settle(i)
+	}
+}
+
+// settle moves the key at i to where it belongs.
+func (h *heap) settle(i int) {
+	for i > 0 {
+		parent := (i - 1) / 2
+		if !h.keys[i].less(h.keys[parent]) {
+			break
+		}
+		h.swap(i, parent)
+		i = parent
+	}
+	for {
+		child := 2*i + 1
+		if child >= len(h.keys) {
+			return
+		}
+		if right := child + 1; right < len(h.keys) && h.keys[right].less(h.keys[child]) {
+			child = right
+		}
+		if !h.keys[child].less(h.keys[i]) {
+			return
+		}
+		h.swap(i, child)
+		i = child
+	}
+}
+
+func (h *heap) swap(i, j int) {
+	h.keys[i], h.keys[j] = h.keys[j], h.keys[i]
+	h.place[h.keys[i].order.GID] = i
+	h.place[h.keys[j].order.GID] = j
+}
+
+// compare orders cursors by begin index, then by GID: several transactions may
+// begin in one entry.
+func (c Cursor) compare(d Cursor) int {
+	switch {
+	case c.Index < d.Index:
+		return -1
+	case c.Index > d.Index:
+		return 1
+	default:
+		return bytes.Compare(c.GID[:], d.GID[:])
+	}
+}

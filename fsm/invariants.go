@@ -1,0 +1,261 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// The fifteen invariants of PROTOCOL.md, section 3. checkRecord holds those of
+// one record against each change, always. CheckInvariants looks at everything.
+
+// checkRecord says what is wrong with storing next in place of old, "" for
+// nothing.
+func (s *State) checkRecord(old, next *transaction) string {
+	if old == nil {
+		// (10) created implies horizon < born <= clock. What an operator lets
+		// go of after a recovery may be older.
+		born := next.gid.BornMS()
+		held := s.holdBeforeMS != 0 && s.holdHorizonMS < born && born <= s.holdBeforeMS
+		if !held && (born <= s.horizonMS || born > s.clockMS) {
+			return fmt.Sprintf("created with born %d outside of (%d, %d]", born, s.horizonMS, s.clockMS)
+		}
+		return next.check()
+	}
+	if breach := checkChange(old, next); breach != "" {
+		return breach
+	}
+	return next.check()
+}
+
+// checkChange is what a change must keep.
+func checkChange(old, next *transaction) string {
+	switch {
+	case old.gid != next.gid || old.began != next.began:
+		return "the record became another one"
+	// (1) the decision is written once, exactly on leaving A or S.
+	case old.decision != DecisionNone && (old.decision != next.decision || old.decided != next.decided):
+		return fmt.Sprintf("decision %v overwritten by %v", old.decision, next.decision)
+	case old.state == StateSealed && next.state == StateActive:
+		return "sealed became active"
+	case old.ended() && !next.ended():
+		return fmt.Sprintf("%v became %v", old.state, next.state)
+	// (4) after the seal the set never grows.
+	case old.sealed && (!next.sealed || !sameMembers(old, next)):
+		return "the sealed set changed"
+	// (13) a tombstone gains no branches.
+	case old.tombstone && (!next.tombstone || !sameMembers(old, next)):
+		return "a tombstone's branches changed"
+	}
+	for _, b := range old.branches {
+		after := next.member(b.spec.GetId())
+		switch {
+		case after == nil:
+			return fmt.Sprintf("branch %q left", b.spec.GetId())
+		// (5) the first vote never changes.
+		case b.vote != voteNone && (b.vote != after.vote || b.maybePrepared != after.maybePrepared || b.voted != after.voted):
+			return fmt.Sprintf("branch %q: vote %v overwritten by %v", b.spec.GetId(), b.vote, after.vote)
+		}
+	}
+	return ""
+}
+
+func sameMembers(a, b *transaction) bool {
+	if len(a.branches) != len(b.branches) {
+		return false
+	}
+	for i := range a.branches {
+		if a.branches[i].spec.GetId() != b.branches[i].spec.GetId() {
+			return false
+		}
+	}
+	return true
+}
+
+// check is what must hold of a record at any time.
+func (t *transaction) check() string {
+	for i, b := range t.branches {
+		if i > 0 && t.branches[i-1].spec.GetId() >= b.spec.GetId() {
+			return "branches are not sorted by unique ids"
+		}
+	}
+	switch t.state {
+	case StateActive, StateSealed:
+		if t.decision != DecisionNone || t.finished != (stamp{}) || t.tombstone {
+			return fmt.Sprintf("%v with decision %v", t.state, t.decision)
+		}
+		for _, b := range t.branches {
+			if b.vote == voteRefused || b.own != ownNone || b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED {
+				return fmt.Sprintf("%v though branch %q has ended", t.state, b.spec.GetId())
+			}
+		}
+		if t.sealed != (t.state == StateSealed) {
+			return fmt.Sprintf("%v with sealed %v", t.state, t.sealed)
+		}
+		// (3) S implies a vote missing or a held branch in the set.
+		if t.state == StateSealed && t.allVoted() && !t.anyHeld() {
+			return "sealed though every vote is in and no branch is held"
+		}
+	case StateCommitting, StateCommitted:
+		// (2) C implies sealed, every vote prepared or read-only.
+		if t.decision != DecisionCommit || !t.sealed || !t.allVoted() || t.tombstone {
+			return "committed without every vote of a sealed set"
+		}
+	case StateRollingBack, StateRolledBack:
+		if t.decision != DecisionRollback {
+			return fmt.Sprintf("%v with decision %v", t.state, t.decision)
+		}
+	default:
+		return fmt.Sprintf("no state %d", t.state)
+	}
+	// (6) C+ and R+ if and only if decided and every branch terminal.
+	if t.decision != DecisionNone && t.ended() != t.allTerminal() {
+		return fmt.Sprintf("%v though all branches terminal is %v", t.state, t.allTerminal())
+	}
+	return ""
+}
+
+// checkDrop is invariant (9): what section 1 asks of a record before it goes.
+func (s *State) checkDrop(t *transaction) string {
+	switch {
+	case !t.droppable():
+		return "dropped though a branch's own word is missing"
+	case t.gid.BornMS() > s.horizonMS || t.finished.clockMS > s.horizonMS:
+		return "dropped before the horizon was raised"
+	}
+	return ""
+}
+
+// CheckInvariants looks at the whole state and returns what it finds wrong,
+// wrapped in ErrInvariant. It costs time in proportion to the state: tests call
+// it after every step, and so does Apply under the build tag "invariants".
+func (s *State) CheckInvariants() error {
+	for _, check := range []func() error{
+		s.checkRecords, s.checkLists, s.checkClock,
+	} {
+		if err := check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvariant, err)
+		}
+	}
+	return nil
+}
+
+// checkRecords recomputes the digest (15), the figures and the keys.
+func (s *State) checkRecords() error {
+	fresh := New()
+	count := 0
+	for at := range s.begun.all() {
+		t := s.find(at.GID)
+		if t == nil {
+			return fmt.Errorf("%s is listed and missing", at.GID)
+		}
+		count++
+		if breach := t.check(); breach != "" && !t.quarantined {
+			return fmt.Errorf("%s: %s", at.GID, breach)
+		}
+		if filed := t.filedMS != 0; filed != t.droppable() {
+			return fmt.Errorf("%s: filed is %v", at.GID, filed)
+		}
+		if h := hashRecord(appendTransaction(nil, t)); h != t.hash {
+			return fmt.Errorf("%s: its hash is %s, kept as %s", at.GID, h, t.hash)
+		}
+		fresh.records = fresh.records.plus(t.hash)
+		fresh.account(t, +1)
+		if text := t.begin.GetKey(); text != "" {
+			fresh.keys[key{t.begin.GetNamespace(), text}] = t.gid
+			if s.keys[key{t.begin.GetNamespace(), text}] != t.gid {
+				return fmt.Errorf("%s: key %q stands for another", at.GID, text)
+			}
+		}
+		// (12) no verdict commit outside the set.
+		if t.verdict("\x00nobody") == VerdictCommit {
+			return fmt.Errorf("%s: a stranger would commit", at.GID)
+		}
+	}
+	fresh.counts.Finished = s.stubs.len()
+	switch {
+	case count != len(s.live)+s.stubs.len():
+		return fmt.Errorf("%d records listed, %d live and %d filed", count, len(s.live), s.stubs.len())
+	case fresh.records != s.records:
+		return fmt.Errorf("digest of the records is %s, kept as %s", fresh.records, s.records)
+	case s.hashSettings() != s.settings:
+		return fmt.Errorf("hash of the settings is not what is kept")
+	case fresh.counts != s.counts:
+		return fmt.Errorf("figures are %+v, kept as %+v", fresh.counts, s.counts)
+	case len(fresh.keys) != len(s.keys):
+		return fmt.Errorf("%d keys, kept %d", len(fresh.keys), len(s.keys))
+	}
+	return nil
+}
+
+// checkLists compares heaps and lists with what they should hold: (7), (8).
+func (s *State) checkLists() error {
+	live, onDeadline, unended, due := 0, 0, 0, 0
+	for at := range s.unfiled.all() {
+		t := s.live[at.GID]
+		if t == nil {
+			return fmt.Errorf("%s is listed as live and is not", at.GID)
+		}
+		live++
+		if i, ok := s.deadlines.place[t.gid]; ok != onHeap(t) {
+			return fmt.Errorf("%s in state %v: in the deadline heap is %v", at.GID, t.state, ok)
+		} else if ok {
+			onDeadline++
+			if s.deadlines.keys[i] != (heapKey{heapTime(t), t.order()}) {
+				return fmt.Errorf("%s: its deadline in the heap is wrong", at.GID)
+			}
+		}
+		if _, ok := s.born.place[t.gid]; ok == t.ended() {
+			return fmt.Errorf("%s in state %v: among the unended is %v", at.GID, t.state, ok)
+		} else if ok {
+			unended++
+		}
+		if t.anyDue() {
+			due++
+		}
+	}
+	listed := 0
+	for at := range s.due.all() {
+		listed++
+		if len(s.DueOf(at.GID)) == 0 {
+			return fmt.Errorf("%s is listed as due and has nothing due", at.GID)
+		}
+	}
+	switch {
+	case live != len(s.live):
+		return fmt.Errorf("%d live records listed of %d", live, len(s.live))
+	case onDeadline != s.deadlines.len() || unended != s.born.len():
+		return fmt.Errorf("heaps hold %d and %d, should hold %d and %d", s.deadlines.len(), s.born.len(), onDeadline, unended)
+	case due != listed:
+		return fmt.Errorf("%d transactions are due, %d are listed", due, listed)
+	}
+	return s.checkHeap(&s.deadlines, &s.born)
+}
+
+func (s *State) checkHeap(heaps ...*heap) error {
+	for _, h := range heaps {
+		for i, k := range h.keys {
+			if i > 0 && k.less(h.keys[(i-1)/2]) {
+				return fmt.Errorf("a heap is out of order at %s", k.order.GID)
+			}
+			if h.place[k.order.GID] != i {
+				return fmt.Errorf("a heap has lost %s", k.order.GID)
+			}
+		}
+	}
+	return nil
+}
+
+// checkClock: (11); that neither falls is asserted where they are set, by max.
+func (s *State) checkClock() error {
+	if s.horizonMS > s.clockMS {
+		return fmt.Errorf("horizon %d is after the clock %d", s.horizonMS, s.clockMS)
+	}
+	if s.stubs.len() > 0 {
+		gid, _ := s.stubs.oldest()
+		if t := s.find(gid); t == nil || t.filedMS != s.stubs.headMS {
+			return fmt.Errorf("the oldest filed record is not %s", gid)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package fsm
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// A record's bytes are hashed into the digest that nodes compare and are what
+// a snapshot holds. They are written here by hand, field by field in order of
+// number, because the protobuf library promises no stable bytes from one
+// version of itself to the next, and nodes of two versions must agree.
+
+// appendTransaction appends the logpb.Transaction of t.
+func appendTransaction(dst []byte, t *transaction) []byte {
+	dst = appendMessage(dst, 1, func(d []byte) []byte { return appendBegin(d, t.begin) })
+	dst = appendUint(dst, 2, uint64(t.state))
+	dst = appendBool(dst, 3, t.tombstone)
+	dst = appendBool(dst, 4, t.quarantined)
+	dst = appendBool(dst, 5, t.sealed)
+	dst = appendBool(dst, 6, t.submitted)
+	dst = appendUint(dst, 7, uint64(t.decision))
+	dst = appendUint(dst, 8, uint64(t.reason))
+	dst = appendText(dst, 9, t.detail)
+	dst = appendUint(dst, 10, uint64(t.origin))
+	dst = appendText(dst, 11, t.operator)
+	dst = appendUint(dst, 12, t.deadlineMS)
+	dst = appendBool(dst, 13, t.withheld)
+	for _, b := range t.branches {
+		dst = appendMessage(dst, 14, func(d []byte) []byte { return appendBranch(d, b) })
+	}
+	dst = appendStamp(dst, 15, t.began)
+	dst = appendStamp(dst, 16, t.sealedAt)
+	dst = appendStamp(dst, 17, t.decided)
+	dst = appendStamp(dst, 18, t.finished)
+	return appendUint(dst, 19, t.filedMS)
+}
+
+func appendBegin(dst []byte, b *logpb.Begin) []byte {
+	dst = appendText(dst, 1, string(b.GetGid()))
+	dst = appendText(dst, 2, b.GetNamespace())
+	dst = appendText(dst, 3, b.GetKey())
+	dst = appendUint(dst, 4, uint64(b.GetMode()))
+	dst = appendUint(dst, 5, uint64(b.GetEntry()))
+	dst = appendUint(dst, 6, b.GetTimeoutMs())
+	for _, l := range b.GetLabels() {
+		dst = appendMessage(dst, 7, func(d []byte) []byte {
+			d = appendText(d, 1, l.GetName())
+			return appendText(d, 2, l.GetValue())
+		})
+	}
+	dst = appendText(dst, 8, b.GetTraceparent())
+	return appendText(dst, 9, b.GetInitiator())
+}
+
+func appendBranch(dst []byte, b *branch) []byte {
+	dst = appendMessage(dst, 1, func(d []byte) []byte {
+		d = appendText(d, 1, b.spec.GetId())
+		d = appendText(d, 2, b.spec.GetResource())
+		d = appendText(d, 3, b.spec.GetEndpoint())
+		d = appendBool(d, 4, b.spec.GetHeld())
+		return appendText(d, 5, string(b.spec.GetHolder()))
+	})
+	dst = appendBool(dst, 2, b.hint)
+	dst = appendUint(dst, 3, uint64(b.vote))
+	dst = appendBool(dst, 4, b.maybePrepared)
+	dst = appendUint(dst, 5, uint64(b.own))
+	dst = appendUint(dst, 6, uint64(b.resolved))
+	dst = appendText(dst, 7, b.resolvedBy)
+	dst = appendText(dst, 8, b.resolvedReason)
+	dst = appendStamp(dst, 9, b.enlisted)
+	dst = appendStamp(dst, 10, b.voted)
+	dst = appendStamp(dst, 11, b.reported)
+	dst = appendStamp(dst, 12, b.resolvedAt)
+	dst = appendText(dst, 13, b.detail)
+	dst = appendUint(dst, 14, uint64(b.attempts))
+	return appendUint(dst, 15, uint64(b.outcome))
+}
+
+// appendStamp appends a stamp; one of zeros is absent.
+func appendStamp(dst []byte, field protowire.Number, s stamp) []byte {
+	if s == (stamp{}) {
+		return dst
+	}
+	return appendMessage(dst, field, func(d []byte) []byte {
+		d = appendUint(d, 1, s.index)
+		d = appendUint(d, 2, s.term)
+		d = appendUint(d, 3, s.clockMS)
+		return appendUint(d, 4, s.wallMS)
+	})
+}
+
+// appendMessage appends a nested message. The length stands in front of what it
+// measures, so the body is written first and moved up when its length needs
+// more than one byte.
+func appendMessage(dst []byte, field protowire.Number, body func([]byte) []byte) []byte {
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	start := len(dst)
+	dst = body(append(dst, 0))
+	n := len(dst) - start - 1
+	if n < 0x80 {
+		dst[start] = byte(n)
+		return dst
+	}
+	width := protowire.SizeVarint(uint64(n))
+	for range width - 1 {
+		dst = append(dst, 0)
+	}
+	copy(dst[start+width:], dst[start+1:start+1+n])
+	protowire.AppendVarint(dst[:start], uint64(n))
+	return dst
+}
+
+func appendText(dst []byte, field protowire.Number, v string) []byte {
+	if v == "" {
+		return dst
+	}
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	return protowire.AppendString(dst, v)
+}
+
+func appendBool(dst []byte, field protowire.Number, v bool) []byte {
+	if !v {
+		return dst
+	}
+	return appendUint(dst, field, 1)
+}
+
+// appendUint appends a varint field; zero is absent, as in proto3.
+func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return dst
+	}
+	dst = protowire.AppendTag(dst, field, protowire.VarintType)
+	return protowire.AppendVarint(dst, v)
+}
+
+// parseTransaction reads the bytes of a record.
+func parseTransaction(b []byte) (*transaction, error) {
+	m := new(logpb.Transaction)
+	if err := proto.Unmarshal(b, m); err != nil {
+		return nil, err
+	}
+	return fromProto(m)
+}
+
+// fromProto reads a record's message. It takes over m's parts.
+func fromProto(m *logpb.Transaction) (*transaction, error) {
+	gid, err := GIDFromBytes(m.GetBegin().GetGid())
+	if err != nil {
+		return nil, err
+	}
+	t := &transaction{
+		gid: gid, begin: m.GetBegin(), state: m.GetState(),
+		tombstone: m.GetTombstone(), quarantined: m.GetQuarantined(), withheld: m.GetWithheld(),
+		sealed: m.GetSealed(), submitted: m.GetSubmitted(),
+		decision: m.GetDecision(), reason: m.GetReason(), origin: m.GetOrigin(),
+		detail: m.GetDetail(), operator: m.GetOperator(),
+		deadlineMS: m.GetDeadlineMs(), filedMS: m.GetFiledMs(),
+		began: fromStamp(m.GetBegan()), sealedAt: fromStamp(m.GetSealedAt()),
+		decided: fromStamp(m.GetDecided()), finished: fromStamp(m.GetFinished()),
+	}
+	if n := len(m.GetBranches()); n > 0 {
+		t.branches = make([]*branch, n)
+	}
+	for i, b := range m.GetBranches() {
+		spec := b.GetSpec()
+		if spec == nil {
+			spec = new(logpb.BranchSpec)
+		}
+		t.branches[i] = &branch{
+			spec: spec, hint: b.GetHint(), vote: b.GetVote(), maybePrepared: b.GetMaybePrepared(),
+			own: b.GetOwn(), outcome: b.GetOutcome(),
+			resolved: b.GetResolved(), resolvedBy: b.GetResolvedBy(), resolvedReason: b.GetResolvedReason(),
+			enlisted: fromStamp(b.GetEnlisted()), voted: fromStamp(b.GetVoted()),
+			reported: fromStamp(b.GetReported()), resolvedAt: fromStamp(b.GetResolvedAt()),
+			detail: b.GetDetail(), attempts: b.GetAttempts(),
+		}
+	}
+	return t, nil
+}
+
+// proto is the record as readers get it. Its begin and specs are shared with
+// the record, so it must not be changed.
+func (t *transaction) proto() *logpb.Transaction {
+	m := &logpb.Transaction{
+		Begin: t.begin, State: t.state,
+		Tombstone: t.tombstone, Quarantined: t.quarantined, Withheld: t.withheld,
+		Sealed: t.sealed, Submitted: t.submitted,
+		Decision: t.decision, Reason: t.reason, Origin: t.origin,
+		Detail: t.detail, Operator: t.operator,
+		DeadlineMs: t.deadlineMS, FiledMs: t.filedMS,
+		Began: t.began.proto(), SealedAt: t.sealedAt.proto(),
+		Decided: t.decided.proto(), Finished: t.finished.proto(),
+	}
+	if n := len(t.branches); n > 0 {
+		m.Branches = make([]*logpb.Branch, n)
+	}
+	for i, b := range t.branches {
+		m.Branches[i] = &logpb.Branch{
+			Spec: b.spec, Hint: b.hint, Vote: b.vote, MaybePrepared: b.maybePrepared,
+			Own: b.own, Outcome: b.outcome,
+			Resolved: b.resolved, ResolvedBy: b.resolvedBy, ResolvedReason: b.resolvedReason,
+			Enlisted: b.enlisted.proto(), Voted: b.voted.proto(),
+			Reported: b.reported.proto(), ResolvedAt: b.resolvedAt.proto(),
+			Detail: b.detail, Attempts: b.attempts,
+		}
+	}
+	return m
+}
+
+func (s stamp) proto() *logpb.Stamp {
+	if s == (stamp{}) {
+		return nil
+	}
+	return &logpb.Stamp{Index: s.index, Term: s.term, ClockMs: s.clockMS, WallMs: s.wallMS}
+}
+
+func fromStamp(m *logpb.Stamp) stamp {
+	return stamp{m.GetIndex(), m.GetTerm(), m.GetClockMs(), m.GetWallMs()}
+}

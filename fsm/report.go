@@ -1,0 +1,113 @@
+package fsm
+
+import "github.com/quorate/quorate/fsm/logpb"
+
+// reportCommand applies the Report rows of PROTOCOL.md's table: a branch's own
+// durable word on what it did.
+func (s *State) reportCommand(c *logpb.Report) Result {
+	gid, refusal, ok := checkGID(c.GetGid())
+	if !ok {
+		return refusal
+	}
+	if o := c.GetOutcome(); o < logpb.Outcome_OUTCOME_COMMITTED || o > logpb.Outcome_OUTCOME_HAZARD {
+		return invalid("outcome", "is missing")
+	}
+	if refusal, ok := s.checkSpec("branch", &logpb.BranchSpec{Id: c.GetBranch()}, false); !ok {
+		return refusal
+	}
+	t := s.find(gid)
+	if t == nil {
+		return s.reportUnseen(gid, c)
+	}
+	if refusal, ok := t.closed(); !ok {
+		return refusal
+	}
+	b := t.member(c.GetBranch())
+	if b == nil {
+		return reportOfStranger(t, c)
+	}
+	if t.undecided() {
+		// What a branch has done on its own cannot be undone: it decides.
+		next := t.clone()
+		next.detail = "branch " + c.GetBranch() + " reported " + outcomeName(c.GetOutcome()) + " before the decision"
+		s.toRollingBack(next, logpb.Reason_REASON_REPORTED)
+		next.origin = logpb.Origin_ORIGIN_PARTICIPANT
+		return s.report(t, next, c)
+	}
+	if joined(b.own, ownWord(t, b, c.GetOutcome())) == b.own {
+		return t.answer(OK, "").toBranch(t.verdict(c.GetBranch()))
+	}
+	return s.report(t, t.clone(), c)
+}
+
+// reportUnseen: what is dropped needs no report, unless it is one that people
+// must hear of.
+func (s *State) reportUnseen(gid GID, c *logpb.Report) Result {
+	r, _ := s.unseen(gid)
+	if r.Code != Expired {
+		return r.toBranch(VerdictWait)
+	}
+	r.Code = OK
+	r.Alarm = c.GetOutcome() != logpb.Outcome_OUTCOME_ROLLED_BACK
+	return r.toBranch(VerdictRollback)
+}
+
+// reportOfStranger changes nothing: a branch that is no member was to roll back.
+func reportOfStranger(t *transaction, c *logpb.Report) Result {
+	r := t.answer(OK, "").toBranch(t.verdict(c.GetBranch()))
+	if c.GetOutcome() != logpb.Outcome_OUTCOME_ROLLED_BACK {
+		r.Alarm = true
+		r.Detail = "branch " + c.GetBranch() + " is no member of " + t.gid.String() + ", and reports " + outcomeName(c.GetOutcome())
+	}
+	return r
+}
+
+// report joins the branch's word into next, which is decided.
+func (s *State) report(t, next *transaction, c *logpb.Report) Result {
+	b := next.edit(c.GetBranch())
+	b.own = joined(b.own, ownWord(next, b, c.GetOutcome()))
+	b.outcome, b.reported, b.attempts = c.GetOutcome(), s.now, c.GetAttempts()
+	if c.GetDetail() != "" {
+		b.detail = s.clip(c.GetDetail())
+	}
+	heuristic := b.own != ownDone
+	s.finish(next)
+	now := s.put(t, next)
+	r := stored(now).toBranch(now.verdict(c.GetBranch()))
+	if heuristic {
+		r.Alarm = true
+		r.Detail = "branch " + c.GetBranch() + " of " + t.gid.String() + " reports " + outcomeName(c.GetOutcome()) +
+			" against the decision " + decisionName(now.decision)
+	}
+	return r
+}
+
+// ownWord holds an outcome against the decision.
+func ownWord(t *transaction, b *branch, o Outcome) logpb.Own {
+	switch {
+	case o == logpb.Outcome_OUTCOME_HAZARD:
+		return ownHazard
+	case o == logpb.Outcome_OUTCOME_MIXED:
+		return ownMixed
+	case b.vote == voteReadOnly:
+		return ownDone // it wrote nothing, however it ended
+	case (o == logpb.Outcome_OUTCOME_COMMITTED) == (t.decision == DecisionCommit):
+		return ownDone
+	default:
+		return ownContrary
+	}
+}
+
+// joined is what stands after another word of the same branch: none -> done |
+// contrary | hazard; hazard -> done | contrary; done with contrary -> mixed;
+// mixed stays.
+func joined(stood, word logpb.Own) logpb.Own {
+	switch {
+	case stood == ownNone || stood == ownHazard:
+		return word
+	case word == ownHazard || word == stood:
+		return stood
+	default:
+		return ownMixed
+	}
+}

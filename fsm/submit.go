@@ -1,0 +1,206 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// submitCommand applies the Submit row of PROTOCOL.md's table: a whole
+// transaction in one entry. It validates everything, then makes one transition
+// or none.
+func (s *State) submitCommand(c *logpb.Submit) Result {
+	if refusal, ok := s.checkSubmit(c); !ok {
+		return refusal
+	}
+	t, gid, refusal, ok := s.locate(c.GetBegin())
+	if !ok {
+		return refusal
+	}
+	if t == nil {
+		if refusal, ok := s.room(gid); !ok {
+			return refusal
+		}
+		return s.submitOpen(nil, s.toActive(c.GetBegin(), gid), c)
+	}
+	if gid != GID(c.GetBegin().GetGid()) && len(c.GetVotes()) > 0 {
+		// Its branches have prepared under another GID than the key's.
+		return t.answer(KeyConflict, "key %q stands for %s", c.GetBegin().GetKey(), gid)
+	}
+	if refusal, ok := t.closed(); !ok {
+		return refusal
+	}
+	same := t.sameBegin(c.GetBegin())
+	switch t.state {
+	case StateActive, StateSealed:
+		if !same {
+			return t.answer(GIDConflict, "%s stands with other content", t.gid)
+		}
+		return s.submitOpen(t, t.clone(), c)
+	case StateCommitting, StateCommitted:
+		if !same || !t.hasSet(setIDs(c)) || contrary(t, c) {
+			return t.answer(GIDConflict, "%s was committed with other content", t.gid)
+		}
+	default:
+		if !same || t.sealed && !t.hasSet(setIDs(c)) {
+			return t.answer(AlreadyDecided, "%s is rolled back", t.gid)
+		}
+	}
+	return t.answer(OK, "")
+}
+
+// checkSubmit refuses a malformed Submit.
+func (s *State) checkSubmit(c *logpb.Submit) (Result, bool) {
+	if refusal, ok := s.checkBegin(c.GetBegin()); !ok {
+		return refusal, false
+	}
+	if most := s.limits.GetBranchesPerTransactionMax(); len(c.GetSet()) > int(most) {
+		return quota(GID(c.GetBegin().GetGid()), "branches_per_transaction_max", uint64(most)), false
+	}
+	for i, spec := range c.GetSet() {
+		if refusal, ok := s.checkSpec("set", spec, true); !ok {
+			return refusal, false
+		}
+		if i > 0 && c.GetSet()[i-1].GetId() >= spec.GetId() {
+			return invalid("set", "is not sorted by unique ids at %q", spec.GetId()), false
+		}
+	}
+	return s.checkVotes(c)
+}
+
+// checkVotes refuses votes that are malformed, not sorted, or outside the set.
+func (s *State) checkVotes(c *logpb.Submit) (Result, bool) {
+	set := c.GetSet()
+	for i, ballot := range c.GetVotes() {
+		field := fmt.Sprintf("votes[%d]", i)
+		if refusal, ok := s.checkBallot(field, ballot, true); !ok {
+			return refusal, false
+		}
+		id := ballot.GetBranch().GetId()
+		if i > 0 && c.GetVotes()[i-1].GetBranch().GetId() >= id {
+			return invalid("votes", "are not sorted by unique branch ids at %q", id), false
+		}
+		for len(set) > 0 && set[0].GetId() < id {
+			set = set[1:]
+		}
+		if len(set) == 0 || set[0].GetId() != id {
+			return invalid(field, "is of branch %q, which is not in the set", id), false
+		}
+		spec := set[0]
+		if known(spec) && known(ballot.GetBranch()) && !sameSpec(spec, ballot.GetBranch()) {
+			return invalid(field+".branch", "differs from the set's branch %q", id), false
+		}
+	}
+	return Result{}, true
+}
+
+func setIDs(c *logpb.Submit) []string {
+	ids := make([]string, len(c.GetSet()))
+	for i, spec := range c.GetSet() {
+		ids[i] = spec.GetId()
+	}
+	return ids
+}
+
+// contrary says that a vote differs from the stored one.
+func contrary(t *transaction, c *logpb.Submit) bool {
+	for _, ballot := range c.GetVotes() {
+		if b := t.member(ballot.GetBranch().GetId()); b != nil && b.vote != voteNone && !sameVote(b, ballot) {
+			return true
+		}
+	}
+	return false
+}
+
+// submitOpen merges the set and the votes into next, which is a new
+// transaction or a clone of t, and takes the edge that they lead to.
+func (s *State) submitOpen(t, next *transaction, c *logpb.Submit) Result {
+	if refusal, ok := s.mergeSet(next, c); !ok {
+		return refusal
+	}
+	var refused *branch
+	for _, ballot := range c.GetVotes() {
+		if refusal, ok := s.mergeVote(next, ballot); !ok {
+			return refusal
+		}
+		if b := next.member(ballot.GetBranch().GetId()); b.vote == voteRefused && refused == nil {
+			refused = b
+		}
+	}
+	next.submitted = true
+	next.origin = logpb.Origin_ORIGIN_CLIENT
+	switch {
+	case refused != nil:
+		s.seal(next)
+		next.detail = refusedBy(refused.spec.GetId(), refused.detail)
+		s.toRollingBack(next, logpb.Reason_REASON_SUBMIT_REFUSED)
+	default:
+		s.toDecidedOrSealed(next)
+	}
+	if t != nil && unchanged(t, next) {
+		return t.answer(OK, "")
+	}
+	r := stored(s.put(t, next))
+	r.Created = t == nil
+	return r
+}
+
+// unchanged says that a repeated Submit of a sealed transaction brought nothing.
+func unchanged(t, next *transaction) bool {
+	if t.state != next.state || t.submitted != next.submitted || t.origin != next.origin {
+		return false
+	}
+	for i, b := range t.branches {
+		if b != next.branches[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// mergeSet brings the named set in.
+func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
+	ids := setIDs(c)
+	if t.sealed {
+		if !t.hasSet(ids) {
+			return t.answer(CommitConflict, "commit of %s was asked with another set", t.gid), false
+		}
+	} else if outside, ok := memberOutside(t, ids); ok {
+		return t.answer(SetMismatch, "branch %s of %s is not in the set", outside, t.gid), false
+	}
+	explicit := t.begin.GetEntry() == logpb.Entry_ENTRY_EXPLICIT
+	for _, spec := range c.GetSet() {
+		b := t.member(spec.GetId())
+		switch {
+		case b == nil && explicit:
+			return t.answer(NotEnlisted, "branch %s of %s was never enlisted", spec.GetId(), t.gid), false
+		case spec.GetHeld() && (b == nil || b.hint):
+			return t.answer(NotEnlisted, "branch %s of %s is held and was never enlisted", spec.GetId(), t.gid), false
+		case b == nil:
+			t.join(spec, s.now)
+		case b.hint:
+			s.introduce(t, spec)
+		case known(spec) && !sameSpec(b.spec, spec):
+			return t.answer(BranchConflict, "branch %s of %s stands as %s", spec.GetId(), t.gid, describe(b.spec)), false
+		}
+	}
+	return Result{}, true
+}
+
+// mergeVote brings one vote in. Votes of held branches come over their own
+// session only: what the initiator says of them proves nothing.
+func (s *State) mergeVote(t *transaction, ballot *logpb.Ballot) (Result, bool) {
+	b := t.member(ballot.GetBranch().GetId())
+	if refusal, ok := checkVoter(t, b, ballot); !ok {
+		refusal.Verdict = VerdictNone
+		return refusal, false
+	}
+	if b.vote != voteNone {
+		return Result{}, true
+	}
+	if b.spec.GetHeld() || ballot.GetBranch().GetHeld() {
+		return invalid("votes", "hold one of branch %q, which is held: it votes over its own session", b.spec.GetId()), false
+	}
+	s.castVote(t, ballot)
+	return Result{}, true
+}

@@ -1,0 +1,299 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// stamp says where in the log and when something happened. The wall clock is
+// stored and shown, never compared.
+type stamp struct {
+	index, term, clockMS, wallMS uint64
+}
+
+// transaction is one record. It is replaced, never edited in place: a command
+// clones it, changes the clone and puts that, so that a pinned snapshot may
+// read the old one for as long as it likes.
+type transaction struct {
+	gid   GID
+	begin *logpb.Begin // for a tombstone only gid is set
+
+	state TxState
+	// tombstone: made by a rollback of an unseen GID, without Begin or Submit.
+	tombstone bool
+	// quarantined: an invariant broke here; an operator must end it.
+	quarantined bool
+	// withheld: restored undecided, so its decision may be lost; an operator
+	// must decide.
+	withheld bool
+	// sealed: commit was asked; the set of branches is final.
+	sealed    bool
+	submitted bool
+
+	decision Decision
+	reason   Reason
+	origin   logpb.Origin
+	detail   string
+	operator string
+
+	deadlineMS uint64
+	// filedMS is the clock when the record was last filed (bucket.go), 0 while
+	// it is live.
+	filedMS  uint64
+	branches []*branch // sorted by id
+
+	began, sealedAt, decided, finished stamp
+
+	hash   Digest // of the record's encoding, set by put
+	breach string // the first pre-condition that did not hold
+}
+
+// branch is one participant's part. It is replaced, never edited in place.
+type branch struct {
+	spec *logpb.BranchSpec
+	// hint: only its name was heard (PROTOCOL.md, section 2).
+	hint          bool
+	vote          logpb.VoteKind
+	maybePrepared bool
+	// own is the branch's own durable word, joined over its reports.
+	own     logpb.Own
+	outcome Outcome
+	// resolved is an operator's word in its stead; it joins nothing.
+	resolved                   Outcome
+	resolvedBy, resolvedReason string
+
+	enlisted, voted, reported, resolvedAt stamp
+
+	detail   string
+	attempts uint32
+}
+
+const (
+	voteNone     = logpb.VoteKind_VOTE_KIND_UNSPECIFIED
+	votePrepared = logpb.VoteKind_VOTE_KIND_PREPARED
+	voteReadOnly = logpb.VoteKind_VOTE_KIND_READ_ONLY
+	voteRefused  = logpb.VoteKind_VOTE_KIND_REFUSED
+
+	ownNone     = logpb.Own_OWN_UNSPECIFIED
+	ownDone     = logpb.Own_OWN_DONE
+	ownContrary = logpb.Own_OWN_CONTRARY
+	ownHazard   = logpb.Own_OWN_HAZARD
+	ownMixed    = logpb.Own_OWN_MIXED
+)
+
+// clone is a copy that may be changed until it is put. Its branches are shared:
+// they change through edit.
+func (t *transaction) clone() *transaction {
+	next := *t
+	next.branches = slices.Clone(t.branches)
+	next.breach = ""
+	return &next
+}
+
+// require notes a pre-condition that does not hold: put then quarantines the
+// transaction instead of storing what was made of it.
+func (t *transaction) require(holds bool, format string, args ...any) {
+	if !holds && t.breach == "" {
+		t.breach = fmt.Sprintf(format, args...)
+	}
+}
+
+// find returns the place of a branch, and whether it is a member.
+func (t *transaction) find(id string) (int, bool) {
+	return slices.BinarySearchFunc(t.branches, id, func(b *branch, id string) int {
+		return strings.Compare(b.spec.GetId(), id)
+	})
+}
+
+// member is the branch of that name, or nil.
+func (t *transaction) member(id string) *branch {
+	if i, ok := t.find(id); ok {
+		return t.branches[i]
+	}
+	return nil
+}
+
+// edit returns a fresh copy of a member, already in its place.
+func (t *transaction) edit(id string) *branch {
+	i, ok := t.find(id)
+	if !ok {
+		t.require(false, "branch %q to change is no member", id)
+		return new(branch)
+	}
+	b := *t.branches[i]
+	t.branches[i] = &b
+	return &b
+}
+
+// join adds a branch that is no member yet. One that is known by its name only
+// becomes a hint.
+func (t *transaction) join(spec *logpb.BranchSpec, now stamp) {
+	i, ok := t.find(spec.GetId())
+	t.require(!ok, "branch %q joins twice", spec.GetId())
+	t.branches = slices.Insert(t.branches, i, &branch{spec: spec, hint: !known(spec), enlisted: now})
+}
+
+// known says that a branch could be told: more than its name was heard.
+func known(spec *logpb.BranchSpec) bool {
+	return spec.GetResource() != "" || spec.GetEndpoint() != "" || len(spec.GetHolder()) > 0
+}
+
+// terminal says that nothing more is expected of the branch.
+func (b *branch) terminal() bool {
+	return b.own != ownNone || b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED ||
+		b.vote == voteReadOnly || b.vote == voteRefused && !b.maybePrepared
+}
+
+// due says that the branch of a decided transaction should be told. A hint is
+// never due: nobody knows whom to tell.
+func (b *branch) due() bool { return !b.hint && !b.terminal() }
+
+// reportedForGood says that the branch's own durable word is in: its vote ended
+// it, or it reported. A hazard is no word until an operator has resolved it.
+func (b *branch) reportedForGood() bool {
+	switch b.own {
+	case ownNone:
+		return b.vote == voteReadOnly || b.vote == voteRefused && !b.maybePrepared
+	case ownHazard:
+		return b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED
+	default:
+		return true
+	}
+}
+
+// inDoubt says that the branch is prepared and has not been told.
+func (b *branch) inDoubt() bool { return b.vote == votePrepared && !b.terminal() }
+
+// undecided says A or S.
+func (t *transaction) undecided() bool {
+	return t.state == StateActive || t.state == StateSealed
+}
+
+// ended says C+ or R+.
+func (t *transaction) ended() bool {
+	return t.state == StateCommitted || t.state == StateRolledBack
+}
+
+// allVoted says that every branch has voted prepared or read-only.
+func (t *transaction) allVoted() bool {
+	for _, b := range t.branches {
+		if b.vote != votePrepared && b.vote != voteReadOnly {
+			return false
+		}
+	}
+	return true
+}
+
+// anyHeld says that a local transaction kept open is in the set.
+func (t *transaction) anyHeld() bool {
+	for _, b := range t.branches {
+		if b.spec.GetHeld() {
+			return true
+		}
+	}
+	return false
+}
+
+// anyDue says that a branch of a decided transaction should be told.
+func (t *transaction) anyDue() bool {
+	if t.decision == DecisionNone || t.quarantined {
+		return false
+	}
+	for _, b := range t.branches {
+		if b.due() {
+			return true
+		}
+	}
+	return false
+}
+
+// allTerminal says that a decided transaction has nothing left to hear.
+func (t *transaction) allTerminal() bool {
+	for _, b := range t.branches {
+		if !b.terminal() && !(b.hint && t.decision == DecisionRollback) {
+			return false
+		}
+	}
+	return true
+}
+
+// droppable says that the record waits for retention only.
+func (t *transaction) droppable() bool {
+	if !t.ended() || t.quarantined || t.withheld {
+		return false
+	}
+	for _, b := range t.branches {
+		if t.decision == DecisionCommit && !b.reportedForGood() {
+			return false // an operator's word is not the branch's own
+		}
+		if b.own == ownHazard && !b.reportedForGood() {
+			return false // it stays visible until somebody has settled it
+		}
+	}
+	return true
+}
+
+// verdict is the answer to a participant, for (GID, branch) and never for the
+// GID alone: a stray prepared branch that asked by GID alone would commit.
+func (t *transaction) verdict(id string) Verdict {
+	if t.quarantined || t.withheld {
+		return VerdictWait
+	}
+	b := t.member(id)
+	switch t.state {
+	case StateActive:
+		return VerdictWait
+	case StateSealed:
+		if b != nil {
+			return VerdictWait
+		}
+	case StateCommitting, StateCommitted:
+		if b != nil && b.vote == votePrepared {
+			return VerdictCommit
+		}
+	}
+	return VerdictRollback
+}
+
+// order is the transaction's place in every ordered list.
+func (t *transaction) order() Cursor { return Cursor{Index: t.began.index, GID: t.gid} }
+
+// hasSet says that ids, which is sorted, names exactly the members.
+func (t *transaction) hasSet(ids []string) bool {
+	if len(ids) != len(t.branches) {
+		return false
+	}
+	for i, b := range t.branches {
+		if b.spec.GetId() != ids[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// sameBegin compares the content of Begin, but for the GID: what stands for a
+// key is compared by it too. Trace and initiator never count.
+func (t *transaction) sameBegin(b *logpb.Begin) bool {
+	mine := t.begin
+	if t.tombstone || mine.GetNamespace() != b.GetNamespace() || mine.GetKey() != b.GetKey() ||
+		mine.GetMode() != b.GetMode() || mine.GetEntry() != b.GetEntry() ||
+		mine.GetTimeoutMs() != b.GetTimeoutMs() || len(mine.GetLabels()) != len(b.GetLabels()) {
+		return false
+	}
+	for i, l := range mine.GetLabels() {
+		other := b.GetLabels()[i]
+		if l.GetName() != other.GetName() || l.GetValue() != other.GetValue() {
+			return false
+		}
+	}
+	return true
+}
+
+// sameSpec compares the content of Enlist.
+func sameSpec(a, b *logpb.BranchSpec) bool {
+	return a.GetResource() == b.GetResource() && a.GetEndpoint() == b.GetEndpoint() &&
+		a.GetHeld() == b.GetHeld() && string(a.GetHolder()) == string(b.GetHolder())
+}
