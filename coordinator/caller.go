@@ -59,13 +59,13 @@ const (
 	ProtocolHTTP    = "http"
 )
 
-// Observer hears what metrics count. Its methods are called from the driver's
-// goroutine, must not block, and must not call the coordinator.
+// Observer hears what metrics count. Its methods may be called concurrently,
+// must not block, and must not call the coordinator.
 type Observer interface {
 	// TransactionStarted counts a transaction that this leader saw begin.
 	TransactionStarted(mode fsm.Mode)
-	// TransactionDecided tells how long a transaction took from the asked commit
-	// (rollbacks: from the request that decided) to its applied decision.
+	// TransactionDecided tells how long a caller's request for a decision (a
+	// commit, a submit, a rollback) took until the decision was applied.
 	TransactionDecided(mode fsm.Mode, decision fsm.Decision, took time.Duration)
 	// TransactionFinished tells that every branch has ended, and how long it took since
 	// begin, by the cluster clock.

@@ -9,84 +9,150 @@ package coordinator
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // Coordinator serves the calls of one node. All methods may be called
 // concurrently.
-type Coordinator struct{}
+type Coordinator struct {
+	replog   Log
+	caller   Caller
+	observer Observer
+	log      *slog.Logger
+	now      func() time.Time
+	settings Settings
+
+	entropyLock sync.Mutex
+	entropy     io.Reader
+
+	lead    atomic.Pointer[leadership]
+	pending atomic.Int64 // callers' proposals under way
+	batcher *batcher
+
+	inputs  chan func(*Core, time.Time)
+	applied chan struct{} // holds one: the core has something to look at
+	closing chan struct{}
+	closed  chan struct{} // the core's goroutine has ended
+	once    sync.Once
+	stop    context.CancelFunc
+
+	goroutines sync.WaitGroup // calls to endpoints
+	watchers   watchers
+	lastID     atomic.Uint64 // of sessions and waiters
+
+	// Of the core's goroutine only:
+	core     *Core
+	sessions map[SessionID]*Session
+	waiters  map[uint64]chan<- AnswerWaiter
+}
 
 // New returns a coordinator that follows until Leadership says otherwise.
-func New(cfg Config) (*Coordinator, error) { return nil, ErrClosed }
+func New(cfg Config) (*Coordinator, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	ctx, stop := context.WithCancel(context.Background())
+	c := &Coordinator{
+		replog: cfg.Log, caller: cfg.Caller, observer: cfg.Observer, log: cfg.Logger,
+		now: cfg.Now, settings: cfg.Settings, entropy: cfg.Entropy,
+		batcher:  &batcher{log: cfg.Log, ctx: ctx},
+		inputs:   make(chan func(*Core, time.Time), inputsMax),
+		applied:  make(chan struct{}, 1),
+		closing:  make(chan struct{}),
+		closed:   make(chan struct{}),
+		stop:     stop,
+		core:     NewCore(cfg.Settings, cfg.Log.View, cfg.Seed, cfg.Observer, failpoint.Armed()),
+		sessions: make(map[SessionID]*Session),
+		waiters:  make(map[uint64]chan<- AnswerWaiter),
+	}
+	go c.run()
+	return c, nil
+}
 
-// Close ends every session and waiter, and joins every goroutine.
-func (c *Coordinator) Close() error { return nil }
+func (c Config) withDefaults() Config {
+	if c.Observer == nil {
+		c.Observer = nobody{}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Entropy == nil {
+		c.Entropy = rand.Reader
+	}
+	if c.Seed == 0 {
+		var b [8]byte
+		_, _ = rand.Read(b[:]) // never fails
+		c.Seed = binary.LittleEndian.Uint64(b[:])
+	}
+	return c
+}
 
-// Leadership must be told each change, in order: gained once an entry of the
-// term is applied. It does not block.
-func (c *Coordinator) Leadership(leader bool, term uint64) {}
+// Close ends every session, wait and watch, and joins every goroutine.
+func (c *Coordinator) Close() error {
+	c.once.Do(func() {
+		close(c.closing)
+		c.stop()
+	})
+	<-c.closed
+	c.batcher.close()
+	c.goroutines.Wait()
+	return nil
+}
 
-// Applied must be told that the log has been applied up to index. It does not block.
-func (c *Coordinator) Applied(index uint64) {}
+// Leadership must be told each change, in order, by one goroutine: gained once
+// an entry of the term is applied.
+func (c *Coordinator) Leadership(leader bool, term uint64) {
+	c.step(func(core *Core, now time.Time) {
+		if !leader {
+			core.Follow(now)
+			c.setLeadership(nil, c.notLeader())
+			c.log.Info("leadership ended: sessions close, deliveries stop", "term", term)
+			return
+		}
+		ctx, end := context.WithCancelCause(context.Background())
+		c.setLeadership(&leadership{term: term, ctx: ctx, end: end}, c.notLeader())
+		core.Lead(now, term)
+		c.log.Info("leading: deliveries go on where the log says they stood", "term", term, "due", core.due.length)
+	})
+}
+
+// Applied must be told that the log has been applied up to index. It does not
+// block, and may be called from any goroutine.
+func (c *Coordinator) Applied(index uint64) {
+	if c.lead.Load() != nil {
+		select {
+		case c.applied <- struct{}{}:
+		default: // it will look anyway
+		}
+	}
+	c.watchers.wake()
+}
 
 // Header returns what every answer carries.
-func (c *Coordinator) Header() Header { return Header{} }
-
-// Begin, and what follows, fail with the errors of this package: see errors.go.
-func (c *Coordinator) Begin(ctx context.Context, begin *logpb.Begin) (Status, error) {
-	return Status{}, ErrClosed
+func (c *Coordinator) Header() Header {
+	var h Header
+	c.replog.View(func(s *fsm.State) {
+		clock := s.Clock()
+		h = Header{
+			AppliedIndex: clock.AppliedIndex, ClockMS: clock.ClockMS, FloorMS: clock.FloorMS,
+			Epoch: Epoch{Incarnation: clock.Incarnation, Term: clock.AppliedTerm}, ClusterID: s.ClusterID(),
+		}
+	})
+	return h
 }
-func (c *Coordinator) Enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (Status, error) {
-	return Status{}, ErrClosed
-}
-func (c *Coordinator) Vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (Status, error) {
-	return Status{}, ErrClosed
-}
-func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) (Status, error) {
-	return Status{}, ErrClosed
-}
-func (c *Coordinator) Rollback(ctx context.Context, r RollbackRequest) (Status, error) {
-	return Status{}, ErrClosed
-}
-func (c *Coordinator) Submit(ctx context.Context, r SubmitRequest) (Status, error) {
-	return Status{}, ErrClosed
-}
-func (c *Coordinator) Report(ctx context.Context, r ReportRequest) (Status, error) {
-	return Status{}, ErrClosed
-}
-func (c *Coordinator) Resolve(ctx context.Context, r ResolveRequest) (Status, error) {
-	return Status{}, ErrClosed
-}
-func (c *Coordinator) Retry(ctx context.Context, ref Ref, branch string) (int, error) {
-	return 0, ErrClosed
-}
-func (c *Coordinator) Inquire(ctx context.Context, r InquireRequest) (Inquired, error) {
-	return Inquired{}, ErrClosed
-}
-func (c *Coordinator) Get(ctx context.Context, r GetRequest) (View, error) { return View{}, ErrClosed }
-func (c *Coordinator) List(ctx context.Context, r ListRequest) (Page, error) {
-	return Page{}, ErrClosed
-}
-func (c *Coordinator) ListInDoubt(ctx context.Context, r ListInDoubtRequest) (InDoubtPage, error) {
-	return InDoubtPage{}, ErrClosed
-}
-
-// Watch calls send with the events of one log entry at a time, whole, until ctx
-// ends or send fails.
-func (c *Coordinator) Watch(ctx context.Context, r WatchRequest, send func(index uint64, events []fsm.Event) error) error {
-	return ErrClosed
-}
-
-// Attach opens a participant's session with this leader.
-func (c *Coordinator) Attach(ctx context.Context, r AttachRequest) (*Session, error) {
-	return nil, ErrClosed
-}
-
-// Stats is a moment's figures, for metrics.
-func (c *Coordinator) Stats() Stats { return Stats{} }
 
 // Stats are figures of one node; those of deliveries are zero off the leader.
 type Stats struct {
@@ -94,7 +160,8 @@ type Stats struct {
 	Counts   fsm.Counts
 	Clock    fsm.Clock
 	Sessions int
-	// Due branches, those of them that are stuck by mode, and calls in flight.
+	// Due branches, those of them that are stuck by mode, and endpoint calls in
+	// flight.
 	Due      int
 	Stuck    [7]int
 	InFlight int
@@ -102,4 +169,20 @@ type Stats struct {
 	OldestInDoubt time.Duration
 	// Waiters are callers that wait for a decision; Pending their proposals.
 	Waiters, Pending int
+}
+
+// Stats is a moment's figures, for metrics.
+func (c *Coordinator) Stats() Stats {
+	s := Stats{Leading: c.lead.Load() != nil, Pending: int(c.pending.Load())}
+	c.replog.View(func(state *fsm.State) { s.Counts, s.Clock = state.Counts(), state.Clock() })
+	if oldest := s.Counts.OldestInDoubtMS; oldest != 0 && oldest < s.Clock.ClockMS {
+		s.OldestInDoubt = milliseconds(s.Clock.ClockMS - oldest)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var core CoreStats
+	if c.query(ctx, func(k *Core, now time.Time) { core = k.Stats(now) }) {
+		s.Sessions, s.Due, s.Stuck, s.InFlight, s.Waiters = core.Sessions, core.Due, core.Stuck, core.Calls, core.Waiters
+	}
+	return s
 }

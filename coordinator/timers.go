@@ -11,7 +11,7 @@ type timer struct {
 	at   time.Time
 	seq  uint64 // breaks ties in the order of arming: two runs fire alike
 	slot int    // index in the heap plus one; 0 while not armed
-	fire func(now time.Time)
+	fire func()
 }
 
 func (t *timer) armed() bool { return t.slot != 0 }
@@ -23,7 +23,7 @@ type timers struct {
 }
 
 // arm sets t to fire at the given time, whatever it was set to before.
-func (ts *timers) arm(t *timer, at time.Time, fire func(now time.Time)) {
+func (ts *timers) arm(t *timer, at time.Time, fire func()) {
 	ts.seq++
 	t.at, t.seq, t.fire = at, ts.seq, fire
 	if t.armed() {
@@ -54,7 +54,7 @@ func (ts *timers) expire(now time.Time) {
 	for len(ts.heap) > 0 && !ts.heap[0].at.After(now) && ts.heap[0].seq <= last {
 		t := ts.heap[0]
 		heap.Pop(&ts.heap)
-		t.fire(now)
+		t.fire()
 	}
 }
 

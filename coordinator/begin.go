@@ -1,0 +1,160 @@
+package coordinator
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/failpoint"
+)
+
+// Begin creates a transaction. Without a GID one is made from the applied
+// clock; a caller that wants to repeat an unknown Begin makes its own.
+func (c *Coordinator) Begin(ctx context.Context, begin *logpb.Begin) (Status, error) {
+	gid, begin, err := c.complete(begin)
+	if err != nil {
+		return Status{}, err
+	}
+	r, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Begin{Begin: begin}})
+	if err != nil {
+		return Status{}, err
+	}
+	if err := refusal(r, "", ""); err != nil {
+		return Status{}, err
+	}
+	if err := c.passKey(failpoint.Begun, r.GID, begin.GetKey()); err != nil {
+		return Status{}, err
+	}
+	return statusOfResult(r), nil
+}
+
+// complete returns the begin with what its caller left to the cluster: a GID,
+// namespace, mode, entry, timeout; and its labels sorted. It does not edit its
+// argument. A caller that repeats a Begin names the same timeout as before, or
+// leaves it out as before.
+func (c *Coordinator) complete(begin *logpb.Begin) (fsm.GID, *logpb.Begin, error) {
+	if begin == nil {
+		begin = &logpb.Begin{}
+	}
+	begin = proto.CloneOf(begin)
+	if begin.Namespace == "" {
+		begin.Namespace = DefaultNamespace
+	}
+	if begin.Mode == logpb.Mode_MODE_UNSPECIFIED {
+		begin.Mode = logpb.Mode_MODE_TWO_PHASE
+	}
+	if begin.Entry == logpb.Entry_ENTRY_UNSPECIFIED {
+		begin.Entry = logpb.Entry_ENTRY_EXPLICIT
+	}
+	if begin.TimeoutMs == 0 {
+		c.replog.View(func(s *fsm.State) { begin.TimeoutMs = s.Limits().GetTransactionTimeoutDefaultMs() })
+	}
+	slices.SortFunc(begin.Labels, func(a, b *logpb.Label) int { return strings.Compare(a.GetName(), b.GetName()) })
+	if len(begin.Gid) != 0 {
+		gid, err := fsm.GIDFromBytes(begin.Gid)
+		if err != nil {
+			return fsm.GID{}, nil, invalid(fsm.GID{}, "%v", err)
+		}
+		return gid, begin, nil
+	}
+	gid := c.newGID()
+	begin.Gid = gid.Bytes()
+	return gid, begin, nil
+}
+
+// newGID makes a GID born at the applied clock, never at wall time: a node whose
+// clock runs ahead would make GIDs that are refused, one behind GIDs that expire
+// early.
+func (c *Coordinator) newGID() fsm.GID {
+	var born uint64
+	c.replog.View(func(s *fsm.State) { born = s.ClockMS() })
+	var random [10]byte
+	c.entropyLock.Lock()
+	defer c.entropyLock.Unlock()
+	if _, err := io.ReadFull(c.entropy, random[:]); err != nil {
+		panic("coordinator: no entropy for a gid: " + err.Error()) // crypto/rand never fails
+	}
+	return fsm.NewGID(born, random)
+}
+
+// Enlist adds a branch. A held branch enlists over its session only.
+func (c *Coordinator) Enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (Status, error) {
+	if branch.GetHeld() {
+		return Status{}, heldElsewhere(gid, branch)
+	}
+	return c.enlist(ctx, gid, branch)
+}
+
+func heldElsewhere(gid fsm.GID, branch *logpb.BranchSpec) error {
+	return invalid(gid, "branch %s is held: it enlists and votes over the session of the process that holds it", branch.GetId())
+}
+
+func (c *Coordinator) enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (Status, error) {
+	r, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Enlist{
+		Enlist: &logpb.Enlist{Gid: gid.Bytes(), Branch: branch}}})
+	if err != nil {
+		return Status{}, err
+	}
+	if err := refusal(r, "", branch.GetId()); err != nil {
+		return Status{}, err
+	}
+	if err := c.pass(failpoint.Enlisted, r.GID); err != nil {
+		return Status{}, err
+	}
+	return statusOfResult(r), nil
+}
+
+// Vote records a branch's vote. A held branch votes over its session only.
+func (c *Coordinator) Vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (Status, error) {
+	if ballot.GetBranch().GetHeld() {
+		return Status{}, heldElsewhere(gid, ballot.GetBranch())
+	}
+	return c.vote(ctx, gid, ballot)
+}
+
+func (c *Coordinator) vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (Status, error) {
+	r, err := c.proposeOne(ctx, gid, ending, &logpb.Command{Kind: &logpb.Command_Vote{
+		Vote: &logpb.Vote{Gid: gid.Bytes(), Ballot: ballot}}})
+	if err != nil {
+		return Status{}, err
+	}
+	if err := refusal(r, "", ballot.GetBranch().GetId()); err != nil {
+		return Status{}, err
+	}
+	if r.Changed && r.Decision == fsm.DecisionCommit {
+		if err := c.pass(failpoint.AtDecision, r.GID); err != nil {
+			return Status{}, err
+		}
+	}
+	return statusOfResult(r), nil
+}
+
+// pass hits a failpoint with the transaction's key, if any is armed. Once
+// something was appended, an injected error is an unknown outcome.
+func (c *Coordinator) pass(name string, gid fsm.GID) error {
+	if !failpoint.Armed() {
+		return nil
+	}
+	return c.passKey(name, gid, c.keyOf(gid))
+}
+
+func (c *Coordinator) passKey(name string, gid fsm.GID, key string) error {
+	if err := failpoint.Hit(name, key); err != nil {
+		return &UnknownError{GID: gid, Cause: err}
+	}
+	return nil
+}
+
+func (c *Coordinator) keyOf(gid fsm.GID) (key string) {
+	c.replog.View(func(s *fsm.State) {
+		if rec, ok := s.Get(gid); ok {
+			key = rec.GetBegin().GetKey()
+		}
+	})
+	return key
+}

@@ -1,0 +1,87 @@
+package coordinator
+
+import (
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+)
+
+// Retry delivers now what waits for its back-off, and forgets its failures. An
+// empty branch means all of them. It returns how many branches were due.
+func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
+	c.begin(now)
+	t := c.txns[gid]
+	if t == nil {
+		return 0
+	}
+	due := 0
+	for _, d := range t.due {
+		if branch != "" && d.spec.GetId() != branch {
+			continue
+		}
+		due++
+		d.failures = 0
+		if d.phase == phaseWaiting || d.phase == phaseParked {
+			c.route(d)
+		}
+	}
+	c.end()
+	return due
+}
+
+// Deliveries tells how the due branches of a transaction stand.
+func (c *Core) Deliveries(now time.Time, gid fsm.GID) []DeliveryStatus {
+	t := c.txns[gid]
+	if t == nil {
+		return nil
+	}
+	out := make([]DeliveryStatus, 0, len(t.due))
+	for _, d := range t.due {
+		out = append(out, c.deliveryStatus(now, d))
+	}
+	return out
+}
+
+func (c *Core) deliveryStatus(now time.Time, d *delivery) DeliveryStatus {
+	s := DeliveryStatus{
+		Branch: d.spec.GetId(), Attempts: d.attempts, LastAttempt: d.last, LastError: d.lastErr,
+		DueFor: now.Sub(d.since), Stuck: c.stuck(now, d), Attached: len(d.r.sessions) > 0,
+		InFlight: d.phase == phaseInFlight || d.phase == phaseReporting,
+	}
+	if d.phase == phaseWaiting {
+		s.NextAttempt = d.wait.at
+	}
+	return s
+}
+
+func (c *Core) stuck(now time.Time, d *delivery) bool { return now.Sub(d.since) >= c.cfg.StuckAfter }
+
+// Stuck lists the transactions with a branch that is stuck, longest first.
+func (c *Core) Stuck(now time.Time) []fsm.GID {
+	var gids []fsm.GID
+	seen := make(map[fsm.GID]struct{})
+	for d := c.due.first; d != nil && c.stuck(now, d); d = c.due.next(d) {
+		if _, again := seen[d.t.gid]; !again {
+			seen[d.t.gid] = struct{}{}
+			gids = append(gids, d.t.gid)
+		}
+	}
+	return gids
+}
+
+// CoreStats are the core's figures.
+type CoreStats struct {
+	Sessions, Due, Calls, Waiters int
+	Stuck                         [7]int // branches, by mode
+}
+
+// Stats counts what the core has under way.
+func (c *Core) Stats(now time.Time) CoreStats {
+	s := CoreStats{Sessions: len(c.sessions), Due: c.due.length, Calls: c.calls, Waiters: len(c.waiters)}
+	for d := c.due.first; d != nil && c.stuck(now, d); d = c.due.next(d) {
+		if m := int(d.t.mode()); m < len(s.Stuck) {
+			s.Stuck[m]++
+		}
+	}
+	return s
+}

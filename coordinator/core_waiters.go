@@ -1,0 +1,101 @@
+package coordinator
+
+import (
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// waiter is a caller that waits for a transaction's decision, or for its end.
+type waiter struct {
+	id     uint64
+	finish bool
+}
+
+// Wait registers a caller: AnswerWaiter comes once the transaction is decided
+// (or, with finish, ended), or leadership goes. The id is the runner's; it must
+// not be in use. The transaction must stand in the log.
+func (c *Core) Wait(now time.Time, id uint64, gid fsm.GID, finish bool) {
+	if !c.leading {
+		c.ask(AnswerWaiter{Waiter: id, Status: Status{GID: gid}, Lost: true})
+		return
+	}
+	c.begin(now)
+	c.pull()
+	t := c.txns[gid]
+	if t == nil {
+		c.answerFromState(id, gid)
+		c.end()
+		return
+	}
+	t.waiters = append(t.waiters, waiter{id: id, finish: finish})
+	c.waiters[id] = t
+	c.answerWaiters(t)
+	c.end()
+}
+
+// answerFromState answers for a transaction that is not noted: it has ended.
+func (c *Core) answerFromState(id uint64, gid fsm.GID) {
+	answer := AnswerWaiter{Waiter: id, Status: Status{GID: gid}, Lost: true}
+	c.view(func(s *fsm.State) {
+		if rec, ok := s.Get(gid); ok && rec.GetDecision() != fsm.DecisionNone {
+			answer.Status, answer.Lost = statusOf(gid, rec), false
+		}
+	})
+	c.ask(answer)
+}
+
+// Unwait drops a caller that has gone. It gets no answer any more.
+func (c *Core) Unwait(id uint64) {
+	t, ok := c.waiters[id]
+	if !ok {
+		return
+	}
+	delete(c.waiters, id)
+	for i, w := range t.waiters {
+		if w.id == id {
+			t.waiters = append(t.waiters[:i], t.waiters[i+1:]...)
+			return
+		}
+	}
+}
+
+// answerWaiters answers those who wait for what the transaction has reached.
+func (c *Core) answerWaiters(t *txn) {
+	if len(t.waiters) == 0 || t.undecided() {
+		return
+	}
+	left := t.waiters[:0]
+	for _, w := range t.waiters {
+		if w.finish && !t.finished() {
+			left = append(left, w)
+			continue
+		}
+		delete(c.waiters, w.id)
+		c.ask(AnswerWaiter{Waiter: w.id, Status: t.status()})
+	}
+	t.waiters = left
+}
+
+// loseWaiters tells all who still wait that leadership went, in the order in
+// which their ids were given.
+func (c *Core) loseWaiters() {
+	for _, gid := range c.noted() {
+		t := c.txns[gid]
+		for _, w := range t.waiters {
+			c.ask(AnswerWaiter{Waiter: w.id, Status: t.status(), Lost: true})
+		}
+		t.waiters = nil
+	}
+	clear(c.waiters)
+}
+
+func (t *txn) status() Status { return statusOf(t.gid, t.rec) }
+
+func statusOf(gid fsm.GID, rec *logpb.Transaction) Status {
+	return Status{
+		GID: gid, Decision: rec.GetDecision(), State: rec.GetState(), Reason: rec.GetReason(),
+		Index: rec.GetDecided().GetIndex(), Detail: rec.GetDetail(),
+	}
+}
