@@ -68,7 +68,8 @@ const (
 	settleTimeout = 90 * time.Second
 )
 
-func (o Options) validate() error {
+// Validate says what is wrong with the options; the error is one of usage.
+func (o Options) Validate() error {
 	switch {
 	case o.Nodes != 3 && o.Nodes != 5:
 		return fmt.Errorf("demo: %d nodes: a cluster that survives a kill has 3 or 5", o.Nodes)
@@ -115,7 +116,7 @@ func (e *RedError) Error() string {
 // Run runs the demo. The error is *RedError when the run came to its end and
 // something was wrong; the result is there then, too.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	r, err := newRun(ctx, o)

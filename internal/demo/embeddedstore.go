@@ -90,8 +90,8 @@ func (s *embeddedStore) write(tx *embedded.Tx, account int, delta int64) error {
 	return tx.Put(ledgerPrefix+string(tx.Branch().GID()), entry)
 }
 
-func (s *embeddedStore) books(context.Context) (Books, error) {
-	b := Books{Balances: map[int]int64{}, Ledger: map[string]Entry{}, Evidence: map[string]bool{}}
+func (s *embeddedStore) books(ctx context.Context) (Books, error) {
+	b := newBooks()
 	err := s.kv.Range(accountPrefix, func(key string, value []byte) error {
 		account, err := strconv.Atoi(strings.TrimPrefix(key, accountPrefix))
 		if err != nil {
@@ -112,9 +112,16 @@ func (s *embeddedStore) books(context.Context) (Books, error) {
 	if err != nil {
 		return b, fmt.Errorf("read the ledger: %w", err)
 	}
+	prepared, err := s.kv.Recover(ctx)
+	if err != nil {
+		return b, err
+	}
+	for _, p := range prepared {
+		b.Prepared = append(b.Prepared, string(p.GID))
+	}
 	rows, err := s.kv.Evidence()
 	for _, row := range rows {
-		b.Evidence[string(row.GID)] = row.State == embedded.EvidenceCommitted
+		b.Evidence[row.BranchRef.String()] = row.State == embedded.EvidenceCommitted
 	}
 	return b, err
 }

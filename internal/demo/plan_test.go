@@ -126,11 +126,11 @@ func TestOptionsAreChecked(t *testing.T) {
 		"unknown phase": func(o *Options) { o.KillLeader = "sometimes" }, "nobody works": func(o *Options) { o.Concurrency = 0 },
 	} {
 		o := NewOptions()
-		if err := o.validate(); err != nil {
+		if err := o.Validate(); err != nil {
 			t.Fatalf("the defaults: %v", err)
 		}
 		change(&o)
-		if err := o.validate(); err == nil {
+		if err := o.Validate(); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}

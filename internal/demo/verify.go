@@ -43,10 +43,17 @@ type Books struct {
 	Balances map[int]int64 `json:"balances"`
 	// Ledger has the entry of each branch that took effect, by GID.
 	Ledger map[string]Entry `json:"ledger"`
-	// Evidence has the SDK's evidence row of each branch, by GID: true when it
-	// says that the branch's local transaction happened, false when it says that
-	// it can no longer happen.
+	// Evidence has the SDK's evidence rows by `GID/branch`: true when it says that
+	// the branch's local transaction happened, false when it says that it can no
+	// longer happen. A database may hold rows of others, too.
 	Evidence map[string]bool `json:"evidence"`
+	// Prepared are the GIDs of branches that still wait for their decision.
+	Prepared []string `json:"prepared"`
+}
+
+// newBooks returns empty books.
+func newBooks() Books {
+	return Books{Balances: map[int]int64{}, Ledger: map[string]Entry{}, Evidence: map[string]bool{}}
 }
 
 // Total is the money in the bank.
@@ -74,6 +81,7 @@ func Verify(p Plan, attempts []Attempt, log []*quoratev1.Transaction, books [2]B
 	}
 	for side := range books {
 		v.strangers(Side(side))
+		v.stillPrepared(Side(side))
 		v.balances(Side(side))
 	}
 	slices.Sort(v.mismatches)
@@ -123,7 +131,7 @@ func (v *verifier) attempt(a Attempt) {
 func (v *verifier) branch(t Transfer, tx *quoratev1.Transaction, side Side) {
 	gid := tx.GetGid()
 	entry, written := v.books[side].Ledger[gid]
-	happened, hasEvidence := v.books[side].Evidence[gid]
+	happened, hasEvidence := v.evidence(tx, side)
 	if hasEvidence && happened != written {
 		v.found("%s (%s): %s's evidence row says happened=%t, its ledger says %t", t.Key(), gid, side, happened, written)
 	}
@@ -144,16 +152,37 @@ func (v *verifier) branch(t Transfer, tx *quoratev1.Transaction, side Side) {
 	}
 }
 
-// strangers are rows of transactions that the log does not know.
+// evidence returns the evidence row of the transaction's branch in a bank. A
+// bank that has no branch in the log has none.
+func (v *verifier) evidence(tx *quoratev1.Transaction, side Side) (happened, ok bool) {
+	branches := 0
+	for _, b := range tx.GetBranches() {
+		if b.GetSpec().GetResource() == side.String() {
+			branches++
+			happened, ok = v.books[side].Evidence[tx.GetGid()+"/"+b.GetSpec().GetId()]
+		}
+	}
+	if branches > 1 {
+		v.found("%s (%s): %s has %d branches, one was called", tx.GetKey(), tx.GetGid(), side, branches)
+	}
+	return happened, ok
+}
+
+// strangers are entries of transactions that the log does not know.
 func (v *verifier) strangers(side Side) {
 	for gid := range v.books[side].Ledger {
 		if v.byGID[gid] == nil {
 			v.found("%s: %s has done it, the log does not know it", gid, side)
 		}
 	}
-	for gid, happened := range v.books[side].Evidence {
-		if happened && v.byGID[gid] == nil {
-			v.found("%s: %s has an evidence row, the log does not know it", gid, side)
+}
+
+// stillPrepared are branches that nobody told, though the log has ended them. A
+// database may hold others', which the log does not know.
+func (v *verifier) stillPrepared(side Side) {
+	for _, gid := range v.books[side].Prepared {
+		if v.byGID[gid] != nil {
+			v.found("%s: it is still prepared in %s", gid, side)
 		}
 	}
 }

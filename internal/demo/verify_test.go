@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -19,11 +20,14 @@ type world struct {
 
 func gidOf(t Transfer) string { return "GID-" + t.Key() }
 
+// rowOf is the key of the evidence row: bank a's branch is 1, bank b's is 2.
+func rowOf(s Side, t Transfer) string { return fmt.Sprintf("%s/%d", gidOf(t), s+1) }
+
 // goodWorld commits the funded transfers and rolls the others back.
 func goodWorld(n int) *world {
 	w := &world{plan: NewPlan(n)}
 	for side := range w.books {
-		w.books[side] = Books{Balances: map[int]int64{}, Ledger: map[string]Entry{}, Evidence: map[string]bool{}}
+		w.books[side] = newBooks()
 		for account := range accountsPerBank {
 			w.books[side].Balances[account] = w.plan.OpeningOf(account)
 		}
@@ -33,7 +37,10 @@ func goodWorld(n int) *world {
 		tx := &quoratev1.Transaction{
 			Gid: gidOf(t), Key: t.Key(), State: quoratev1.State_STATE_ROLLED_BACK,
 			Decision: quoratev1.Decision_DECISION_ROLLBACK, Reason: quoratev1.RollbackReason_ROLLBACK_REASON_REQUESTED,
-			Branches: []*quoratev1.Branch{{}, {}},
+			Branches: []*quoratev1.Branch{
+				{Spec: &quoratev1.BranchSpec{Id: "1", Resource: "bank-a"}},
+				{Spec: &quoratev1.BranchSpec{Id: "2", Resource: "bank-b"}},
+			},
 		}
 		if t.Funded {
 			a.Heard, a.Reason = HeardCommit, ""
@@ -42,10 +49,10 @@ func goodWorld(n int) *world {
 				delta := t.Delta(Side(side))
 				w.books[side].Balances[t.Account] += delta
 				w.books[side].Ledger[gidOf(t)] = Entry{Account: t.Account, Delta: delta}
-				w.books[side].Evidence[gidOf(t)] = true
+				w.books[side].Evidence[rowOf(Side(side), t)] = true
 			}
 		} else {
-			w.books[BankA].Evidence[gidOf(t)] = false
+			w.books[BankA].Evidence[rowOf(BankA, t)] = false
 		}
 		w.attempts = append(w.attempts, a)
 		w.log = append(w.log, tx)
@@ -68,7 +75,6 @@ func TestVerifyFindsEachLie(t *testing.T) {
 	if !funded.Funded || unfunded.Funded {
 		t.Fatal("the test's transfers are not what their names say")
 	}
-	gid := gidOf(funded)
 	lies := map[string]struct {
 		lie  func(w *world)
 		want string
@@ -86,10 +92,11 @@ func TestVerifyFindsEachLie(t *testing.T) {
 		"told commit, not in log":    {func(w *world) { w.log = append(w.log[:4:4], w.log[5:]...) }, "the log does not know it"},
 		"one key, two transactions":  {func(w *world) { w.log[5].Key = w.log[4].Key }, "stands for two transactions"},
 		"a stranger's work":          {func(w *world) { w.books[BankA].Ledger["GID-x"] = Entry{} }, "GID-x: bank-a has done it"},
-		"a stranger's evidence":      {func(w *world) { w.books[BankB].Evidence["GID-x"] = true }, "GID-x: bank-b has an evidence row"},
-		"evidence gone":              {func(w *world) { delete(w.books[BankB].Evidence, gid) }, "no evidence row"},
-		"evidence against":           {func(w *world) { w.books[BankB].Evidence[gid] = false }, "evidence row says happened=false"},
-		"evidence of nothing":        {func(w *world) { w.books[BankA].Evidence[gidOf(unfunded)] = true }, "evidence row says happened=true"},
+		"a branch too many":          {func(w *world) { w.log[4].Branches[0].Spec.Resource = "bank-b" }, "has 2 branches"},
+		"a branch nobody told":       {func(w *world) { w.books[BankB].Prepared = []string{gidOf(funded)} }, "is still prepared in bank-b"},
+		"evidence gone":              {func(w *world) { delete(w.books[BankB].Evidence, rowOf(BankB, funded)) }, "no evidence row"},
+		"evidence against":           {func(w *world) { w.books[BankB].Evidence[rowOf(BankB, funded)] = false }, "evidence row says happened=false"},
+		"evidence of nothing":        {func(w *world) { w.books[BankA].Evidence[rowOf(BankA, unfunded)] = true }, "evidence row says happened=true"},
 		"a heuristic outcome hidden": {func(w *world) { w.log[4].Branches[1].Heuristic = quoratev1.Heuristic_HEURISTIC_ROLLBACK }, "ended on its own"},
 	}
 	for name, l := range lies {
@@ -107,13 +114,13 @@ func TestVerifyFindsEachLie(t *testing.T) {
 func (w *world) undo(s Side, t Transfer) {
 	w.books[s].Balances[t.Account] -= w.books[s].Ledger[gidOf(t)].Delta
 	delete(w.books[s].Ledger, gidOf(t))
-	delete(w.books[s].Evidence, gidOf(t))
+	delete(w.books[s].Evidence, rowOf(s, t))
 }
 
 func (w *world) do(s Side, t Transfer, delta int64) {
 	w.books[s].Balances[t.Account] += delta
 	w.books[s].Ledger[gidOf(t)] = Entry{Account: t.Account, Delta: delta}
-	w.books[s].Evidence[gidOf(t)] = true
+	w.books[s].Evidence[rowOf(s, t)] = true
 }
 
 // TestATransferThatNeverBeganIsNoMismatch: unknown to the log, and no trace.
