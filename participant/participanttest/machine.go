@@ -346,3 +346,15 @@ func (c *Cluster) decided(x *tx) error {
 		"reason":   strings.TrimPrefix(x.reason.String(), "ROLLBACK_REASON_"),
 	})
 }
+
+// commitNow asks commit for a transaction, as its initiator would, and returns
+// the decision as it stands then.
+func (c *Cluster) commitNow(gid string) (quoratev1.Decision, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x, err := c.doCommit(&quoratev1.CommitRequest{Transaction: gid})
+	if err != nil {
+		return undecided, err
+	}
+	return x.decision, nil
+}
