@@ -35,6 +35,17 @@ var (
 	// ErrAnswered means that the call has told its caller that all of its branches have
 	// voted: work that goes on after the answer cannot join the transaction any more.
 	ErrAnswered = errors.New("participant: the call has been answered as complete; start branches before the handler returns")
+	// ErrTransactionControl means that SQL text would begin or end a branch's transaction.
+	ErrTransactionControl = errors.New("participant: transaction control by SQL inside a branch; use BeginTx, Commit and Rollback of database/sql")
+	// ErrOutsideTransaction means that a statement was to run with a GID in its context but
+	// outside the branch's transaction: it would stand although the transaction rolls back.
+	ErrOutsideTransaction = errors.New("participant: the context carries a transaction, but the statement is outside of one; begin with BeginTx(ctx), or say so with participant.Outside(ctx)")
+	// ErrStrict means that work without a GID came to a strict resource.
+	ErrStrict = errors.New("participant: the resource is strict and the context carries no transaction; use the context that Client.Run or the interceptors gave, or participant.Outside(ctx)")
+	// ErrPinned means that too many connections are pinned by branches.
+	ErrPinned = errors.New("participant: too many connections are pinned by branches")
+	// ErrHeuristic means that a branch did otherwise than was decided.
+	ErrHeuristic = errors.New("participant: the branch differs from the decision")
 	// ErrPathTooLong means that a call path would not fit into a branch id of 32 bytes.
 	ErrPathTooLong = errors.New("participant: the call path is longer than a branch id may be (32 bytes); nest fewer calls")
 )

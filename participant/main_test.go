@@ -8,13 +8,23 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/quorate/quorate/internal/testdb"
 	"github.com/quorate/quorate/internal/testkit"
 	"github.com/quorate/quorate/participant"
 	"github.com/quorate/quorate/participant/embedded"
 	"github.com/quorate/quorate/participant/participanttest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withDatabases{m}) }
+
+// withDatabases stops the database servers that the tests started before leaks are
+// looked for.
+type withDatabases struct{ m *testing.M }
+
+func (w withDatabases) Run() int {
+	defer testdb.Close()
+	return w.m.Run()
+}
 
 // patience bounds what a test waits for.
 const patience = 10 * time.Second

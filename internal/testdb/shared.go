@@ -68,10 +68,16 @@ func database(t TB, env string, server func() (*Server, error)) string {
 //	func TestMain(m *testing.M) { testdb.Main(m) }
 func Main(m interface{ Run() int }) {
 	code := m.Run()
+	Close()
+	os.Exit(code)
+}
+
+// Close stops the shared servers; for a TestMain that has more to do.
+func Close() {
 	shared.Lock()
 	defer shared.Unlock()
 	for _, s := range shared.closers {
 		s.Close()
 	}
-	os.Exit(code)
+	shared.closers = nil
 }

@@ -1,0 +1,215 @@
+package participant
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Postgres wraps a connector of Postgres (pgx' stdlib, lib/pq) so that a local
+// transaction begun with a context that carries a GID is a branch: its Commit is
+// PREPARE TRANSACTION and the vote, and the cluster's decision ends it.
+//
+// The proxy attaches to the cluster by itself, in the background, and recovers
+// what earlier processes left; [Proxy.Ready] waits for it. The server needs
+// max_prepared_transactions above 0.
+func Postgres(c driver.Connector, client *Client, resource string, opts ...ProxyOption) *Proxy {
+	return newProxy(c, client, resource, postgresDialect{}, postgresEngine{}, opts)
+}
+
+// postgresEngine ends branches with PREPARE TRANSACTION and its kin.
+type postgresEngine struct{}
+
+func (postgresEngine) pins() bool { return false }
+
+func (postgresEngine) xid(p Prepared) (string, error) { return newPostgresXid(p) }
+
+// probe refuses a server that cannot prepare.
+func (postgresEngine) probe(ctx context.Context, s rawSession, _ *proxyConfig) error {
+	row, err := s.row(ctx, "SELECT current_setting('max_prepared_transactions'), current_setting('server_version_num')")
+	if err != nil {
+		return err
+	}
+	if text(row[0]) == "0" {
+		return unfitf("the server does not prepare transactions: set max_prepared_transactions = 200 in postgresql.conf and restart it")
+	}
+	if v, _ := number(row[1]); v < 100000 {
+		return unfitf("the server's version number is %d: Postgres 10 or newer is needed", v)
+	}
+	return nil
+}
+
+func (postgresEngine) open(ctx context.Context, s rawSession, d dialect, o opening) (mark, error) {
+	return d.begin(ctx, s, o)
+}
+
+func (postgresEngine) start(context.Context, rawSession, string) error { return nil }
+
+func (postgresEngine) prepare(ctx context.Context, s rawSession, xid string) error {
+	_, err := s.exec(ctx, "PREPARE TRANSACTION '"+xid+"'")
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) && strings.HasPrefix(state.SQLState(), "53") {
+		return fmt.Errorf("%w; when the prepared slots are exhausted, raise max_prepared_transactions, and see what holds them: SELECT gid, prepared FROM pg_prepared_xacts", err)
+	}
+	return err
+}
+
+func (postgresEngine) commit(ctx context.Context, s rawSession, _ string) error {
+	_, err := s.exec(ctx, "COMMIT")
+	return err
+}
+
+func (postgresEngine) undo(ctx context.Context, s rawSession, _ string) error {
+	_, err := s.exec(ctx, "ROLLBACK")
+	return err
+}
+
+func (postgresEngine) finish(ctx context.Context, s rawSession, xid string, v Verdict) error {
+	verb := "ROLLBACK PREPARED '"
+	if v == VerdictCommit {
+		verb = "COMMIT PREPARED '"
+	}
+	_, err := s.exec(ctx, verb+xid+"'")
+	return err
+}
+
+// list reads the prepared transactions of the current database only: no other
+// one's can be ended from here.
+func (postgresEngine) list(ctx context.Context, s rawSession) (map[string]Prepared, error) {
+	found := make(map[string]Prepared)
+	err := s.rows(ctx, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()", func(row []driver.Value) {
+		xid := text(row[0])
+		if p, ok := parsePostgresXid(xid); ok {
+			found[xid] = p
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read pg_prepared_xacts: %w", err)
+	}
+	return found, nil
+}
+
+// postgresDialect is Postgres' SQL.
+type postgresDialect struct{}
+
+func (postgresDialect) name() string            { return "Postgres" }
+func (postgresDialect) mysqlText() bool         { return false }
+func (postgresDialect) literal(v string) string { return "'" + v + "'" }
+
+func (postgresDialect) schema() []string {
+	return []string{
+		"CREATE TABLE IF NOT EXISTS " + EvidenceTable + ` (
+	gid    text NOT NULL,
+	branch text NOT NULL,
+	state  text NOT NULL,
+	born   bigint NOT NULL,
+	PRIMARY KEY (gid, branch)
+)`,
+		"CREATE INDEX IF NOT EXISTS " + EvidenceTable + "_born ON " + EvidenceTable + " (born)",
+	}
+}
+
+func (postgresDialect) durability(ctx context.Context, s rawSession) error {
+	row, err := s.row(ctx, "SELECT current_setting('fsync'), current_setting('synchronous_commit'), current_setting('full_page_writes')")
+	if err != nil {
+		return err
+	}
+	for i, name := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+		if text(row[i]) == "off" {
+			return unfitf("%s is off: a crash could lose what was acknowledged; set it to on", name)
+		}
+	}
+	return nil
+}
+
+func (postgresDialect) begin(ctx context.Context, s rawSession, o opening) (mark, error) {
+	level, err := isolation(o.opts)
+	if err != nil {
+		return mark{}, err
+	}
+	begin := "BEGIN"
+	if level != "" {
+		begin += " ISOLATION LEVEL " + level
+	}
+	if o.opts.ReadOnly {
+		begin += " READ ONLY"
+	}
+	if _, err := s.exec(ctx, begin); err != nil {
+		return mark{}, err
+	}
+	row, err := s.row(ctx, "SELECT transaction_timestamp()::text, current_setting('transaction_read_only'), set_config('lock_timeout', $1, true)",
+		strconv.FormatInt(o.lockWait.Milliseconds(), 10)+"ms")
+	if err != nil {
+		return mark{}, err
+	}
+	return mark{txTime: text(row[0]), readOnly: text(row[1]) == "on"}, nil
+}
+
+func (postgresDialect) guard(context.Context, rawSession) error { return nil } // record sees it
+
+// record relies on three facts, each tested. An aborted transaction answers
+// PREPARE TRANSACTION with the tag ROLLBACK and no error, which database/sql
+// hides; but it refuses this INSERT. transaction_timestamp() tells this
+// transaction from one that was begun behind the proxy's back. And a transaction
+// that wrote, or locked a row, has an id.
+func (d postgresDialect) record(ctx context.Context, s rawSession, ref BranchRef, m mark) (wrote bool, err error) {
+	born := int64(ref.GID.BornMS())
+	if !m.readOnly {
+		n, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born) SELECT $1::text, $2::text, 'done', $3::bigint"+
+			" WHERE transaction_timestamp()::text = $4::text AND txid_current_if_assigned() IS NOT NULL"+
+			" AND NOT EXISTS (SELECT 1 FROM "+EvidenceTable+" WHERE gid = 'floor' AND branch = '' AND born >= $3::bigint)",
+			string(ref.GID), ref.ID, born, m.txTime)
+		if err != nil {
+			if faultOf(err) == faultDuplicate {
+				return false, errFenced(ref, err)
+			}
+			return false, err
+		}
+		if n == 1 {
+			return true, nil
+		}
+	}
+	row, err := s.row(ctx, "SELECT transaction_timestamp()::text = $1::text, txid_current_if_assigned() IS NULL", m.txTime)
+	if err != nil {
+		return false, err
+	}
+	same, err := number(row[0])
+	if err != nil {
+		return false, err
+	}
+	untouched, err := number(row[1])
+	switch {
+	case err != nil:
+		return false, err
+	case same == 0:
+		return false, errSwapped(ref)
+	case untouched == 0:
+		return false, errSwept(ref)
+	}
+	return false, nil
+}
+
+func (postgresDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
+	if _, err := s.exec(ctx, "SET lock_timeout = "+strconv.FormatInt(fenceWaitMax.Milliseconds(), 10)); err != nil {
+		return err
+	}
+	_, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born) VALUES ($1::text, $2::text, 'fenced', $3::bigint) ON CONFLICT DO NOTHING",
+		string(ref.GID), ref.ID, int64(ref.GID.BornMS()))
+	return err
+}
+
+func (postgresDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error {
+	_, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" AS e (gid, branch, state, born) VALUES ('floor', '', 'floor', $1::bigint)"+
+		" ON CONFLICT (gid, branch) DO UPDATE SET born = excluded.born WHERE e.born < excluded.born", int64(floorMS))
+	return err
+}
+
+func (postgresDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
+	return s.exec(ctx, "DELETE FROM "+EvidenceTable+" WHERE ctid = ANY (ARRAY(SELECT ctid FROM "+EvidenceTable+
+		" WHERE born <= $1::bigint AND gid <> 'floor' LIMIT "+strconv.Itoa(sweepRowsMax)+"))", int64(floorMS))
+}
+
+func (postgresDialect) settings(context.Context, rawSession, mark) error { return nil } // they were the transaction's own
