@@ -130,6 +130,7 @@ type entry struct {
 	calls    []*call
 	commands int
 	bytes    int
+	library  *library // that it was proposed to
 	future   raft.ApplyFuture
 }
 
@@ -219,7 +220,8 @@ func (n *Node) propose(e *entry) {
 	for _, c := range e.calls {
 		commands = append(commands, c.commands...)
 	}
-	e.future = n.raft.Apply(n.encode(reign.clockMS(n.cfg.Clock()), commands), enqueueMax)
+	e.library = n.raft()
+	e.future = e.library.Apply(n.encode(reign.clockMS(n.cfg.Clock()), commands), enqueueMax)
 	n.counters.entries.Add(1)
 	n.inFlight <- e
 }
@@ -238,7 +240,7 @@ func (n *Node) encode(clockMS uint64, commands [][]byte) []byte {
 func (n *Node) answer() {
 	defer close(n.answered)
 	for e := range n.inFlight {
-		err := e.future.Error()
+		err := e.wait()
 		<-n.slots
 		if err != nil {
 			n.refuse(e, outcome(err))
@@ -257,6 +259,19 @@ func (n *Node) answer() {
 			c.done <- callAnswer{proposed: Proposed{Results: results[:k:k], Index: a.index, Term: a.term}}
 			results = results[k:]
 		}
+	}
+}
+
+// wait returns when the library has answered, or was replaced: what its main
+// goroutine had not taken by then it never answers.
+func (e *entry) wait() error {
+	done := make(chan error, 1)
+	go func() { done <- e.future.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-e.library.gone:
+		return raft.ErrRaftShutdown
 	}
 }
 

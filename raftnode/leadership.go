@@ -55,11 +55,11 @@ func (n *Node) Leader() (Leader, bool) {
 	if reign := n.reign.Load(); reign != nil {
 		return Leader{ID: string(n.self), Address: n.cfg.Address, Term: reign.term}, true
 	}
-	address, id := n.raft.LeaderWithID()
+	address, id := n.raft().LeaderWithID()
 	if id == "" || id == n.self {
 		return Leader{}, false
 	}
-	return Leader{ID: string(id), Address: string(address), Term: n.raft.CurrentTerm()}, true
+	return Leader{ID: string(id), Address: string(address), Term: n.raft().CurrentTerm()}, true
 }
 
 // watchLeadership is the one goroutine that drains the library's LeaderCh.
@@ -96,8 +96,11 @@ func (n *Node) watchLeadership() {
 		if len(pending) > 0 {
 			send, next = n.leadership, pending[0]
 		}
+		library := n.raft()
 		select {
-		case leads := <-n.raft.LeaderCh():
+		case <-library.gone:
+			lose()
+		case leads := <-library.LeaderCh():
 			lose()
 			if leads {
 				ctx, stop := context.WithCancel(context.Background())
@@ -145,8 +148,8 @@ func (n *Node) settle(ctx context.Context, settled chan<- *reign) {
 // of earlier terms is applied, then a Tick with the clock that is read there.
 // A clock read earlier might be behind one that clients have already heard.
 func (n *Node) begin(ctx context.Context) (*reign, error) {
-	term := n.raft.CurrentTerm()
-	if err := n.await(ctx, n.raft.Barrier(enqueueMax)); err != nil {
+	term := n.raft().CurrentTerm()
+	if err := n.await(ctx, n.raft().Barrier(enqueueMax)); err != nil {
 		return nil, fmt.Errorf("barrier: %w", err)
 	}
 	r := &reign{term: term, baseMS: n.clockMS(), start: n.cfg.Clock(), over: make(chan struct{})}
@@ -154,7 +157,7 @@ func (n *Node) begin(ctx context.Context) (*reign, error) {
 	if err != nil {
 		return nil, err
 	}
-	future := n.raft.Apply(n.encode(r.baseMS, first), enqueueMax)
+	future := n.raft().Apply(n.encode(r.baseMS, first), enqueueMax)
 	if err := n.await(ctx, future); err != nil {
 		return nil, fmt.Errorf("tick: %w", err)
 	}

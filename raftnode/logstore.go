@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"runtime"
 	"sync"
 	"time"
 
@@ -28,6 +29,9 @@ type logStore struct {
 	max   time.Duration
 	write *histogram
 
+	snapshots *snapshotStore
+	replaced  func() // called when a diverged log was dropped
+
 	mu   sync.Mutex // held over changes of the log
 	last uint64     // last index, 0 for none
 }
@@ -37,20 +41,44 @@ var (
 	_ raft.MonotonicLogStore = (*logStore)(nil)
 )
 
-func newLogStore(inner raft.LogStore, path string, fail *failStop, max time.Duration, write *histogram) (*logStore, error) {
-	s := &logStore{inner: inner, path: path, fail: fail, max: max, write: write}
-	err := s.do("find the last entry of the log", func() (err error) {
-		s.last, err = inner.LastIndex()
-		return err
+// verify reads the whole log once. Entries must stand without a gap, each with
+// its checksum, and reach down to the snapshot.
+func (s *logStore) verify() error {
+	return faultsArePanics("verify the log in "+s.path, func() error {
+		first, err := s.FirstIndex()
+		if err != nil {
+			return err
+		}
+		if s.last, err = s.LastIndex(); err != nil || s.last == 0 {
+			return err
+		}
+		snapshot := s.snapshots.latest.Load()
+		if first > snapshot.index+1 {
+			return withRemedy(fmt.Errorf("%w: it begins at entry %d, but the latest snapshot ends at %d", ErrDamaged, first, snapshot.index))
+		}
+		fits := s.last >= snapshot.index
+		for index := first; index <= s.last; index++ {
+			var l raft.Log
+			switch err := s.GetLog(index, &l); {
+			case errors.Is(err, raft.ErrLogNotFound):
+				return withRemedy(fmt.Errorf("%w: entry %d is missing", ErrDamaged, index))
+			case err != nil:
+				return err
+			}
+			fits = fits && (index != snapshot.index || l.Term == snapshot.term)
+		}
+		if fits {
+			return nil
+		}
+		// The process ended after it had installed the snapshot and before it
+		// dropped the log that the snapshot replaces.
+		return s.DeleteRange(first, s.last)
 	})
-	return s, err
 }
 
 // IsMonotonic makes the library drop the whole old log once a snapshot of the
-// leader's was installed. A store that is not monotonic keeps its trailing
-// entries then. On a follower whose log had diverged these are entries of a
-// lost leader at indexes before the snapshot's: the leader's next entries do
-// not fit them, so it sends the snapshot again, for ever (hashicorp/raft #697).
+// leader's was installed; otherwise it would keep trailing entries, which a
+// diverged follower must not (hashicorp/raft #697). See logReplaced for the rest.
 func (s *logStore) IsMonotonic() bool { return true }
 
 func (s *logStore) FirstIndex() (index uint64, err error) {
@@ -122,13 +150,27 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 func (s *logStore) DeleteRange(first, last uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.do(fmt.Sprintf("delete log entries %d to %d", first, last), func() (err error) {
+	var end raft.Log // of the log before
+	err := s.do(fmt.Sprintf("delete log entries %d to %d", first, last), func() (err error) {
+		if s.last != 0 {
+			if err := s.inner.GetLog(s.last, &end); err != nil {
+				return err
+			}
+		}
 		if err := s.inner.DeleteRange(first, last); err != nil {
 			return err
 		}
 		s.last, err = s.inner.LastIndex()
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if s.last == 0 && s.fail.running.Load() && s.snapshots.replaces(place{end.Index, end.Term}) {
+		s.replaced()
+		runtime.Goexit() // see logReplaced
+	}
+	return nil
 }
 
 // do runs one operation, and ends the node when it fails.

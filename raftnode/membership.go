@@ -24,7 +24,7 @@ func (n *Node) Bootstrap(ctx context.Context) error {
 		return err
 	}
 	alone := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: n.self, Address: raft.ServerAddress(n.cfg.Address)}}}
-	if err := n.await(ctx, n.raft.BootstrapCluster(alone)); err != nil {
+	if err := n.await(ctx, n.raft().BootstrapCluster(alone)); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	return n.waitLeader(ctx)
@@ -70,7 +70,7 @@ func (n *Node) AddNonvoter(ctx context.Context, id, address string, cluster fsm.
 		}
 	}
 	return n.change(ctx, "add node "+id, func() raft.IndexFuture {
-		return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, enqueueMax)
+		return n.raft().AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, enqueueMax)
 	})
 }
 
@@ -88,7 +88,7 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 	if reign == nil {
 		return ErrNotLeader
 	}
-	last := n.raft.LastIndex()
+	last := n.raft().LastIndex()
 	p, heard := n.peers.get(s.ID, reign.term)
 	switch {
 	case !heard:
@@ -99,7 +99,7 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 		return fmt.Errorf("promote node %s: %w: nothing was heard from it for %v", id, ErrBehind, time.Since(p.lastContact).Round(time.Millisecond))
 	}
 	return n.change(ctx, "promote node "+id, func() raft.IndexFuture {
-		return n.raft.AddVoter(s.ID, s.Address, 0, enqueueMax)
+		return n.raft().AddVoter(s.ID, s.Address, 0, enqueueMax)
 	})
 }
 
@@ -134,7 +134,7 @@ func (n *Node) Remove(ctx context.Context, id string, force bool) error {
 		}
 	}
 	return n.change(ctx, "remove node "+id, func() raft.IndexFuture {
-		return n.raft.RemoveServer(s.ID, 0, enqueueMax)
+		return n.raft().RemoveServer(s.ID, 0, enqueueMax)
 	})
 }
 
@@ -169,7 +169,7 @@ func (n *Node) mustLead() error {
 
 // servers returns the latest configuration, committed or not.
 func (n *Node) servers() []raft.Server {
-	return n.raft.GetConfiguration().Configuration().Servers
+	return n.raft().GetConfiguration().Configuration().Servers
 }
 
 func (n *Node) server(id string) (raft.Server, bool) {

@@ -21,9 +21,11 @@ type Node struct {
 	unlock  func() error
 	fail    *failStop
 	stores  *stores
-	raft    *raft.Raft
 	trans   *transport
 	machine *machine
+
+	lifecycle sync.Mutex // held while an instance of the library starts or stops
+	current   atomic.Pointer[library]
 
 	progress progress
 	rounds   *rounds
@@ -103,37 +105,17 @@ func (n *Node) start() (err error) {
 	if err := n.recover(); err != nil {
 		return err
 	}
-	n.raft, err = raft.NewRaft(n.raftConfig(), n.machine, n.stores.logs, n.stores.stable, n.stores.snapshots, n.trans)
-	if err != nil {
-		return fmt.Errorf("start the node in %s: %w", n.cfg.DataDir, err)
+	n.stores.log.replaced = n.logReplaced
+	if err := n.startLibrary(); err != nil {
+		return err
 	}
 	n.fail.running.Store(true)
-	n.raft.RegisterObserver(raft.NewObserver(nil, false, n.observe))
 	n.wait.Add(3)
 	go n.watchLeadership()
 	go n.pack()
 	go n.serveReads()
 	go n.answer()
 	return nil
-}
-
-// raftConfig is the library's part of the configuration.
-func (n *Node) raftConfig() *raft.Config {
-	cfg := raft.DefaultConfig()
-	cfg.LocalID = n.self
-	cfg.HeartbeatTimeout = n.cfg.Profile.HeartbeatTimeout
-	cfg.ElectionTimeout = n.cfg.Profile.ElectionTimeout
-	cfg.LeaderLeaseTimeout = n.cfg.Profile.LeaseTimeout
-	cfg.CommitTimeout = min(50*time.Millisecond, n.cfg.Profile.HeartbeatTimeout/10)
-	cfg.MaxAppendEntries = 64
-	cfg.BatchApplyCh = true // several entries that wait for the disk share one fsync
-	cfg.ShutdownOnRemove = false
-	cfg.TrailingLogs = n.cfg.TrailingEntries
-	cfg.SnapshotInterval = n.cfg.SnapshotInterval
-	cfg.SnapshotThreshold = n.cfg.SnapshotEntries
-	cfg.NoLegacyTelemetry = true
-	cfg.Logger = libraryLogger(n.cfg.Logger, "raft")
-	return cfg
 }
 
 // Identity returns which node this is, and of which cluster.
@@ -157,7 +139,7 @@ func (n *Node) View(f func()) {
 // Snapshot writes a snapshot now and shortens the log. It does nothing when
 // nothing was applied since the last one.
 func (n *Node) Snapshot(ctx context.Context) error {
-	err := n.await(ctx, n.raft.Snapshot())
+	err := n.await(ctx, n.raft().Snapshot())
 	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return nil
 	}
@@ -201,9 +183,12 @@ func (n *Node) Close() error {
 // release lets go of what start has opened, from the top down.
 func (n *Node) release() error {
 	var errs []error
-	if n.raft != nil {
-		errs = append(errs, n.raft.Shutdown().Error()) // closes the transport too
-	} else if n.trans != nil {
+	n.lifecycle.Lock()
+	defer n.lifecycle.Unlock()
+	if library := n.raft(); library != nil {
+		errs = append(errs, library.Shutdown().Error())
+	}
+	if n.trans != nil {
 		errs = append(errs, n.trans.Close())
 	}
 	if n.stores != nil {
@@ -213,14 +198,6 @@ func (n *Node) release() error {
 		errs = append(errs, n.unlock())
 	}
 	return errors.Join(errs...)
-}
-
-// observe counts the leaders seen; it lets no observation through.
-func (n *Node) observe(o *raft.Observation) bool {
-	if l, ok := o.Data.(raft.LeaderObservation); ok && l.LeaderID != "" {
-		n.counters.leaderChanges.Add(1)
-	}
-	return false
 }
 
 // alarmInstalls speaks up when a node does not get on with its snapshots.

@@ -24,9 +24,9 @@ type peer struct {
 	installs    int       // how often in a row
 }
 
-// repeatedInstalls is how many snapshots in a row of one index are an alarm:
-// the node takes them and does not get on (hashicorp/raft #697).
-const repeatedInstalls = 3
+// repeatedInstalls is how many snapshots in a row of one index are an alarm, and
+// each doubling of it: the node takes them and does not get on (hashicorp/raft #697).
+const repeatedInstalls = 4
 
 func newPeers(alarm func(raft.ServerID, uint64, int)) *peers {
 	return &peers{known: make(map[raft.ServerID]peer), alarm: alarm}
@@ -55,7 +55,7 @@ func (p *peers) installed(id raft.ServerID, index uint64) {
 	now.installs++
 	p.known[id] = now
 	p.mu.Unlock()
-	if now.installs >= repeatedInstalls {
+	if now.installs >= repeatedInstalls && now.installs&(now.installs-1) == 0 {
 		p.alarm(id, index, now.installs)
 	}
 }

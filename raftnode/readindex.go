@@ -153,13 +153,13 @@ func (n *Node) confirmLeadership() (uint64, error) {
 		return 0, ErrNotLeader
 	}
 	round := n.rounds.begin()
-	index := n.raft.CommitIndex()
+	index := n.raft().CommitIndex()
 	triggered := false
 	for {
-		servers := n.raft.GetConfiguration().Configuration().Servers
+		servers := n.raft().GetConfiguration().Configuration().Servers
 		ok, changed := n.rounds.confirmed(servers, n.self, reign.term, round)
 		if ok {
-			if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != reign.term {
+			if n.raft().State() != raft.Leader || n.raft().CurrentTerm() != reign.term {
 				return 0, ErrNotLeader
 			}
 			return index, nil
@@ -167,7 +167,7 @@ func (n *Node) confirmLeadership() (uint64, error) {
 		if !triggered {
 			// Only the trigger of a heartbeat, so that an idle cluster need not wait
 			// for the next one; what the library concludes from it is not used.
-			n.raft.VerifyLeader()
+			n.raft().VerifyLeader()
 			triggered = true
 		}
 		select {

@@ -21,17 +21,21 @@ type snapshotStore struct {
 	inner  *raft.FileSnapshotStore
 	dir    string
 	fail   *failStop
-	latest atomic.Uint64 // index of the latest snapshot, 0 for none
+	latest atomic.Pointer[place] // of the latest snapshot
 
 	duration histogram
 }
 
 var _ raft.SnapshotStore = (*snapshotStore)(nil)
 
+// place is an entry's index and term, 0 for none.
+type place struct{ index, term uint64 }
+
 // openSnapshots opens the snapshots of a data directory, drops unfinished ones
 // and verifies the latest.
 func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
 	s := &snapshotStore{dir: filepath.Join(cfg.DataDir, "snapshots"), fail: fail}
+	s.latest.Store(&place{})
 	if err := makeDir(s.dir); err != nil {
 		return nil, err
 	}
@@ -47,7 +51,7 @@ func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
 	if err != nil {
 		return nil, s.damaged(names[0], err)
 	}
-	s.latest.Store(meta.Index)
+	s.latest.Store(&place{meta.Index, meta.Term})
 	return s, content.Close()
 }
 
@@ -84,6 +88,13 @@ func (s *snapshotStore) damaged(id string, err error) error {
 	return withRemedy(fmt.Errorf("open snapshot %s: %w: %w", filepath.Join(s.dir, id), ErrDamaged, err))
 }
 
+// replaces says whether the latest snapshot took the place of a log that ended
+// elsewhere: not at the snapshot's own last entry, nor before.
+func (s *snapshotStore) replaces(end place) bool {
+	latest := s.latest.Load()
+	return end.index > latest.index || (end.index == latest.index && end.term != latest.term)
+}
+
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.inner.Create(version, index, term, configuration, configurationIndex, trans)
@@ -92,7 +103,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		s.fail.halt(err)
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s, index: index, begun: time.Now()}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, end: place{index, term}, begun: time.Now()}, nil
 }
 
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
@@ -122,7 +133,7 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 type snapshotSink struct {
 	raft.SnapshotSink
 	store  *snapshotStore
-	index  uint64
+	end    place
 	begun  time.Time
 	closed bool
 }
@@ -152,7 +163,7 @@ func (s *snapshotSink) Close() error {
 		s.store.fail.halt(err)
 		return err
 	}
-	s.store.latest.Store(s.index)
+	s.store.latest.Store(&s.end)
 	s.store.duration.observe(time.Since(s.begun))
 	return nil
 }

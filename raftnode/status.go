@@ -70,6 +70,9 @@ type Metrics struct {
 	LeaderChanges, Elections uint64
 	// InstallAlarms counts snapshots sent again and again to one node.
 	InstallAlarms uint64
+	// LogsReplaced counts how often this node's log had diverged and gave way to
+	// a snapshot of the leader's.
+	LogsReplaced uint64
 	// ApplyLag is how many committed entries are not applied yet.
 	ApplyLag uint64
 }
@@ -79,7 +82,7 @@ type counters struct {
 	committed, refused, unknown, busy atomic.Uint64
 	entries                           atomic.Uint64
 	leaderChanges, elections          atomic.Uint64
-	installAlarms                     atomic.Uint64
+	installAlarms, logsReplaced       atomic.Uint64
 	pending                           atomic.Int64
 }
 
@@ -90,15 +93,15 @@ func (n *Node) Status() Status {
 		Identity:     n.Identity(),
 		Role:         n.role(),
 		Leader:       leader,
-		Term:         n.raft.CurrentTerm(),
-		CommitIndex:  n.raft.CommitIndex(),
+		Term:         n.raft().CurrentTerm(),
+		CommitIndex:  n.raft().CommitIndex(),
 		AppliedIndex: n.progress.applied(),
-		LastLogIndex: n.raft.LastIndex(),
+		LastLogIndex: n.raft().LastIndex(),
 		LogStore:     n.cfg.LogStore,
 		DataDir:      n.cfg.DataDir,
 		Metrics:      n.Metrics(),
 	}
-	s.SnapshotIndex = n.stores.snapshots.latest.Load()
+	s.SnapshotIndex = n.stores.snapshots.latest.Load().index
 	reign := n.reign.Load()
 	for _, server := range n.servers() {
 		s.Servers = append(s.Servers, n.describe(server, leader, reign, s.LastLogIndex))
@@ -127,7 +130,7 @@ func (n *Node) describe(server raft.Server, leader Leader, reign *reign, last ui
 }
 
 func (n *Node) role() Role {
-	switch n.raft.State() {
+	switch n.raft().State() {
 	case raft.Leader:
 		return RoleLeader
 	case raft.Candidate:
@@ -154,9 +157,10 @@ func (n *Node) Metrics() Metrics {
 		LeaderChanges: c.leaderChanges.Load(),
 		Elections:     c.elections.Load(),
 		InstallAlarms: c.installAlarms.Load(),
+		LogsReplaced:  c.logsReplaced.Load(),
 	}
-	if handed, done := n.raft.AppliedIndex(), n.progress.applied(); n.raft.CommitIndex() > handed || handed > done {
-		m.ApplyLag = n.raft.CommitIndex() - min(done, n.raft.CommitIndex())
+	if handed, done := n.raft().AppliedIndex(), n.progress.applied(); n.raft().CommitIndex() > handed || handed > done {
+		m.ApplyLag = n.raft().CommitIndex() - min(done, n.raft().CommitIndex())
 	}
 	return m
 }

@@ -23,7 +23,8 @@ const boltMmapBytes = 1 << 30
 
 // stores are what a node keeps on disk.
 type stores struct {
-	logs      raft.LogStore // cached and guarded
+	logs      raft.LogStore // log behind a cache
+	log       *logStore
 	stable    *stableStore
 	snapshots *snapshotStore
 	path      string // of the log, for messages
@@ -52,17 +53,14 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 		stable = cfg.WrapStableStore(stable)
 	}
 	s.stable = &stableStore{inner: stable, path: s.path, fail: fail, max: cfg.StoreOperationMax}
-	guarded, err := newLogStore(logs, s.path, fail, cfg.StoreOperationMax, write)
-	if err != nil {
-		return nil, err
-	}
-	if s.logs, err = raft.NewLogCache(logCacheEntries, guarded); err != nil {
-		return nil, err
-	}
 	if s.snapshots, err = openSnapshots(cfg, fail); err != nil {
 		return nil, err
 	}
-	if err := verifyLog(guarded, s.snapshots.latest.Load(), s.path); err != nil {
+	s.log = &logStore{inner: logs, path: s.path, fail: fail, max: cfg.StoreOperationMax, write: write, snapshots: s.snapshots}
+	if s.logs, err = raft.NewLogCache(logCacheEntries, s.log); err != nil {
+		return nil, err
+	}
+	if err := s.log.verify(); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -122,28 +120,6 @@ func (s *stores) openWAL(cfg *Config) (raft.LogStore, raft.StableStore, error) {
 	}
 	s.close = store.Close
 	return store, store, nil
-}
-
-// verifyLog reads the whole log once. Entries must stand without a gap, each
-// with its checksum, and reach down to the snapshot.
-func verifyLog(logs *logStore, snapshot uint64, path string) error {
-	return faultsArePanics("verify the log in "+path, func() error {
-		first, err := logs.FirstIndex()
-		if err != nil {
-			return err
-		}
-		if first > snapshot+1 {
-			return withRemedy(fmt.Errorf("%w: the log in %s begins at %d, but the latest snapshot ends at %d", ErrDamaged, path, first, snapshot))
-		}
-		for index := first; index != 0 && index <= logs.last; index++ {
-			if err := logs.GetLog(index, new(raft.Log)); err == raft.ErrLogNotFound { //nolint:errorlint // the store returns it bare
-				return withRemedy(fmt.Errorf("%w: log entry %d is missing in %s", ErrDamaged, index, path))
-			} else if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // faultsArePanics runs f so that a truncated file, whose mapped pages fault on

@@ -29,7 +29,7 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	defer cancel()
 	var future raft.Future
 	if id == "" {
-		future = n.raft.LeadershipTransfer()
+		future = n.raft().LeadershipTransfer()
 	} else {
 		s, ok := n.server(id)
 		if !ok {
@@ -41,7 +41,7 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 		if s.ID == n.self {
 			return nil
 		}
-		future = n.raft.LeadershipTransferToServer(s.ID, s.Address)
+		future = n.raft().LeadershipTransferToServer(s.ID, s.Address)
 	}
 	err := n.await(ctx, future)
 	if err == nil {
@@ -66,7 +66,7 @@ func (n *Node) watchTransfer(reign *reign) {
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.TransferRefusalMax)
 	defer cancel()
 	for {
-		err := n.await(ctx, n.raft.Barrier(n.cfg.TransferRefusalMax))
+		err := n.await(ctx, n.raft().Barrier(n.cfg.TransferRefusalMax))
 		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) && ctx.Err() == nil {
 			return
 		}

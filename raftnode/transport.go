@@ -18,6 +18,7 @@ type Transport interface {
 type transport struct {
 	Transport
 	address raft.ServerAddress
+	layer   *stream
 	rounds  *rounds
 	peers   *peers
 }
@@ -44,7 +45,7 @@ func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers) *tra
 	if cfg.WrapTransport != nil {
 		inner = cfg.WrapTransport(inner)
 	}
-	return &transport{Transport: inner, address: raft.ServerAddress(cfg.Address), rounds: rounds, peers: peers}
+	return &transport{Transport: inner, address: raft.ServerAddress(cfg.Address), layer: layer, rounds: rounds, peers: peers}
 }
 
 // LocalAddr is the address that other nodes use, not the one listened on.
