@@ -59,8 +59,8 @@ func newWorld(t testing.TB, change ...func(*Settings)) *world {
 	return w
 }
 
-// clockMS is the leader's cluster clock: it starts at one hour.
-func (w *world) clockMS() uint64 { return 3_600_000 + uint64(w.now.Sub(w.start).Milliseconds()) }
+// clockMS is the leader's cluster clock: it starts at ten seconds.
+func (w *world) clockMS() uint64 { return 10_000 + uint64(w.now.Sub(w.start).Milliseconds()) }
 
 // apply appends one entry, and does not tell the core.
 func (w *world) apply(commands ...*logpb.Command) []fsm.Result {
