@@ -50,6 +50,8 @@ func openStore(ctx context.Context, c BankConfig, client *participant.Client, op
 	switch c.Store.Kind {
 	case Embedded:
 		return openEmbedded(ctx, c, client)
+	case Postgres, MySQL:
+		return openSQL(ctx, c, client, opener)
 	default:
 		return nil, fmt.Errorf("no store is named %q", c.Store.Kind)
 	}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
+
+	"github.com/quorate/quorate/participant"
 )
 
 // tables are a bank's two tables in a Postgres or MySQL database. They are made
@@ -92,9 +95,9 @@ func (t *tables) query(text string) string {
 	return string(out)
 }
 
-// books reads accounts and ledger.
+// books reads accounts, ledger and evidence rows.
 func (t *tables) books(ctx context.Context) (Books, error) {
-	b := Books{Balances: map[int]int64{}, Ledger: map[string]Entry{}, Evidence: map[string]bool{}}
+	b := newBooks()
 	err := t.each(ctx, "SELECT id, balance FROM "+t.prefix+"accounts", func(r *sql.Rows) error {
 		var account int
 		var balance int64
@@ -115,7 +118,48 @@ func (t *tables) books(ctx context.Context) (Books, error) {
 	if err != nil {
 		return b, fmt.Errorf("read the ledger: %w", err)
 	}
+	// The rows are read as they stand, not through the SDK that wrote them.
+	err = t.each(ctx, "SELECT gid, branch, state FROM "+participant.EvidenceTable, func(r *sql.Rows) error {
+		var gid, branch, state string
+		err := r.Scan(&gid, &branch, &state)
+		b.Evidence[gid+"/"+branch] = state == "done"
+		return err
+	})
+	if err != nil {
+		return b, fmt.Errorf("read the evidence rows: %w", err)
+	}
+	if b.Prepared, err = t.prepared(ctx); err != nil {
+		return b, fmt.Errorf("list what is prepared: %w", err)
+	}
 	return b, nil
+}
+
+// prepared lists the GIDs of what is prepared in the database, in Quorate's
+// form of an xid: `quorate:cluster:gid:timeout:branch` in Postgres, the GID as
+// the global part in MySQL.
+func (t *tables) prepared(ctx context.Context) ([]string, error) {
+	var gids []string
+	if t.kind == Postgres {
+		err := t.each(ctx, "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()", func(r *sql.Rows) error {
+			var xid string
+			err := r.Scan(&xid)
+			if parts := strings.Split(xid, ":"); len(parts) == 5 && parts[0] == "quorate" {
+				gids = append(gids, parts[2])
+			}
+			return err
+		})
+		return gids, err
+	}
+	err := t.each(ctx, "XA RECOVER", func(r *sql.Rows) error {
+		var format, global, branch int
+		var data []byte
+		err := r.Scan(&format, &global, &branch, &data)
+		if err == nil && global <= len(data) {
+			gids = append(gids, string(data[:global]))
+		}
+		return err
+	})
+	return gids, err
 }
 
 func (t *tables) each(ctx context.Context, query string, row func(*sql.Rows) error) error {
