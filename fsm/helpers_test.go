@@ -37,7 +37,10 @@ func newWorld(t testing.TB) *world {
 var testCluster = testGID(7, 7)
 
 func found() *logpb.Command {
-	return &logpb.Command{Kind: &logpb.Command_Found{Found: &logpb.Found{ClusterId: testCluster.Bytes()}}}
+	return &logpb.Command{Kind: &logpb.Command_Found{Found: &logpb.Found{
+		ClusterId: testCluster.Bytes(),
+		Limits:    &logpb.Limits{ClockAdvanceMaxMs: 3_600_000}, // so that tests leap in one step
+	}}}
 }
 
 // leap moves the clock on in as many entries as ClockAdvanceMax asks for.
