@@ -53,7 +53,7 @@ func (s *State) Apply(m Meta, b *logpb.Batch) ([]Result, error) {
 		}
 		results[i] = r
 	}
-	s.digests[m.Index%digestsKept] = indexedDigest{m.Index, s.Digest()}
+	s.remember(m.Index)
 	if checkEveryApply {
 		if err := s.CheckInvariants(); err != nil {
 			return nil, fmt.Errorf("apply index %d: %w", m.Index, err)

@@ -97,9 +97,20 @@ type indexedDigest struct {
 	digest Digest
 }
 
+// remember keeps the current digest as that of the entry at index.
+func (s *State) remember(index uint64) {
+	if s.digests == nil {
+		s.digests = make([]indexedDigest, digestsKept)
+	}
+	s.digests[index%digestsKept] = indexedDigest{index, s.Digest()}
+}
+
 // DigestAt is the digest right after the entry at index. The latest few
 // thousand entries' are remembered, since the last restore or start.
 func (s *State) DigestAt(index uint64) (Digest, bool) {
+	if s.digests == nil {
+		return Digest{}, false
+	}
 	d := s.digests[index%digestsKept]
 	return d.digest, d.index == index && index != 0
 }

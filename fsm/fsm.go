@@ -63,7 +63,6 @@ func New() *State {
 		keys:      make(map[key]GID),
 		deadlines: newHeap(),
 		born:      newHeap(),
-		digests:   make([]indexedDigest, digestsKept),
 	}
 	s.settings = s.hashSettings()
 	return s

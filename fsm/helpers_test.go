@@ -279,8 +279,7 @@ func (s *State) fork() *State {
 	for _, h := range []*heap{&c.deadlines, &c.born} {
 		h.keys, h.place = slices.Clone(h.keys), maps.Clone(h.place)
 	}
-	c.digests = make([]indexedDigest, digestsKept)
-	c.events.ring = slices.Clone(s.events.ring)
+	c.digests, c.events = nil, eventRing{}
 	c.scratch = nil
 	return &c
 }

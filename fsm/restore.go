@@ -52,7 +52,7 @@ func (s *State) Restore(r io.Reader) error {
 	if digest := fresh.Digest(); !bytes.Equal(digest[:], h.GetDigest()) {
 		return fmt.Errorf("%w: its digest is %s, written as %x", ErrSnapshot, digest, h.GetDigest())
 	}
-	fresh.digests[h.GetIndex()%digestsKept] = indexedDigest{h.GetIndex(), fresh.Digest()}
+	fresh.remember(h.GetIndex())
 	fresh.events.gone = h.GetIndex()
 	*s = *fresh
 	return nil
