@@ -83,7 +83,7 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 			hops++
 		} else {
 			hops = 0
-			_ = sleep(ctx, max(f.retryAfter, pause.next()))
+			_ = sleep(ctx, f.pause(&pause))
 		}
 		if ctx.Err() != nil {
 			break

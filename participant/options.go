@@ -56,7 +56,7 @@ func defaultConfig() config {
 	return config{
 		name:           filepath.Base(os.Args[0]) + "@" + host,
 		logger:         slog.New(slog.DiscardHandler),
-		attemptTimeout: 3 * time.Second,
+		attemptTimeout: 1500 * time.Millisecond,
 		callTimeout:    30 * time.Second,
 		scanInterval:   30 * time.Second,
 		scanIdle:       5 * time.Second,
@@ -100,7 +100,7 @@ func WithProcess(name string) Option { return func(o *config) { o.process = name
 func WithLogger(l *slog.Logger) Option { return func(o *config) { o.logger = l } }
 
 // WithAttemptTimeout bounds one try of a call before another node is asked
-// (default 3 s).
+// (default 1.5 s): the price of a leader that was paused.
 func WithAttemptTimeout(d time.Duration) Option { return func(o *config) { o.attemptTimeout = d } }
 
 // WithCallTimeout bounds calls whose context has no deadline (default 30 s).

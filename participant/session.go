@@ -23,10 +23,12 @@ type session struct {
 	stream  *stream       // nil while not attached
 	changed chan struct{} // closed, and replaced, when stream changes
 	refused error         // why the last attach failed, while there is no stream
+
+	wanted chan struct{} // of capacity 1: a resource was attached
 }
 
 func newSession(c *Client) *session {
-	return &session{c: c, changed: make(chan struct{})}
+	return &session{c: c, changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
 }
 
 // attach starts the session, or attaches anew, and waits until resource is served.
@@ -37,13 +39,17 @@ func (s *session) attach(ctx context.Context, resource string) error {
 		s.c.goDo(s.run)
 	}
 	s.mu.Unlock()
-	if st := s.current(); st != nil && !st.resources[resource] {
-		st.stop(errReattach)
+	select {
+	case s.wanted <- struct{}{}:
+	default:
 	}
 	for {
 		st, changed, refused := s.look()
 		if st != nil && st.resources[resource] {
 			return nil
+		}
+		if st != nil {
+			st.stop(errReattach) // it attached before the resource was there
 		}
 		select {
 		case <-changed:
@@ -72,18 +78,29 @@ var (
 // run attaches, again and again, until the client is closed.
 func (s *session) run() {
 	var pause backoff
+	hops := 0
 	for s.c.ctx.Err() == nil {
+		if len(s.c.attachments()) == 0 { // the last one was detached
+			s.set(nil, ErrNotAttached)
+			select {
+			case <-s.wanted:
+			case <-s.c.ctx.Done():
+			}
+			continue
+		}
 		st, err := s.open(s.c.ctx)
 		if err != nil {
 			s.set(nil, err)
 			f := failureOf(err)
-			hinted := st != nil && s.c.nodes.failed(st.address, f.metadata["leader_grpc"])
-			if d := pause.next(); !hinted || d > 4*backoffFirst {
-				_ = sleep(s.c.ctx, d)
+			if st != nil && s.c.nodes.failed(st.address, f.metadata["leader_grpc"]) && hops < hopsMax {
+				hops++
+				continue
 			}
+			hops = 0
+			_ = sleep(s.c.ctx, pause.next())
 			continue
 		}
-		pause = backoff{}
+		pause, hops = backoff{}, 0
 		s.set(st, nil)
 		for _, a := range s.c.attachments() {
 			a.kick()
@@ -155,7 +172,7 @@ func (s *session) request(ctx context.Context, gid GID, req *quoratev1.SessionRe
 		if f.reason == reasonNotLeader {
 			st.stop(err)
 		}
-		_ = sleep(ctx, max(f.retryAfter, pause.next()))
+		_ = sleep(ctx, f.pause(&pause))
 	}
 	if last == nil {
 		last = context.Cause(ctx)

@@ -75,6 +75,15 @@ func (f failure) final() bool {
 	return true
 }
 
+// pause is how long to wait before the next try. An election is over sooner than
+// a node without a leader can know, so its advice is not waited for.
+func (f failure) pause(b *backoff) time.Duration {
+	if f.reason == reasonNoLeader {
+		return b.next()
+	}
+	return max(f.retryAfter, b.next())
+}
+
 // typed is the failure as the caller sees it.
 func (f failure) typed(gid GID) error {
 	if g, err := ParseGID(f.metadata["gid"]); err == nil && gid == "" {

@@ -1,0 +1,10 @@
+package participant
+
+import "time"
+
+// WithStaleAfter replaces ClockStaleMax as the age at which a heard clock is
+// refreshed.
+func WithStaleAfter(d time.Duration) Option { return func(o *config) { o.staleAfter = d } }
+
+// Live is the number of live branches.
+func (c *Client) Live() int { return len(c.live.list()) }
