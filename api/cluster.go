@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"time"
+)
+
+// Cluster is what the API needs of the node it runs in: its view of the other
+// nodes, and the changes an operator asks for. cmd implements it over raftnode.
+//
+// Methods are called concurrently. Errors must be *Error, one of package
+// coordinator's, or a context's; every other error of a change is answered as
+// OUTCOME_UNKNOWN, because the change may have taken effect.
+type Cluster interface {
+	// Status tells what this node knows. It must not block.
+	Status() ClusterStatus
+	// AddNode admits a node as non-voter and, unless nonVoter, lets it be
+	// promoted once it has caught up; voter tells whether it votes already.
+	// Repeating it is safe: a joining node asks until it is in.
+	AddNode(ctx context.Context, node Node, nonVoter bool) (voter bool, err error)
+	// Promote makes a caught-up non-voter a voter. node is an id or a name.
+	Promote(ctx context.Context, node string) error
+	// Remove takes a node out for ever. Without force it refuses a removal that
+	// leaves the quorum without a spare node it has now.
+	Remove(ctx context.Context, node string, force bool) error
+	// TransferLeader hands leadership to node (an id or a name), or to the most
+	// caught-up voter when node is empty, and returns the new leader's id.
+	TransferLeader(ctx context.Context, node string) (leaderID string, err error)
+}
+
+// Role is a node's part in Raft.
+type Role uint8
+
+// The roles.
+const (
+	RoleUnknown Role = iota
+	RoleLeader
+	RoleFollower
+	RoleCandidate
+	RoleNonVoter
+)
+
+// Node names one node of the cluster and where it listens.
+type Node struct {
+	// ID is the UUID made in the data directory at first start; Name is a label.
+	ID, Name string
+	// RaftAddress, GRPCAddress and HTTPAddress are host:port as others dial them.
+	RaftAddress, GRPCAddress, HTTPAddress string
+	Version                               string
+	// ClusterID is what a joining node says it belonged to before, or empty.
+	ClusterID string
+}
+
+// NodeStatus is one node as the asked node sees it.
+type NodeStatus struct {
+	Node
+	Voter, Leader bool
+	// LastContact is the time since the leader heard of it, MatchIndex the last
+	// log index known to be on its disk. Both are known on the leader only.
+	LastContact time.Duration
+	MatchIndex  uint64
+	// Healthy: the leader has heard from it lately.
+	Healthy bool
+}
+
+// ClusterStatus is one node's view. Indexes are Raft's.
+type ClusterStatus struct {
+	NodeID, Name, ClusterID string
+	Role                    Role
+	// LeaderID is empty while no leader is known.
+	LeaderID string
+	Term     uint64
+
+	CommitIndex, AppliedIndex, LastLogIndex, SnapshotIndex uint64
+
+	Nodes []NodeStatus
+
+	DataDir, LogStore string
+	// FsyncP99 is the 99th percentile of the latest log writes.
+	FsyncP99 time.Duration
+	// Pending is the number of proposals that wait for their entry.
+	Pending int
+	// LeaderChanges counts the leaders this node has seen since its start.
+	LeaderChanges uint64
+	// Digest is the state machine's at AppliedIndex, in hexadecimal.
+	Digest string
+}
+
+// Leader returns the leading node's entry, if it is known.
+func (s ClusterStatus) Leader() (NodeStatus, bool) {
+	for _, node := range s.Nodes {
+		if s.LeaderID != "" && node.ID == s.LeaderID {
+			return node, true
+		}
+	}
+	return NodeStatus{}, false
+}
