@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"time"
+
+	"github.com/quorate/quorate/fsm/logpb"
 )
 
 // Cluster is what the API needs of the node it runs in: its view of the other
@@ -26,6 +28,10 @@ type Cluster interface {
 	// TransferLeader hands leadership to node (an id or a name), or to the most
 	// caught-up voter when node is empty, and returns the new leader's id.
 	TransferLeader(ctx context.Context, node string) (leaderID string, err error)
+	// Limits are the replicated limits as applied here. They must not be edited.
+	Limits() *logpb.Limits
+	// SetLimits changes those that are set in change, in operator's name.
+	SetLimits(ctx context.Context, change *logpb.Limits, operator string) error
 }
 
 // Role is a node's part in Raft.
@@ -76,14 +82,32 @@ type ClusterStatus struct {
 	Nodes []NodeStatus
 
 	DataDir, LogStore string
-	// FsyncP99 is the 99th percentile of the latest log writes.
-	FsyncP99 time.Duration
-	// Pending is the number of proposals that wait for their entry.
-	Pending int
-	// LeaderChanges counts the leaders this node has seen since its start.
+	// LogWrite is of appends to the log, fsync included; Snapshot of writing
+	// snapshots.
+	LogWrite, Snapshot Histogram
+	// Proposals since the start that were applied, refused before they were
+	// appended, and whose outcome was unknown; Pending wait now.
+	Committed, Refused, Unknown uint64
+	Pending                     int64
+	// LeaderChanges counts the changes of leader this node has seen since its
+	// start.
 	LeaderChanges uint64
 	// Digest is the state machine's at AppliedIndex, in hexadecimal.
 	Digest string
+}
+
+// Histogram is a copy of a histogram at one moment.
+type Histogram struct {
+	// Bounds are the upper bounds of the buckets in seconds, ascending.
+	Bounds []float64
+	// Counts are the observations of each bucket, not cumulated; the last is of
+	// those above every bound.
+	Counts []uint64
+	// Count and SumSeconds are over all observations.
+	Count      uint64
+	SumSeconds float64
+	// P50, P90, P99 and Max are of the latest observations.
+	P50, P90, P99, Max time.Duration
 }
 
 // Leader returns the leading node's entry, if it is known.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 )
@@ -40,12 +39,6 @@ type Config struct {
 	// Version and Commit are this build's, for /version and metrics.
 	Version, Commit string
 
-	// SessionHeartbeat is how often a participant's session says that it is
-	// alive (default 1 s, fast profile 300 ms).
-	SessionHeartbeat time.Duration
-	// SessionGrace is how long a participant may be silent before it counts as
-	// lost (default 5 s, fast profile 2 s).
-	SessionGrace time.Duration
 	// LeaderWait is how long a call is held while no leader is known, before it
 	// is answered NO_LEADER (default 3 s).
 	LeaderWait time.Duration
@@ -88,8 +81,6 @@ type Check struct {
 
 // withDefaults returns c with every unset field set.
 func (c Config) withDefaults() Config {
-	setDefault(&c.SessionHeartbeat, time.Second)
-	setDefault(&c.SessionGrace, 5*time.Second)
 	setDefault(&c.LeaderWait, 3*time.Second)
 	setDefault(&c.CallTimeout, time.Minute)
 	setDefault(&c.ReadyLagMax, 10_000)
@@ -108,13 +99,7 @@ func (c Config) withDefaults() Config {
 
 // Validate says what is wrong with c, whose unset fields stand for defaults.
 func (c Config) Validate() error {
-	c = c.withDefaults()
-	switch {
-	case c.SessionHeartbeat < 10*time.Millisecond:
-		return fmt.Errorf("api: session heartbeat %v is below 10ms", c.SessionHeartbeat)
-	case c.SessionGrace < 2*c.SessionHeartbeat:
-		return fmt.Errorf("api: session grace %v is below two heartbeats of %v: a single late one would lose a participant", c.SessionGrace, c.SessionHeartbeat)
-	case c.LeaderWait < 0 || c.CallTimeout < 0:
+	if c.LeaderWait < 0 || c.CallTimeout < 0 {
 		return errors.New("api: the leader wait and the call timeout must not be negative")
 	}
 	return nil

@@ -5,5 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
 ls buf.yaml buf.gen.yaml buf.gen.log.yaml \
-  api/v1/*.proto api/v1/gateway.yaml api/v1/*.pb.go api/v1/*.pb.gw.go api/v1/*.swagger.json \
+  api/v1/*.proto api/v1/*.yaml api/v1/*.pb.go api/v1/*.pb.gw.go api/v1/*.swagger.json \
   fsm/logpb/*.proto fsm/logpb/*.pb.go | sort | xargs sha256sum

@@ -1,0 +1,167 @@
+package api
+
+import (
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// The enumerations of the wire and of the log have the same numbers, on
+// purpose and by a test, so that a conversion between them is a cast.
+
+// header is what every answer carries. It must be taken after the work is
+// applied, so that it is not older than what it answers.
+func (s *Server) header() *quoratev1.ResponseHeader {
+	h := s.coordinator.Header()
+	answer := &quoratev1.ResponseHeader{
+		AppliedIndex: h.AppliedIndex, ClockMs: h.ClockMS, FloorMs: h.FloorMS,
+		Epoch: epochAnswer(h.Epoch), NodeId: s.cfg.NodeID,
+	}
+	if !h.ClusterID.IsZero() {
+		answer.ClusterId = h.ClusterID.String()
+	}
+	return answer
+}
+
+func epochAnswer(e coordinator.Epoch) *quoratev1.Epoch {
+	return &quoratev1.Epoch{Incarnation: e.Incarnation, Term: e.Term}
+}
+
+func verdictAnswer(v fsm.Verdict) quoratev1.Verdict { return quoratev1.Verdict(v) }
+
+// transactionAnswer turns a view into the wire's transaction.
+func transactionAnswer(view coordinator.View) *quoratev1.Transaction {
+	t := view.Transaction
+	begin := t.GetBegin()
+	answer := &quoratev1.Transaction{
+		Gid: gidAnswer(begin.GetGid()), Namespace: begin.GetNamespace(), Key: begin.GetKey(),
+		Mode: quoratev1.Mode(begin.GetMode()), Entry: quoratev1.Entry(begin.GetEntry()),
+		State: quoratev1.State(t.GetState()), Decision: quoratev1.Decision(t.GetDecision()),
+		Reason: quoratev1.RollbackReason(t.GetReason()), Detail: t.GetDetail(),
+		DeadlineMs: t.GetDeadlineMs(), Tombstone: t.GetTombstone(), Quarantined: t.GetQuarantined(),
+		Withheld: t.GetWithheld(), Operator: t.GetOperator(), Initiator: begin.GetInitiator(),
+		Traceparent: begin.GetTraceparent(),
+		Began:       stampAnswer(t.GetBegan()), Sealed: stampAnswer(t.GetSealedAt()),
+		Decided: stampAnswer(t.GetDecided()), Finished: stampAnswer(t.GetFinished()),
+	}
+	if !t.GetTombstone() {
+		answer.Timeout = millisecondsAnswer(begin.GetTimeoutMs())
+	}
+	for _, label := range begin.GetLabels() {
+		if answer.Labels == nil {
+			answer.Labels = make(map[string]string)
+		}
+		answer.Labels[label.GetName()] = label.GetValue()
+	}
+	deliveries := view.Deliveries
+	for _, branch := range t.GetBranches() {
+		b := branchAnswer(branch, t.GetDecision())
+		// Both are in the order of their ids.
+		for len(deliveries) > 0 && deliveries[0].Branch < branch.GetSpec().GetId() {
+			deliveries = deliveries[1:]
+		}
+		if len(deliveries) > 0 && deliveries[0].Branch == branch.GetSpec().GetId() {
+			b.Delivery = deliveryAnswer(deliveries[0])
+		}
+		answer.Branches = append(answer.Branches, b)
+	}
+	return answer
+}
+
+func branchAnswer(b *logpb.Branch, decision fsm.Decision) *quoratev1.Branch {
+	return &quoratev1.Branch{
+		Spec: specAnswer(b.GetSpec()), Vote: quoratev1.Vote(b.GetVote()), MaybePrepared: b.GetMaybePrepared(),
+		Outcome: quoratev1.Outcome(b.GetOutcome()), Heuristic: heuristicAnswer(b.GetOwn(), decision),
+		Resolved: quoratev1.Outcome(b.GetResolved()), ResolvedBy: b.GetResolvedBy(), ResolvedReason: b.GetResolvedReason(),
+		Enlisted: stampAnswer(b.GetEnlisted()), Voted: stampAnswer(b.GetVoted()), Reported: stampAnswer(b.GetReported()),
+		ResolvedAt: stampAnswer(b.GetResolvedAt()), Detail: b.GetDetail(), Hint: b.GetHint(), Terminal: terminal(b),
+	}
+}
+
+// terminal tells whether nothing more is expected of a branch: it voted
+// read-only or refused without a doubt, it reported, or an operator spoke for it.
+func terminal(b *logpb.Branch) bool {
+	switch {
+	case b.GetOwn() != logpb.Own_OWN_UNSPECIFIED, b.GetResolved() != logpb.Outcome_OUTCOME_UNSPECIFIED:
+		return true
+	case b.GetVote() == logpb.VoteKind_VOTE_KIND_READ_ONLY:
+		return true
+	default:
+		return b.GetVote() == logpb.VoteKind_VOTE_KIND_REFUSED && !b.GetMaybePrepared()
+	}
+}
+
+// heuristicAnswer names how a branch's own word differs from the decision.
+func heuristicAnswer(own logpb.Own, decision fsm.Decision) quoratev1.Heuristic {
+	switch own {
+	case logpb.Own_OWN_CONTRARY:
+		if decision == fsm.DecisionCommit {
+			return quoratev1.Heuristic_HEURISTIC_ROLLBACK
+		}
+		return quoratev1.Heuristic_HEURISTIC_COMMIT
+	case logpb.Own_OWN_MIXED:
+		return quoratev1.Heuristic_HEURISTIC_MIXED
+	case logpb.Own_OWN_HAZARD:
+		return quoratev1.Heuristic_HEURISTIC_HAZARD
+	default:
+		return quoratev1.Heuristic_HEURISTIC_UNSPECIFIED
+	}
+}
+
+func deliveryAnswer(d coordinator.DeliveryStatus) *quoratev1.Delivery {
+	return &quoratev1.Delivery{
+		Attempts: d.Attempts, LastAttempt: timeAnswer(d.LastAttempt), NextAttempt: timeAnswer(d.NextAttempt),
+		LastError: d.LastError, DueFor: durationpb.New(d.DueFor), Stuck: d.Stuck, Attached: d.Attached,
+	}
+}
+
+func specAnswer(spec *logpb.BranchSpec) *quoratev1.BranchSpec {
+	return &quoratev1.BranchSpec{
+		Id: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(),
+		Held: spec.GetHeld(), Holder: gidAnswer(spec.GetHolder()),
+	}
+}
+
+func stampAnswer(s *logpb.Stamp) *quoratev1.Stamp {
+	if s.GetIndex() == 0 {
+		return nil
+	}
+	return &quoratev1.Stamp{
+		Index: s.GetIndex(), Term: s.GetTerm(), ClockMs: s.GetClockMs(),
+		WallTime: timestamppb.New(time.UnixMilli(int64(s.GetWallMs()))),
+	}
+}
+
+func eventAnswer(e fsm.Event) *quoratev1.Event {
+	return &quoratev1.Event{
+		Gid: e.GID.String(), Kind: quoratev1.EventKind(e.Kind), Branch: e.Branch,
+		State: quoratev1.State(e.State), Decision: quoratev1.Decision(e.Decision),
+		Stamp: stampAnswer(&logpb.Stamp{Index: e.Index, Term: e.Term, ClockMs: e.ClockMS, WallMs: e.WallMS}),
+	}
+}
+
+// gidAnswer is the text form of 16 bytes, "" where there are none.
+func gidAnswer(b []byte) string {
+	gid, err := fsm.GIDFromBytes(b)
+	if err != nil {
+		return ""
+	}
+	return gid.String()
+}
+
+func timeAnswer(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+func millisecondsAnswer(ms uint64) *durationpb.Duration {
+	return durationpb.New(time.Duration(min(ms, 1<<43)) * time.Millisecond)
+}

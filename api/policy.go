@@ -1,0 +1,57 @@
+package api
+
+// access says who may call a method. Until identity exists there is one kind:
+// whoever reaches the listener, which needs mutual TLS beyond loopback.
+type access uint8
+
+const (
+	// denied is the zero value: a method without an entry is refused.
+	denied access = iota
+	// open until identity exists.
+	open
+)
+
+// policy is what every registered method must have. *Because* peers shipped
+// endpoints that nobody had thought of protecting.
+type policy struct {
+	access access
+	effect effect
+	// forward: a call over HTTP goes to the leader when this node does not lead.
+	forward bool
+}
+
+// policies has an entry for every method that a listener serves; a test
+// compares it with what is registered.
+var policies = map[string]policy{
+	"/quorate.v1.TransactionService/Begin":    {open, changes, true},
+	"/quorate.v1.TransactionService/Enlist":   {open, changes, true},
+	"/quorate.v1.TransactionService/Vote":     {open, changes, true},
+	"/quorate.v1.TransactionService/Commit":   {open, changes, true},
+	"/quorate.v1.TransactionService/Rollback": {open, changes, true},
+	"/quorate.v1.TransactionService/Submit":   {open, changes, true},
+	"/quorate.v1.TransactionService/Resolve":  {open, changes, true},
+	"/quorate.v1.TransactionService/Retry":    {open, reads, true},
+	"/quorate.v1.TransactionService/Get":      {open, reads, true},
+	"/quorate.v1.TransactionService/List":     {open, reads, true},
+	"/quorate.v1.TransactionService/Watch":    {open, reads, false},
+
+	"/quorate.v1.ParticipantService/Session":     {open, changes, false},
+	"/quorate.v1.ParticipantService/Inquire":     {open, changes, true}, // may end an unseen GID
+	"/quorate.v1.ParticipantService/Report":      {open, changes, true},
+	"/quorate.v1.ParticipantService/ListInDoubt": {open, reads, true},
+
+	"/quorate.v1.ClusterService/Status":         {open, reads, false},
+	"/quorate.v1.ClusterService/AddNode":        {open, changes, true},
+	"/quorate.v1.ClusterService/Promote":        {open, changes, true},
+	"/quorate.v1.ClusterService/Remove":         {open, changes, true},
+	"/quorate.v1.ClusterService/TransferLeader": {open, changes, true},
+	"/quorate.v1.ClusterService/SetLimits":      {open, changes, true},
+	"/quorate.v1.ClusterService/GetLimits":      {open, reads, false},
+
+	"/grpc.health.v1.Health/Check": {open, reads, false},
+	"/grpc.health.v1.Health/List":  {open, reads, false},
+	"/grpc.health.v1.Health/Watch": {open, reads, false},
+
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      {open, reads, false},
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": {open, reads, false},
+}

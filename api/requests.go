@@ -1,0 +1,436 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// Namespace is every caller's until identity exists. It is taken from nothing
+// that a caller sends.
+const Namespace = "default"
+
+// initiatorHeader is metadata by which a caller says who it is, for people.
+const initiatorHeader = "quorate-initiator"
+
+// keyPrefix marks a reference by the caller's own id.
+const keyPrefix = "key:"
+
+// reader turns one request into commands, and collects what is wrong with it:
+// people correct everything at once. The state machine checks all of it again.
+type reader struct {
+	limits     *logpb.Limits
+	endpoints  EndpointChecker
+	violations []Violation
+}
+
+func (s *Server) reader() *reader {
+	limits := s.cluster.Limits()
+	if limits == nil {
+		limits = fsm.DefaultLimits()
+	}
+	return &reader{limits: limits, endpoints: s.cfg.Endpoints}
+}
+
+// endingReader reads what brings work to its end: no limit that was lowered
+// since may refuse that, so only the widest ones hold.
+func (s *Server) endingReader() *reader {
+	return &reader{limits: endingLimits, endpoints: s.cfg.Endpoints}
+}
+
+var endingLimits = func() *logpb.Limits {
+	limits := fsm.DefaultLimits()
+	limits.BranchIdBytesMax = fsm.BranchIDBytesMax
+	limits.KeyBytesMax = fsm.KeyBytesMax
+	limits.TextBytesMax = 64 << 10
+	limits.BranchesPerTransactionMax = 64 << 10
+	return limits
+}()
+
+func (r *reader) refuse(field, format string, args ...any) {
+	r.violations = append(r.violations, Violation{field, fmt.Sprintf(format, args...)})
+}
+
+// err is nil where nothing was refused.
+func (r *reader) err() error {
+	if len(r.violations) == 0 {
+		return nil
+	}
+	return &Error{Reason: ReasonInvalid, Violations: r.violations}
+}
+
+// gid reads a GID that must be given.
+func (r *reader) gid(field, text string) fsm.GID {
+	if text == "" {
+		r.refuse(field, "is missing: give the transaction's gid, a ULID of %d characters", fsm.GIDTextBytes)
+		return fsm.GID{}
+	}
+	gid, err := fsm.ParseGID(text)
+	if err != nil {
+		r.refuse(field, "%v", err)
+	}
+	return gid
+}
+
+// ref reads "GID or key:K".
+func (r *reader) ref(field, text string) coordinator.Ref {
+	key, byKey := strings.CutPrefix(text, keyPrefix)
+	if !byKey {
+		return coordinator.ByGID(r.gid(field, text))
+	}
+	if key == "" {
+		r.refuse(field, "names no key: give key:K, or a gid")
+	}
+	r.text(field, key, r.limits.GetKeyBytesMax())
+	return coordinator.ByKey(Namespace, key)
+}
+
+// holder reads an instance id, which may be absent.
+func (r *reader) holder(field, text string) []byte {
+	if text == "" {
+		return nil
+	}
+	id, err := fsm.ParseGID(text)
+	if err != nil {
+		r.refuse(field, "an instance id is a ULID: %v", err)
+		return nil
+	}
+	return id.Bytes()
+}
+
+// text checks what is stored and shown.
+func (r *reader) text(field, text string, bytesMax uint32) {
+	switch {
+	case len(text) > int(bytesMax):
+		r.refuse(field, "is of %d bytes: at most %d are allowed", len(text), bytesMax)
+	case !utf8.ValidString(text):
+		r.refuse(field, "is not UTF-8")
+	case strings.ContainsFunc(text, unprintable):
+		r.refuse(field, "holds a control character: %q", text)
+	}
+}
+
+// unprintable tells of characters that would break a terminal, a log line or a
+// header. The state machine refuses the same ones.
+func unprintable(c rune) bool {
+	return c < 0x20 || c >= 0x7F && c < 0xA0 || c == 0x2028 || c == 0x2029 || c == 0xFEFF
+}
+
+// shownText cuts what is only shown to the text limit; a caller's long error
+// must not keep a branch from refusing or reporting.
+func (r *reader) shownText(text string) string {
+	text = strings.Map(func(c rune) rune {
+		if unprintable(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	for bytesMax := int(r.limits.GetTextBytesMax()); len(text) > bytesMax; {
+		_, size := utf8.DecodeLastRuneInString(text)
+		text = text[:len(text)-size]
+	}
+	return text
+}
+
+// begin reads a Begin and puts the defaults in, so that repeating it with or
+// without them is the same.
+func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginRequest) *logpb.Begin {
+	begin := &logpb.Begin{
+		Namespace: Namespace, Key: req.GetKey(), Mode: logpb.Mode(req.GetMode()), Entry: logpb.Entry(req.GetEntry()),
+		TimeoutMs:   r.timeout(prefix+"timeout", req.GetTimeout()),
+		Traceparent: traceparent(ctx), Initiator: initiator(ctx),
+	}
+	if req.GetGid() != "" {
+		begin.Gid = r.gid(prefix+"gid", req.GetGid()).Bytes()
+	}
+	r.text(prefix+"key", req.GetKey(), r.limits.GetKeyBytesMax())
+	if begin.Mode == logpb.Mode_MODE_UNSPECIFIED {
+		begin.Mode = logpb.Mode_MODE_TWO_PHASE
+	}
+	if _, ok := logpb.Mode_name[int32(begin.Mode)]; !ok {
+		r.refuse(prefix+"mode", "%d is unknown", begin.Mode)
+	}
+	if begin.Entry == logpb.Entry_ENTRY_UNSPECIFIED {
+		begin.Entry = logpb.Entry_ENTRY_EXPLICIT
+	}
+	if _, ok := logpb.Entry_name[int32(begin.Entry)]; !ok {
+		r.refuse(prefix+"entry", "%d is neither explicit nor named", begin.Entry)
+	}
+	begin.Labels = r.labels(prefix+"labels", req.GetLabels())
+	return begin
+}
+
+func (r *reader) timeout(field string, timeout *durationpb.Duration) uint64 {
+	longest := r.limits.GetTransactionTimeoutMaxMs()
+	if timeout == nil {
+		return r.limits.GetTransactionTimeoutDefaultMs()
+	}
+	if err := timeout.CheckValid(); err != nil {
+		r.refuse(field, "is no duration")
+		return 0
+	}
+	asked := timeout.AsDuration()
+	if asked <= 0 || asked > time.Duration(min(longest, math.MaxInt64/uint64(time.Millisecond)))*time.Millisecond {
+		r.refuse(field, "is %v: it must lie between 1ms and %v, or be left out for the cluster's default",
+			asked, time.Duration(longest)*time.Millisecond)
+		return 0
+	}
+	return uint64((asked + time.Millisecond - 1) / time.Millisecond)
+}
+
+func (r *reader) labels(field string, labels map[string]string) []*logpb.Label {
+	if most := r.limits.GetLabelsMax(); len(labels) > int(most) {
+		r.refuse(field, "are %d: at most %d are allowed", len(labels), most)
+		return nil
+	}
+	sorted := make([]*logpb.Label, 0, len(labels))
+	for name, value := range labels {
+		sorted = append(sorted, &logpb.Label{Name: name, Value: value})
+	}
+	slices.SortFunc(sorted, func(a, b *logpb.Label) int { return strings.Compare(a.Name, b.Name) })
+	for _, label := range sorted {
+		if label.Name == "" {
+			r.refuse(field, "hold one without a name")
+		}
+		r.text(field, label.Name, r.limits.GetTextBytesMax())
+		r.text(field, label.Value, r.limits.GetTextBytesMax())
+	}
+	return sorted
+}
+
+// branchID checks a call path.
+func (r *reader) branchID(field, id string) {
+	if id == "" {
+		r.refuse(field, "is missing: a branch id is a call path such as 1 or 1.2")
+	}
+	r.text(field, id, r.limits.GetBranchIdBytesMax())
+}
+
+// spec reads a branch. It must not be absent.
+func (r *reader) spec(field string, spec *quoratev1.BranchSpec) *logpb.BranchSpec {
+	if spec == nil {
+		r.refuse(field, "is missing")
+		return nil
+	}
+	r.branchID(field+".id", spec.GetId())
+	r.text(field+".resource", spec.GetResource(), r.limits.GetTextBytesMax())
+	r.text(field+".endpoint", spec.GetEndpoint(), r.limits.GetTextBytesMax())
+	if spec.GetEndpoint() != "" {
+		if err := r.endpoints.Check(spec.GetEndpoint()); err != nil {
+			r.refuse(field+".endpoint", "%v", err)
+		}
+	}
+	return &logpb.BranchSpec{
+		Id: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(), Held: spec.GetHeld(),
+		Holder: r.holder(field+".holder", spec.GetHolder()),
+	}
+}
+
+// specs reads a list of branches with unique ids, sorted by them.
+func (r *reader) specs(field string, specs []*quoratev1.BranchSpec) []*logpb.BranchSpec {
+	if !r.count(field, len(specs)) {
+		return nil
+	}
+	read := make([]*logpb.BranchSpec, 0, len(specs))
+	seen := make(map[string]bool, len(specs))
+	for i, spec := range specs {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if seen[spec.GetId()] {
+			r.refuse(at+".id", "%q stands twice", spec.GetId())
+		}
+		seen[spec.GetId()] = true
+		if one := r.spec(at, spec); one != nil {
+			read = append(read, one)
+		}
+	}
+	slices.SortFunc(read, func(a, b *logpb.BranchSpec) int { return strings.Compare(a.Id, b.Id) })
+	return read
+}
+
+func (r *reader) count(field string, branches int) bool {
+	if most := r.limits.GetBranchesPerTransactionMax(); branches > int(most) {
+		r.refuse(field, "are %d branches: at most %d are allowed in a transaction", branches, most)
+		return false
+	}
+	return true
+}
+
+// ballot reads a vote. It must not be absent.
+func (r *reader) ballot(field string, ballot *quoratev1.Ballot) *logpb.Ballot {
+	if ballot == nil {
+		r.refuse(field, "is missing")
+		return nil
+	}
+	switch ballot.GetVote() {
+	case quoratev1.Vote_VOTE_PREPARED, quoratev1.Vote_VOTE_READ_ONLY, quoratev1.Vote_VOTE_REFUSED:
+	default:
+		r.refuse(field+".vote", "is missing: VOTE_PREPARED, VOTE_READ_ONLY or VOTE_REFUSED")
+	}
+	if ballot.GetMaybePrepared() && ballot.GetVote() != quoratev1.Vote_VOTE_REFUSED {
+		r.refuse(field+".maybe_prepared", "belongs to a refusal only")
+	}
+	return &logpb.Ballot{
+		Branch: r.spec(field+".branch", ballot.GetBranch()), Kind: logpb.VoteKind(ballot.GetVote()),
+		MaybePrepared: ballot.GetMaybePrepared(), Detail: r.shownText(ballot.GetDetail()),
+	}
+}
+
+func (r *reader) ballots(field string, ballots []*quoratev1.Ballot) []*logpb.Ballot {
+	if !r.count(field, len(ballots)) {
+		return nil
+	}
+	read := make([]*logpb.Ballot, 0, len(ballots))
+	seen := make(map[string]bool, len(ballots))
+	for i, ballot := range ballots {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if id := ballot.GetBranch().GetId(); seen[id] {
+			r.refuse(at+".branch.id", "%q votes twice", id)
+		} else {
+			seen[id] = true
+		}
+		if one := r.ballot(at, ballot); one != nil {
+			read = append(read, one)
+		}
+	}
+	slices.SortFunc(read, func(a, b *logpb.Ballot) int {
+		return strings.Compare(a.GetBranch().GetId(), b.GetBranch().GetId())
+	})
+	return read
+}
+
+// set reads a commit's exact set; nil stands for a bare commit.
+func (r *reader) set(field string, set *quoratev1.BranchSet) *logpb.BranchSet {
+	if set == nil || !r.count(field+".ids", len(set.GetIds())) {
+		return nil
+	}
+	ids := slices.Clone(set.GetIds())
+	slices.Sort(ids)
+	for i, id := range ids {
+		r.branchID(fmt.Sprintf("%s.ids[%d]", field, i), id)
+		if i > 0 && ids[i-1] == id {
+			r.refuse(field+".ids", "%q stands twice", id)
+		}
+	}
+	return &logpb.BranchSet{Ids: ids}
+}
+
+func (r *reader) wait(field string, wait quoratev1.Wait) coordinator.Wait {
+	switch wait {
+	case quoratev1.Wait_WAIT_UNSPECIFIED, quoratev1.Wait_WAIT_DECISION:
+		return coordinator.WaitDecision
+	case quoratev1.Wait_WAIT_FINISH:
+		return coordinator.WaitFinish
+	case quoratev1.Wait_WAIT_NONE:
+		return coordinator.WaitNone
+	}
+	r.refuse(field, "%d is unknown", wait)
+	return coordinator.WaitDecision
+}
+
+func (r *reader) consistency(field string, c quoratev1.Consistency) coordinator.Consistency {
+	switch c {
+	case quoratev1.Consistency_CONSISTENCY_UNSPECIFIED, quoratev1.Consistency_CONSISTENCY_LINEARIZABLE:
+		return coordinator.Linearizable
+	case quoratev1.Consistency_CONSISTENCY_LOCAL:
+		return coordinator.Local
+	}
+	r.refuse(field, "%d is unknown", c)
+	return coordinator.Linearizable
+}
+
+// outcome reads an outcome that must be given.
+func (r *reader) outcome(field string, o quoratev1.Outcome) fsm.Outcome {
+	if _, ok := logpb.Outcome_name[int32(o)]; !ok || o == quoratev1.Outcome_OUTCOME_UNSPECIFIED {
+		r.refuse(field, "is missing: OUTCOME_COMMITTED, OUTCOME_ROLLED_BACK, OUTCOME_MIXED or OUTCOME_HAZARD")
+	}
+	return fsm.Outcome(o)
+}
+
+// required refuses an absent text, and text that is too long or unprintable.
+func (r *reader) required(field, text, whatFor string) string {
+	if text == "" {
+		r.refuse(field, "is missing: %s", whatFor)
+	}
+	r.text(field, text, r.limits.GetTextBytesMax())
+	return text
+}
+
+func (r *reader) pageSize(field string, size uint32) int {
+	if size > PageSizeMax {
+		r.refuse(field, "is %d: at most %d", size, PageSizeMax)
+	}
+	if size == 0 {
+		return PageSizeDefault
+	}
+	return int(min(size, PageSizeMax))
+}
+
+// duration reads a duration that must not be negative; nil is 0.
+func (r *reader) duration(field string, d *durationpb.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	if d.CheckValid() != nil || d.AsDuration() < 0 {
+		r.refuse(field, "is no duration of at least 0")
+		return 0
+	}
+	return d.AsDuration()
+}
+
+func (r *reader) filter(field string, f *quoratev1.Filter) coordinator.Filter {
+	filter := coordinator.Filter{
+		Namespace: Namespace, InDoubt: f.GetInDoubt(), Stuck: f.GetStuck(), Resource: f.GetResource(), KeyPrefix: f.GetKeyPrefix(),
+		OlderThan: r.duration(field+".older_than", f.GetOlderThan()), Labels: r.labels(field+".labels", f.GetLabels()),
+		IncludeFinished: f.GetIncludeFinished(),
+	}
+	for i, state := range f.GetStates() {
+		if _, ok := logpb.State_name[int32(state)]; !ok || state == 0 {
+			r.refuse(fmt.Sprintf("%s.states[%d]", field, i), "%d is unknown", state)
+		}
+		filter.States = append(filter.States, fsm.TxState(state))
+	}
+	for i, mode := range f.GetModes() {
+		if _, ok := logpb.Mode_name[int32(mode)]; !ok || mode == 0 {
+			r.refuse(fmt.Sprintf("%s.modes[%d]", field, i), "%d is unknown", mode)
+		}
+		filter.Modes = append(filter.Modes, fsm.Mode(mode))
+	}
+	r.text(field+".resource", f.GetResource(), r.limits.GetTextBytesMax())
+	r.text(field+".key_prefix", f.GetKeyPrefix(), r.limits.GetKeyBytesMax())
+	return filter
+}
+
+// traceparent is W3C's header of the caller, if it is well formed enough to keep.
+func traceparent(ctx context.Context) string {
+	values := metadata.ValueFromIncomingContext(ctx, "traceparent")
+	if len(values) != 1 || len(values[0]) != 55 || strings.ContainsFunc(values[0], func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'a' || c > 'f') && c != '-'
+	}) {
+		return ""
+	}
+	return values[0]
+}
+
+// initiator says who began a transaction, for people: where the call came from.
+func initiator(ctx context.Context) string {
+	if from := metadata.ValueFromIncomingContext(ctx, initiatorHeader); len(from) > 0 && len(from[0]) <= 64 && !strings.ContainsFunc(from[0], unprintable) {
+		return from[0]
+	}
+	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
+		return p.Addr.String()
+	}
+	return ""
+}

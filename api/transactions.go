@@ -1,0 +1,237 @@
+package api
+
+import (
+	"context"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// transactions is TransactionService: the initiator's and the operator's side.
+type transactions struct {
+	quoratev1.UnimplementedTransactionServiceServer
+	*Server
+}
+
+// Begin creates a transaction.
+func (t *transactions) Begin(ctx context.Context, req *quoratev1.BeginRequest) (*quoratev1.BeginResponse, error) {
+	r := t.reader()
+	begin := r.begin(ctx, "", req)
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Begin(ctx, begin) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.BeginResponse{
+		Header: t.header(), Gid: status.GID.String(), Created: status.Created,
+		Decision: quoratev1.Decision(status.Decision), State: quoratev1.State(status.State),
+	}, nil
+}
+
+// Enlist adds a branch.
+func (t *transactions) Enlist(ctx context.Context, req *quoratev1.EnlistRequest) (*quoratev1.EnlistResponse, error) {
+	gid, spec, err := readEnlist(t.reader(), req)
+	if err != nil {
+		return nil, err
+	}
+	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Enlist(ctx, gid, spec) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.EnlistResponse{Header: t.header(), Verdict: verdictAnswer(status.Verdict)}, nil
+}
+
+func readEnlist(r *reader, req *quoratev1.EnlistRequest) (fsm.GID, *logpb.BranchSpec, error) {
+	gid, spec := r.gid("gid", req.GetGid()), r.spec("branch", req.GetBranch())
+	return gid, spec, r.err()
+}
+
+// Vote records a branch's vote.
+func (t *transactions) Vote(ctx context.Context, req *quoratev1.VoteRequest) (*quoratev1.VoteResponse, error) {
+	gid, ballot, err := readVote(t.endingReader(), req)
+	if err != nil {
+		return nil, err
+	}
+	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Vote(ctx, gid, ballot) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.VoteResponse{Header: t.header(), Verdict: verdictAnswer(status.Verdict)}, nil
+}
+
+func readVote(r *reader, req *quoratev1.VoteRequest) (fsm.GID, *logpb.Ballot, error) {
+	gid, ballot := r.gid("gid", req.GetGid()), r.ballot("ballot", req.GetBallot())
+	return gid, ballot, r.err()
+}
+
+// Commit asks for the commit. A decision to roll back is an answer, no error.
+func (t *transactions) Commit(ctx context.Context, req *quoratev1.CommitRequest) (*quoratev1.CommitResponse, error) {
+	r := t.reader()
+	ask := coordinator.CommitRequest{
+		Transaction: r.ref("transaction", req.GetTransaction()), Set: r.set("set", req.GetSet()), Wait: r.wait("wait", req.GetWait()),
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Commit(ctx, ask) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.CommitResponse{
+		Header: t.header(), Gid: status.GID.String(), Decision: quoratev1.Decision(status.Decision),
+		State: quoratev1.State(status.State), Index: status.Index,
+		Reason: quoratev1.RollbackReason(status.Reason), Detail: status.Detail,
+	}, nil
+}
+
+// Rollback decides rollback.
+func (t *transactions) Rollback(ctx context.Context, req *quoratev1.RollbackRequest) (*quoratev1.RollbackResponse, error) {
+	r := t.endingReader()
+	ask := coordinator.RollbackRequest{
+		Transaction: r.ref("transaction", req.GetTransaction()), Branches: r.specs("branches", req.GetBranches()),
+		Detail: r.shownText(req.GetDetail()), Wait: r.wait("wait", req.GetWait()),
+	}
+	if req.GetOperator() != "" || req.GetOperatorReason() != "" {
+		ask.Operator = r.required("operator", req.GetOperator(), "an operator's decision carries a name")
+		ask.Detail = r.required("operator_reason", req.GetOperatorReason(), "an operator's decision carries a reason")
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Rollback(ctx, ask) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.RollbackResponse{
+		Header: t.header(), Gid: status.GID.String(), Decision: quoratev1.Decision(status.Decision),
+		State: quoratev1.State(status.State), Index: status.Index,
+	}, nil
+}
+
+// Submit begins, votes and asks commit in one entry.
+func (t *transactions) Submit(ctx context.Context, req *quoratev1.SubmitRequest) (*quoratev1.SubmitResponse, error) {
+	r := t.reader()
+	ask := coordinator.SubmitRequest{Submit: readSubmit(ctx, r, req), Wait: r.wait("wait", req.GetWait())}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Submit(ctx, ask) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.SubmitResponse{
+		Header: t.header(), Gid: status.GID.String(), Created: status.Created,
+		Decision: quoratev1.Decision(status.Decision), State: quoratev1.State(status.State), Index: status.Index,
+		Reason: quoratev1.RollbackReason(status.Reason), Detail: status.Detail,
+	}, nil
+}
+
+// readSubmit reads a whole transaction. Nothing said how branches enter means
+// by name: the set is there.
+func readSubmit(ctx context.Context, r *reader, req *quoratev1.SubmitRequest) *logpb.Submit {
+	submit := &logpb.Submit{
+		Begin: r.begin(ctx, "begin.", req.GetBegin()), Set: r.specs("set", req.GetSet()), Votes: r.ballots("votes", req.GetVotes()),
+	}
+	if req.GetBegin().GetEntry() == quoratev1.Entry_ENTRY_UNSPECIFIED {
+		submit.Begin.Entry = logpb.Entry_ENTRY_NAMED
+	}
+	return submit
+}
+
+// Resolve records an operator's word on a branch that cannot report.
+func (t *transactions) Resolve(ctx context.Context, req *quoratev1.ResolveRequest) (*quoratev1.ResolveResponse, error) {
+	r := t.endingReader()
+	ask := coordinator.ResolveRequest{
+		Transaction: r.ref("transaction", req.GetTransaction()), Branch: req.GetBranch(), Outcome: r.outcome("outcome", req.GetOutcome()),
+		Operator: r.required("operator", req.GetOperator(), "an operator's word carries a name"),
+		Reason:   r.required("reason", req.GetReason(), "an operator's word carries a reason"),
+	}
+	r.branchID("branch", req.GetBranch())
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Resolve(ctx, ask) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.ResolveResponse{Header: t.header(), State: quoratev1.State(status.State)}, nil
+}
+
+// Retry delivers now what waits for its back-off.
+func (t *transactions) Retry(ctx context.Context, req *quoratev1.RetryRequest) (*quoratev1.RetryResponse, error) {
+	r := t.endingReader()
+	ref := r.ref("transaction", req.GetTransaction())
+	if req.GetBranch() != "" {
+		r.branchID("branch", req.GetBranch())
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	branches, err := hold(ctx, t.Server, func() (int, error) { return t.coordinator.Retry(ctx, ref, req.GetBranch()) })
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.RetryResponse{Header: t.header(), Branches: uint32(branches)}, nil
+}
+
+// Get reads one transaction.
+func (t *transactions) Get(ctx context.Context, req *quoratev1.GetRequest) (*quoratev1.GetResponse, error) {
+	r := t.endingReader()
+	ask := coordinator.GetRequest{
+		Transaction: r.ref("transaction", req.GetTransaction()),
+		Consistency: r.consistency("consistency", req.GetConsistency()), MinIndex: req.GetMinIndex(),
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	view, err := hold(ctx, t.Server, func() (coordinator.View, error) { return t.coordinator.Get(ctx, ask) })
+	if err != nil {
+		return nil, t.lagging(err, ask.MinIndex)
+	}
+	return &quoratev1.GetResponse{Header: t.header(), Transaction: transactionAnswer(view)}, nil
+}
+
+// List reads a page of transactions, oldest first.
+func (t *transactions) List(ctx context.Context, req *quoratev1.ListRequest) (*quoratev1.ListResponse, error) {
+	r := t.endingReader()
+	ask := coordinator.ListRequest{
+		PageSize: r.pageSize("page_size", req.GetPageSize()), PageToken: req.GetPageToken(),
+		Filter:      r.filter("filter", req.GetFilter()),
+		Consistency: r.consistency("consistency", req.GetConsistency()), MinIndex: req.GetMinIndex(),
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	page, err := hold(ctx, t.Server, func() (coordinator.Page, error) { return t.coordinator.List(ctx, ask) })
+	if err != nil {
+		return nil, t.lagging(err, ask.MinIndex)
+	}
+	answer := &quoratev1.ListResponse{Header: t.header(), NextPageToken: page.NextPageToken}
+	for _, view := range page.Transactions {
+		answer.Transactions = append(answer.Transactions, transactionAnswer(view))
+	}
+	return answer, nil
+}
+
+// Watch streams events, entry by entry.
+func (t *transactions) Watch(req *quoratev1.WatchRequest, stream quoratev1.TransactionService_WatchServer) error {
+	r := t.endingReader()
+	ask := coordinator.WatchRequest{AfterIndex: req.GetAfterIndex(), Namespace: Namespace}
+	if req.GetTransaction() != "" {
+		ask.Transaction = r.ref("transaction", req.GetTransaction())
+	}
+	if err := r.err(); err != nil {
+		return err
+	}
+	return t.coordinator.Watch(stream.Context(), ask, func(index uint64, events []fsm.Event) error {
+		answer := &quoratev1.WatchResponse{Index: index}
+		for _, event := range events {
+			answer.Events = append(answer.Events, eventAnswer(event))
+		}
+		return stream.Send(answer)
+	})
+}
