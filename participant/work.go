@@ -29,3 +29,6 @@ func (c *Client) background(d time.Duration, f func(context.Context)) {
 		f(ctx)
 	})
 }
+
+// Done is closed when the client is.
+func (c *Client) Done() <-chan struct{} { return c.ctx.Done() }

@@ -38,3 +38,10 @@ func (c *Cluster) DeliverAs(incarnation, term uint64) {
 		}
 	}
 }
+
+// ClockMS is the cluster's clock, in milliseconds.
+func (c *Cluster) ClockMS() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.clockMS()
+}
