@@ -1,0 +1,157 @@
+// Package branchcall tells branches with an endpoint of their own what was
+// decided, by HTTP or gRPC. The contract of such an endpoint is BranchService in
+// api/v1/branch.proto: what is sent, and what each answer means.
+//
+// Endpoints are named by clients, so every connection is checked against
+// --endpoint-allow after DNS; redirects are not followed, the environment's
+// proxy is not used, and answers are bounded.
+package branchcall
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+)
+
+const (
+	// AnswerBytesMax is the largest answer read from a branch.
+	AnswerBytesMax = 64 << 10
+	// callTimeout bounds a call whose context has no deadline.
+	callTimeout = 10 * time.Second
+	// connectionsMax bounds the idle connections kept, HTTP and gRPC each.
+	connectionsMax = 256
+	// idleTimeout is how long an idle connection is kept.
+	idleTimeout = 90 * time.Second
+	// detailBytesMax bounds what is quoted from an answer in an error for people.
+	detailBytesMax = 256
+)
+
+// Caller calls branches. Make one with New, and Close it.
+type Caller struct {
+	allow     *Allow
+	clusterID func() string
+	http      *http.Client
+	transport *http.Transport
+	tls       *tls.Config
+
+	mu     sync.Mutex
+	conns  map[string]*connection // gRPC, by scheme and address
+	closed bool
+}
+
+// connection is a gRPC connection and when it was used last.
+type connection struct {
+	conn *grpc.ClientConn
+	used time.Time
+}
+
+var _ coordinator.Caller = (*Caller)(nil)
+
+// Config says how branches are called.
+type Config struct {
+	// Allow is what may be called. Required.
+	Allow *Allow
+	// TLS is used for https and grpcs; nil trusts the system's authorities.
+	TLS *tls.Config
+	// ClusterID is told to branches; nil tells none.
+	ClusterID func() string
+}
+
+// New returns a Caller.
+func New(cfg Config) *Caller {
+	c := &Caller{allow: cfg.Allow, clusterID: cfg.ClusterID, tls: cfg.TLS, conns: make(map[string]*connection)}
+	if c.clusterID == nil {
+		c.clusterID = func() string { return "" }
+	}
+	c.transport = &http.Transport{
+		Proxy:                  nil, // never the environment's
+		DialContext:            c.allow.dial,
+		TLSClientConfig:        c.tls.Clone(),
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxResponseHeaderBytes: 16 << 10,
+		DisableCompression:     true,
+		MaxIdleConns:           connectionsMax,
+		MaxIdleConnsPerHost:    16,
+		IdleConnTimeout:        idleTimeout,
+		ForceAttemptHTTP2:      true,
+	}
+	c.http = &http.Client{
+		Transport:     c.transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c
+}
+
+// Call implements coordinator.Caller.
+func (c *Caller) Call(ctx context.Context, d coordinator.Delivery) (coordinator.Answered, error) {
+	target, err := c.allow.parse(d.Endpoint)
+	if err != nil {
+		return coordinator.Answered{}, err
+	}
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	request := c.request(d)
+	switch target.scheme {
+	case "grpc", "grpcs":
+		return c.callGRPC(ctx, target, d, request)
+	default:
+		return c.callHTTP(ctx, target, d, request)
+	}
+}
+
+// Close closes every connection. Calls under way fail.
+func (c *Caller) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for key, conn := range c.conns {
+		_ = conn.conn.Close()
+		delete(c.conns, key)
+	}
+	c.transport.CloseIdleConnections()
+	return nil
+}
+
+func (c *Caller) request(d coordinator.Delivery) *quoratev1.DeliverRequest {
+	return &quoratev1.DeliverRequest{
+		Gid: d.GID.String(), Branch: d.Branch, Resource: d.Resource, Verdict: quoratev1.Verdict(d.Verdict), Attempt: d.Attempt,
+		Epoch:   &quoratev1.Epoch{Incarnation: d.Epoch.Incarnation, Term: d.Epoch.Term},
+		FloorMs: d.FloorMS, ClockMs: d.ClockMS, ClusterId: c.clusterID(),
+	}
+}
+
+// answered reads what a branch says it did; nothing said means as told.
+func answered(d coordinator.Delivery, answer *quoratev1.DeliverResponse) (coordinator.Answered, error) {
+	outcome := fsm.Outcome(answer.GetOutcome())
+	if answer.GetOutcome() == quoratev1.Outcome_OUTCOME_UNSPECIFIED {
+		outcome = asTold(d.Verdict)
+	} else if _, known := quoratev1.Outcome_name[int32(answer.GetOutcome())]; !known {
+		return coordinator.Answered{}, fmt.Errorf("the branch answered outcome %d, which is unknown", answer.GetOutcome())
+	}
+	return coordinator.Answered{Outcome: outcome, Detail: quoted(answer.GetDetail())}, nil
+}
+
+func asTold(v fsm.Verdict) fsm.Outcome {
+	if v == fsm.VerdictCommit {
+		return fsm.Outcome(quoratev1.Outcome_OUTCOME_COMMITTED)
+	}
+	return fsm.Outcome(quoratev1.Outcome_OUTCOME_ROLLED_BACK)
+}
+
+// dialer is grpc's way through the allow list.
+func (c *Caller) dialer(ctx context.Context, address string) (net.Conn, error) {
+	return c.allow.dial(ctx, "tcp", address)
+}

@@ -1,0 +1,104 @@
+package branchcall
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/coordinator"
+)
+
+// reasonOngoing is ErrorInfo's reason for "still working".
+const reasonOngoing = "ONGOING"
+
+// callGRPC delivers once to a BranchService.
+func (c *Caller) callGRPC(ctx context.Context, t target, d coordinator.Delivery, request *quoratev1.DeliverRequest) (coordinator.Answered, error) {
+	conn, err := c.connection(t)
+	if err != nil {
+		return coordinator.Answered{}, err
+	}
+	answer, err := quoratev1.NewBranchServiceClient(conn).Deliver(ctx, request)
+	return readGRPC(d, answer, err)
+}
+
+// readGRPC is the gRPC half of BranchService's table of answers.
+func readGRPC(d coordinator.Delivery, answer *quoratev1.DeliverResponse, err error) (coordinator.Answered, error) {
+	if err == nil {
+		return answered(d, answer)
+	}
+	st := status.Convert(err)
+	info := infoOf(st)
+	switch {
+	case st.Code() == codes.Unavailable && info.GetReason() == reasonOngoing:
+		return coordinator.Answered{Busy: true, Detail: quoted(st.Message())}, nil
+	case st.Code() == codes.Aborted:
+		if outcome, ok := quoratev1.Outcome_value[info.GetMetadata()["outcome"]]; ok && outcome != 0 {
+			return answered(d, &quoratev1.DeliverResponse{Outcome: quoratev1.Outcome(outcome), Detail: st.Message()})
+		}
+		return coordinator.Answered{}, refusal(fmt.Sprintf("%s → %s", d.Endpoint, st.Code()), st.Message())
+	default:
+		return coordinator.Answered{}, fmt.Errorf("%s → %s%s", d.Endpoint, st.Code(), because(st.Message()))
+	}
+}
+
+// infoOf returns the first ErrorInfo, of whatever domain; nil for none.
+func infoOf(st *status.Status) *errdetails.ErrorInfo {
+	for _, detail := range st.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info
+		}
+	}
+	return nil
+}
+
+// connection returns a connection to the target, made at its first use. The
+// one unused for longest makes room for a new one; a call on it fails and is
+// made again later.
+func (c *Caller) connection(t target) (*grpc.ClientConn, error) {
+	key := t.scheme + "://" + t.address
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, context.Canceled
+	}
+	if known := c.conns[key]; known != nil {
+		known.used = time.Now()
+		return known.conn, nil
+	}
+	c.makeRoom()
+	creds := insecure.NewCredentials()
+	if t.scheme == "grpcs" {
+		creds = credentials.NewTLS(c.tls.Clone())
+	}
+	conn, err := grpc.NewClient("passthrough:///"+t.address,
+		grpc.WithTransportCredentials(creds), grpc.WithContextDialer(c.dialer), grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(idleTimeout),
+		grpc.WithMaxHeaderListSize(16<<10), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(AnswerBytesMax)))
+	if err != nil {
+		return nil, err
+	}
+	c.conns[key] = &connection{conn: conn, used: time.Now()}
+	return conn, nil
+}
+
+func (c *Caller) makeRoom() {
+	if len(c.conns) < connectionsMax {
+		return
+	}
+	var oldest string
+	for key, conn := range c.conns {
+		if oldest == "" || conn.used.Before(c.conns[oldest].used) {
+			oldest = key
+		}
+	}
+	_ = c.conns[oldest].conn.Close()
+	delete(c.conns, oldest)
+}
