@@ -127,6 +127,9 @@ func (id *identity) get() (Identity, bool) {
 func (id *identity) found(cluster fsm.GID) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
+	if id.founding {
+		return nil // an earlier bootstrap was interrupted: it goes on with its id
+	}
 	if !id.now.ClusterID.IsZero() {
 		return fmt.Errorf("bootstrap in %s: %w, %s; to join it, start with --join", filepath.Dir(id.path), ErrBootstrapped, id.now.ClusterID)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -49,10 +50,19 @@ func newNode(c *Cluster, k int, ports []Ports) *Node {
 	}
 	// Every node but the first joins the others: on a later start the flags are
 	// ignored, so it does not matter who leads then.
-	if k == 0 {
+	var others []string
+	for i, p := range ports {
+		if i != k {
+			others = append(others, address(p.GRPC))
+		}
+	}
+	switch {
+	case k > 0:
+		n.args = append(n.args, "--join", strings.Join(others, ","))
+	case len(others) > 0:
+		n.args = append(n.args, "--bootstrap", "--seeds", strings.Join(others, ","))
+	default:
 		n.args = append(n.args, "--bootstrap")
-	} else {
-		n.args = append(n.args, "--join", address(ports[0].GRPC))
 	}
 	n.args = append(n.args, cfg.Args...)
 	return n
