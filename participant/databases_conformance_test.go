@@ -26,6 +26,7 @@ import (
 // the suite's cluster.
 
 func TestPostgresConformance(t *testing.T) {
+	t.Parallel()
 	participanttest.Run(t, participanttest.Harness{Open: openKV(func(t testing.TB) *kvDatabase {
 		dsn := testdb.Postgres(t)
 		return &kvDatabase{
@@ -46,6 +47,7 @@ func TestPostgresConformance(t *testing.T) {
 }
 
 func TestMySQLConformance(t *testing.T) {
+	t.Parallel()
 	participanttest.Run(t, participanttest.Harness{Open: openKV(func(t testing.TB) *kvDatabase {
 		dsn := testdb.MySQL(t)
 		return &kvDatabase{
@@ -71,6 +73,7 @@ func TestMySQLConformance(t *testing.T) {
 }
 
 func TestHeldSQLiteConformance(t *testing.T) {
+	t.Parallel()
 	participanttest.Run(t, participanttest.Harness{Held: true, OneWriter: true, Open: openKV(func(t testing.TB) *kvDatabase {
 		dsn := "file:" + filepath.Join(t.TempDir(), "kv.db") + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(1000)"
 		return &kvDatabase{
@@ -83,6 +86,7 @@ func TestHeldSQLiteConformance(t *testing.T) {
 }
 
 func TestHeldPostgresConformance(t *testing.T) {
+	t.Parallel()
 	participanttest.Run(t, participanttest.Harness{Held: true, Open: openKV(func(t testing.TB) *kvDatabase {
 		dsn := testdb.Postgres(t)
 		return &kvDatabase{

@@ -166,7 +166,7 @@ func errFenced(ref BranchRef, err error) error {
 
 // errSwept is what a branch hears that is older than the floor.
 func errSwept(ref BranchRef) error {
-	return fmt.Errorf("branch %s is refused: evidence of its age has been swept, so its transaction has ended long ago", ref)
+	return refusef("branch %s is refused: evidence of its age has been swept, so its transaction has ended long ago", ref)
 }
 
 // errSwapped is what a branch hears whose transaction is not the one begun.
@@ -277,5 +277,5 @@ func isolation(o driver.TxOptions) (string, error) {
 	case 6:
 		return "SERIALIZABLE", nil
 	}
-	return "", fmt.Errorf("participant: isolation level %d is not supported", o.Isolation)
+	return "", refusef("participant: isolation level %d is not supported", o.Isolation)
 }

@@ -102,7 +102,7 @@ func (sqliteDialect) durability(ctx context.Context, s rawSession) error {
 
 func (sqliteDialect) begin(ctx context.Context, s rawSession, o opening) (mark, error) {
 	if level, err := isolation(o.opts); err != nil || (level != "" && level != "SERIALIZABLE") {
-		return mark{}, errors.Join(err, errors.New("participant: SQLite's only isolation level is serializable"))
+		return mark{}, refusef("participant: isolation level %d is not SQLite's: it has serializable only", o.opts.Isolation)
 	}
 	// A transaction that reads first and writes later can fail half-way, because
 	// another writer was faster; one that will write waits for its turn at once.

@@ -235,7 +235,7 @@ func (d *mysqlDialect) ready(ctx context.Context, s rawSession, o opening) (mark
 		return mark{}, err
 	}
 	if o.gid.BornMS() <= uint64(floor) {
-		return mark{}, errSwept(BranchRef{GID: o.gid})
+		return mark{}, errSwept(BranchRef{GID: o.gid, ID: "?"})
 	}
 	m := mark{writes: writes, readOnly: o.opts.ReadOnly}
 	// Whole seconds, at least one.
@@ -321,12 +321,28 @@ func (*mysqlDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint6
 	return err
 }
 
-func (*mysqlDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
-	// READ COMMITTED locks no gaps, where newer branches insert their rows.
-	if _, err := s.exec(ctx, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"); err != nil {
+// sweepSome deletes row by row, by their whole keys. A DELETE over a range would
+// look at the rows beside it too, and wait for branches that are prepared.
+func (*mysqlDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (n int64, err error) {
+	var deletes []string
+	err = s.rows(ctx, fmt.Sprintf("SELECT gid, branch FROM %s WHERE born <= %d AND gid <> 'floor' LIMIT %d", EvidenceTable, floorMS, sweepRowsMax),
+		func(row []driver.Value) {
+			deletes = append(deletes, fmt.Sprintf("DELETE FROM %s WHERE gid = '%s' AND branch = '%s'", EvidenceTable, text(row[0]), text(row[1])))
+		})
+	if err != nil || len(deletes) == 0 {
 		return 0, err
 	}
-	return s.exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE born <= %d AND gid <> 'floor' ORDER BY born LIMIT %d", EvidenceTable, floorMS, sweepRowsMax))
+	if _, err := s.exec(ctx, "START TRANSACTION"); err != nil {
+		return 0, err
+	}
+	for _, q := range deletes {
+		if _, err := s.exec(ctx, q); err != nil {
+			_, undoErr := s.exec(ctx, "ROLLBACK")
+			return 0, errors.Join(err, undoErr)
+		}
+	}
+	_, err = s.exec(ctx, "COMMIT")
+	return int64(len(deletes)), err
 }
 
 func (*mysqlDialect) settings(ctx context.Context, s rawSession, m mark) error {

@@ -3,6 +3,7 @@ package participant
 import (
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 )
@@ -79,6 +80,9 @@ func faultOf(err error) fault {
 	if errors.Is(err, driver.ErrBadConn) {
 		return faultLost
 	}
+	if errors.As(err, new(refusal)) {
+		return faultServer
+	}
 	var state interface{ SQLState() string } // pgx, lib/pq
 	if errors.As(err, &state) {
 		if f, ok := postgresFaults[state.SQLState()]; ok {
@@ -105,6 +109,13 @@ func faultOf(err error) fault {
 	}
 	return faultLost
 }
+
+// refusal is the proxy's own word on what must not run: the connection is well.
+type refusal struct{ error }
+
+func refusef(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
+
+func (r refusal) Unwrap() error { return r.error }
 
 // mysqlNumber finds the field Number of *mysql.MySQLError.
 func mysqlNumber(err error) (uint64, bool) {

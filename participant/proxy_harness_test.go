@@ -302,8 +302,17 @@ func (r *resource) clear() {
 	}
 }
 
-// managed runs f on a plain connection.
-func (r *resource) managed(ctx context.Context, f func(rawSession) error) error {
+// managed runs f on a plain connection, on another one if a crash has broken it.
+func (r *resource) managed(ctx context.Context, f func(rawSession) error) (err error) {
+	for range 10 {
+		if err = r.managedOnce(ctx, f); faultOf(err) != faultLost || errors.Is(err, ErrBusy) {
+			break
+		}
+	}
+	return err
+}
+
+func (r *resource) managedOnce(ctx context.Context, f func(rawSession) error) error {
 	c, err := r.plain.Conn(ctx)
 	if err != nil {
 		return err
@@ -327,9 +336,16 @@ func (r *resource) must(query string, args ...any) {
 }
 
 // amount is an account's balance as others see it.
-func (r *resource) amount(id int) (n int) {
+func (r *resource) amount(id int) (n int64) {
 	r.t.Helper()
-	if err := r.plain.QueryRowContext(r.t.Context(), fmt.Sprintf("SELECT amount FROM account WHERE id = %d", id)).Scan(&n); err != nil {
+	err := r.managed(r.t.Context(), func(s rawSession) error {
+		row, err := s.row(r.t.Context(), fmt.Sprintf("SELECT amount FROM account WHERE id = %d", id))
+		if err == nil {
+			n, err = number(row[0])
+		}
+		return err
+	})
+	if err != nil {
 		r.t.Fatal(err)
 	}
 	return n
@@ -338,7 +354,7 @@ func (r *resource) amount(id int) (n int) {
 // wantAmount checks an account's balance.
 func (r *resource) wantAmount(id, want int) {
 	r.t.Helper()
-	if got := r.amount(id); got != want {
+	if got := r.amount(id); got != int64(want) {
 		r.t.Fatalf("account %d holds %d, want %d", id, got, want)
 	}
 }
@@ -423,7 +439,7 @@ func (r *resource) finish(ref BranchRef, v Verdict) Outcome {
 		} else {
 			got, err = r.proxy.Rollback(r.t.Context(), ref)
 		}
-		if err != nil && !errors.Is(err, ErrBusy) {
+		if err != nil && !errors.Is(err, ErrBusy) && faultOf(err) != faultLost {
 			r.t.Fatalf("%v %s: %v", v, ref, err)
 		}
 		return err == nil
@@ -441,8 +457,9 @@ func (r *resource) wantOutcome(ref BranchRef, v Verdict, want Outcome) {
 
 // each runs a test against several kinds of databases.
 func each(t *testing.T, f func(t *testing.T, kind string), only ...string) {
+	t.Parallel() // they wait for locks, most of their time
 	for _, kind := range only {
-		t.Run(kind, func(t *testing.T) { f(t, kind) })
+		t.Run(kind, func(t *testing.T) { t.Parallel(); f(t, kind) })
 	}
 }
 

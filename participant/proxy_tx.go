@@ -68,7 +68,7 @@ func (c *proxyConn) beginBranch(ctx context.Context, info Info, opts driver.TxOp
 	m, err := p.engine.open(ctx, s, p.dialect, opening{gid: info.GID, opts: opts, lockWait: wait})
 	if err != nil {
 		c.abandon()
-		return nil, p.explainOpen(info.GID, err)
+		return nil, p.explainOpen(ctx, info.GID, err)
 	}
 	_, held := p.engine.(heldEngine)
 	b, err := p.client.startBranch(ctx, p.resource, held)
@@ -273,13 +273,19 @@ func (t *branchTx) explain(err error) error {
 	return fmt.Errorf("branch %s of %q waited in vain for a lock%s: %w", t.ref, t.p.resource, t.p.holders(), err)
 }
 
-// explainOpen does the same where there is no branch yet. A lost connection must
-// stay one, for database/sql's sake.
-func (p *Proxy) explainOpen(gid GID, err error) error {
-	if faultOf(err) == faultLockTimeout {
+// explainOpen does the same where there is no branch yet. A connection that turned
+// out to be broken is a bad one in database/sql's words: nothing has happened, so
+// it may take another.
+func (p *Proxy) explainOpen(ctx context.Context, gid GID, err error) error {
+	switch faultOf(err) {
+	case faultLockTimeout:
 		return fmt.Errorf("begin a branch of transaction %s: %q is locked%s: %w", gid, p.resource, p.holders(), err)
+	case faultLost:
+		if ctx.Err() == nil {
+			return fmt.Errorf("begin a branch of transaction %s in %q: %w: %w", gid, p.resource, driver.ErrBadConn, err)
+		}
 	}
-	return err
+	return fmt.Errorf("begin a branch of transaction %s in %q: %w", gid, p.resource, err)
 }
 
 // holders names, for people, the oldest branch that awaits its decision here.

@@ -31,11 +31,12 @@ type TB interface {
 	Helper()
 	Fatalf(format string, args ...any)
 	Context() context.Context
+	Cleanup(func())
 }
 
-// Postgres returns the DSN of a Postgres for tests: the one that
-// QUORATE_TEST_POSTGRES names, else an empty database on a private server that
-// this process shares. It fails the test when there is neither.
+// Postgres returns the DSN of an empty Postgres database for one test: on the
+// server that QUORATE_TEST_POSTGRES names, else on a private one that this process
+// shares. It fails the test when there is neither.
 func Postgres(t TB) string {
 	t.Helper()
 	return database(t, PostgresEnv, sharedPostgres)
@@ -50,7 +51,7 @@ func MySQL(t TB) string {
 func database(t TB, env string, server func() (*Server, error)) string {
 	t.Helper()
 	if dsn := os.Getenv(env); dsn != "" {
-		return dsn
+		return named(t, env, dsn)
 	}
 	s, err := server()
 	if err != nil {

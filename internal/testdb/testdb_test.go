@@ -4,14 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/quorate/quorate/internal/testdb"
-
-	_ "github.com/go-sql-driver/mysql"
-	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
 func TestMain(m *testing.M) { testdb.Main(m) }
@@ -95,15 +95,39 @@ func mustExec(t *testing.T, db *sql.DB, statement string) {
 	}
 }
 
-// TestSharedServers: each call gets a database of its own, or the one that the
-// environment names.
-func TestSharedServers(t *testing.T) {
-	a, b := testdb.Postgres(t), testdb.Postgres(t)
-	if os.Getenv(testdb.PostgresEnv) == "" && a == b {
-		t.Fatalf("two tests share the database %s", a)
-	}
-	t.Setenv(testdb.MySQLEnv, "named")
-	if got := testdb.MySQL(t); got != "named" {
-		t.Fatalf("MySQL(t) = %q, want the environment's DSN", got)
+// TestEachTestGetsADatabase of its own, on a private server and on one that the
+// environment names, whatever form the DSN has.
+func TestEachTestGetsADatabase(t *testing.T) {
+	for _, c := range []struct {
+		driver, env string
+		get         func(testdb.TB) string
+	}{
+		{"pgx", testdb.PostgresEnv, testdb.Postgres},
+		{"mysql", testdb.MySQLEnv, testdb.MySQL},
+	} {
+		first := c.get(t)
+		forms := []string{first}
+		if u, err := url.Parse(first); c.driver == "pgx" && err == nil {
+			password, _ := u.User.Password()
+			forms = append(forms, fmt.Sprintf("host=%s port=%s user=%s password=%s dbname=%s sslmode=disable",
+				u.Hostname(), u.Port(), u.User.Username(), password, strings.TrimPrefix(u.Path, "/")))
+		}
+		for _, dsn := range forms {
+			t.Setenv(c.env, dsn)
+			for range 2 {
+				db, err := sql.Open(c.driver, c.get(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustExec(t, db, "CREATE TABLE t (n int)")
+				db.Close()
+			}
+		}
+		db, err := sql.Open(c.driver, first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustExec(t, db, "CREATE TABLE t (n int)") // theirs were elsewhere
+		db.Close()
 	}
 }
