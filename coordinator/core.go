@@ -36,7 +36,8 @@ type Core struct {
 	clock   fsm.Clock
 
 	txns   map[fsm.GID]*txn
-	due    list // every due branch, longest due first
+	open   []*txn // undecided, and something about them has changed
+	due    list   // every due branch, longest due first
 	timers timers
 
 	sessions  map[SessionID]*session
@@ -73,6 +74,7 @@ func NewCore(cfg Settings, view func(func(*fsm.State)), seed uint64, obs Observe
 // forget drops all that belongs to one leadership.
 func (c *Core) forget() {
 	c.txns = make(map[fsm.GID]*txn)
+	c.open = nil
 	c.due = list{of: dueLink}
 	c.timers = timers{}
 	c.sessions = make(map[SessionID]*session)
@@ -175,6 +177,7 @@ func (c *Core) begin(now time.Time) {
 
 // end closes a step: it does what the step may have made possible.
 func (c *Core) end() {
+	c.decideOpen()
 	c.refillWindows()
 	c.startCalls()
 	c.sweepHolders()

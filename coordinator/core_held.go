@@ -44,7 +44,7 @@ func (c *Core) noteVouchers(s *session, branches []BranchRef) {
 		}
 		t.dropVouch(ref.Branch)
 		t.vouched = append(t.vouched, vouch{branch: ref.Branch, session: s})
-		c.tryDecide(t)
+		c.open = append(c.open, t)
 	}
 }
 

@@ -221,8 +221,19 @@ func (c *Core) decide(t *txn, d *logpb.Decide) {
 	})
 }
 
-// reconsider looks again whether the driver should decide the transaction.
-func (c *Core) reconsider(t *txn) {
-	c.rollbackIfLost(t)
-	c.tryDecide(t)
+// reconsider looks again, at the end of the step, whether the driver should
+// decide the transaction.
+func (c *Core) reconsider(t *txn) { c.open = append(c.open, t) }
+
+// decideOpen decides what the step made ready. It comes last in a step, so that
+// a vouch which arrived behind its vote is heard before it would be asked for.
+func (c *Core) decideOpen() {
+	open := c.open
+	c.open = nil
+	for _, t := range open {
+		if c.txns[t.gid] == t && t.undecided() {
+			c.rollbackIfLost(t)
+			c.tryDecide(t)
+		}
+	}
 }

@@ -113,8 +113,8 @@ func (c *Core) vouchOnAttach(s *session, live []LiveBranch) {
 		}
 	}
 	c.noteVouchers(s, held)
-	for _, g := range append([]*guard(nil), s.h.guards...) {
-		c.tryDecide(g.t) // asks for what the list did not name
+	for _, g := range s.h.guards {
+		c.open = append(c.open, g.t) // it is asked for what the list did not name
 	}
 }
 

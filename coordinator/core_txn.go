@@ -80,8 +80,7 @@ func (c *Core) compare(l look, since uint64) {
 	c.observe(t, since)
 	if t.undecided() {
 		c.guardTxn(t)
-		c.rollbackIfLost(t)
-		c.tryDecide(t)
+		c.open = append(c.open, t)
 		return
 	}
 	c.passDecision(t, since)

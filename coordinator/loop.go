@@ -64,6 +64,7 @@ func (c *Coordinator) run() {
 		case f := <-c.inputs:
 			f(c.core, c.now())
 		case <-c.applied:
+			c.takeInputs() // a vouch must be heard before the vote that it came with
 			c.core.Applied(c.now())
 		case <-wake.C:
 			c.core.Expire(c.now())
@@ -75,6 +76,15 @@ func (c *Coordinator) run() {
 		}
 		c.perform(c.core.Take())
 		c.setWake(wake)
+	}
+}
+
+// takeInputs takes the steps that wait already.
+func (c *Coordinator) takeInputs() {
+	for range len(c.inputs) {
+		f := <-c.inputs
+		f(c.core, c.now())
+		c.perform(c.core.Take())
 	}
 }
 

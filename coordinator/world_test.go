@@ -319,7 +319,7 @@ type tally struct {
 
 func newTally() *tally { return &tally{calls: map[string]int{}} }
 
-func (o *tally) TransactionStarted(fsm.Mode)                              { o.started++ }
+func (o *tally) TransactionStarted(fsm.Mode)                               { o.started++ }
 func (o *tally) TransactionDecided(fsm.Mode, fsm.Decision, time.Duration)  {}
 func (o *tally) TransactionFinished(fsm.Mode, fsm.Decision, time.Duration) { o.finished++ }
 func (o *tally) BranchCall(_ fsm.Mode, v fsm.Verdict, protocol, result string, _ time.Duration) {

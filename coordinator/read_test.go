@@ -1,0 +1,261 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/testkit"
+)
+
+func (n *node) list(r ListRequest) ([]string, string) {
+	n.t.Helper()
+	p, err := n.List(n.ctx, r)
+	n.must(err)
+	var keys []string
+	for _, v := range p.Transactions {
+		keys = append(keys, v.Transaction.GetBegin().GetKey())
+	}
+	return keys, p.NextPageToken
+}
+
+func TestListPagesInAnOrderThatStays(t *testing.T) {
+	n := newNode(t)
+	var want []string
+	for i := range 25 {
+		want = append(want, fmt.Sprintf("k%02d", i))
+		n.begin(want[i])
+	}
+	var got []string
+	token := ""
+	for pages := 0; ; pages++ {
+		keys, next := n.list(ListRequest{PageSize: 10, PageToken: token})
+		got = append(got, keys...)
+		n.begin("") // what comes later stands at the end
+		if token = next; token == "" || pages > 10 {
+			break
+		}
+	}
+	if !slices.Equal(got[:25], want) {
+		t.Errorf("listed %v", got)
+	}
+	for _, token := range []string{"nonsense!", "AAAA"} {
+		_, err := n.List(n.ctx, ListRequest{PageToken: token})
+		wantRefusal(t, err, fsm.Invalid)
+	}
+	if keys, _ := n.list(ListRequest{PageSize: 5000, Consistency: Local, MinIndex: 3}); len(keys) < 25 {
+		t.Errorf("a page size beyond the largest: %d", len(keys))
+	}
+}
+
+func TestListFilters(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.Settings.StuckAfter = time.Millisecond })
+	_, err := n.Begin(n.ctx, &logpb.Begin{Key: "labelled", Labels: []*logpb.Label{{Name: "team", Value: "red"}}})
+	n.must(err)
+	n.begin("order-active", branchA)
+	n.prepare(n.begin("order-voted", branchA), branchA)
+	stuck := n.begin("order-stuck", branchB)
+	n.prepare(stuck, branchB)
+	_, err = n.Commit(n.ctx, CommitRequest{Transaction: ByGID(stuck)})
+	n.must(err)
+	done := n.begin("order-done")
+	_, err = n.Commit(n.ctx, CommitRequest{Transaction: ByGID(done)})
+	n.must(err)
+	testkit.Eventually(t, 5*time.Second, func() bool { return n.Stats().Stuck[logpb.Mode_MODE_TWO_PHASE] == 1 }, "one is stuck")
+
+	for name, c := range map[string]struct {
+		filter Filter
+		want   []string
+	}{
+		"all":       {Filter{}, []string{"labelled", "order-active", "order-voted", "order-stuck"}},
+		"finished":  {Filter{IncludeFinished: true, KeyPrefix: "order-d"}, []string{"order-done"}},
+		"states":    {Filter{States: []fsm.TxState{fsm.StateCommitting}}, []string{"order-stuck"}},
+		"modes":     {Filter{Modes: []fsm.Mode{logpb.Mode_MODE_SAGA}}, nil},
+		"in doubt":  {Filter{InDoubt: true}, []string{"order-voted", "order-stuck"}},
+		"stuck":     {Filter{Stuck: true}, []string{"order-stuck"}},
+		"old":       {Filter{OlderThan: time.Hour}, nil},
+		"resource":  {Filter{Resource: "bank-a"}, []string{"order-active", "order-voted"}},
+		"prefix":    {Filter{KeyPrefix: "order-"}, []string{"order-active", "order-voted", "order-stuck"}},
+		"label":     {Filter{Labels: []*logpb.Label{{Name: "team", Value: "red"}}}, []string{"labelled"}},
+		"no label":  {Filter{Labels: []*logpb.Label{{Name: "team", Value: "blue"}}}, nil},
+		"namespace": {Filter{Namespace: "theirs"}, nil},
+	} {
+		if got, _ := n.list(ListRequest{Filter: c.filter}); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	p, err := n.List(n.ctx, ListRequest{Filter: Filter{Stuck: true}})
+	n.must(err)
+	if d := p.Transactions[0].Deliveries; len(d) != 1 || !d[0].Stuck || d[0].LastError == "" {
+		t.Errorf("deliveries %+v", d)
+	}
+	n.follow("other")
+	if _, err := n.List(n.ctx, ListRequest{Filter: Filter{Stuck: true}}); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a follower cannot tell what is stuck: %v", err)
+	}
+	if _, err := n.List(n.ctx, ListRequest{}); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a follower reads linearizably: %v", err)
+	}
+	if keys, _ := n.list(ListRequest{Consistency: Local}); len(keys) != 4 {
+		t.Errorf("a follower's own view: %v", keys)
+	}
+}
+
+func TestListInDoubt(t *testing.T) {
+	n := newNode(t)
+	both := n.begin("", branchA, branchB)
+	n.prepare(both, branchA, branchB)
+	mine := n.begin("", branchA)
+	n.prepare(mine, branchA)
+	_, err := n.Commit(n.ctx, CommitRequest{Transaction: ByGID(mine)})
+	n.must(err)
+	n.begin("", branchA) // has not voted
+	n.log.leap(2 * time.Second)
+
+	var got []InDoubt
+	for token := ""; ; {
+		p, err := n.ListInDoubt(n.ctx, ListInDoubtRequest{Resource: "bank-a", PageSize: 1, PageToken: token})
+		n.must(err)
+		got = append(got, p.Branches...)
+		if token = p.NextPageToken; token == "" {
+			break
+		}
+	}
+	if len(got) != 2 || got[0].GID != both || got[1].GID != mine {
+		t.Fatalf("in doubt: %+v", got)
+	}
+	if got[0].Verdict != fsm.VerdictWait || got[1].Verdict != fsm.VerdictCommit || got[0].Age < time.Second {
+		t.Errorf("in doubt: %+v", got)
+	}
+	if p, err := n.ListInDoubt(n.ctx, ListInDoubtRequest{}); err != nil || len(p.Branches) != 3 {
+		t.Errorf("all resources: %+v, %v", p, err)
+	}
+	if _, err := n.ListInDoubt(n.ctx, ListInDoubtRequest{PageToken: "?"}); err == nil {
+		t.Error("a bad token was taken")
+	}
+	if _, err := n.Report(n.ctx, ReportRequest{GID: mine, Branch: "1", Outcome: committed}); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := n.ListInDoubt(n.ctx, ListInDoubtRequest{Resource: "bank-a"}); err != nil || len(p.Branches) != 1 {
+		t.Errorf("after the report: %+v, %v", p, err)
+	}
+}
+
+type seen struct {
+	index uint64
+	kinds []fsm.EventKind
+}
+
+func (n *node) watch(ctx context.Context, r WatchRequest) (<-chan seen, <-chan error) {
+	out, done := make(chan seen, 1000), make(chan error, 1)
+	go func() {
+		done <- n.Watch(ctx, r, func(index uint64, events []fsm.Event) error {
+			s := seen{index: index}
+			for _, e := range events {
+				s.kinds = append(s.kinds, e.Kind)
+			}
+			out <- s
+			return nil
+		})
+	}()
+	return out, done
+}
+
+func TestWatchTellsWholeEntriesAndResumes(t *testing.T) {
+	n := newNode(t)
+	n.begin("before")
+	ctx, cancel := context.WithCancel(n.ctx)
+	defer cancel()
+	start := n.Header().AppliedIndex
+	gid := n.begin("mine", branchA) // two entries
+	n.begin("other")
+	n.prepare(gid, branchA)
+	_, err := n.Commit(n.ctx, CommitRequest{Transaction: ByGID(gid)})
+	n.must(err)
+
+	all, done := n.watch(ctx, WatchRequest{AfterIndex: start})
+	want := []fsm.EventKind{fsm.EventBegun, fsm.EventEnlisted, fsm.EventBegun, fsm.EventVoted, fsm.EventSealed, fsm.EventDecided}
+	var got []fsm.EventKind
+	var second uint64
+	for len(got) < len(want) {
+		s := <-all
+		got = append(got, s.kinds...)
+		if len(got) == 2 {
+			second = s.index
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("events %v, want %v", got, want)
+	}
+	// Resumed in the middle, and only one transaction, by key.
+	mine, _ := n.watch(ctx, WatchRequest{AfterIndex: second, Transaction: ByKey("", "mine"), Namespace: "default"})
+	if s := <-mine; !slices.Equal(s.kinds, []fsm.EventKind{fsm.EventVoted}) {
+		t.Errorf("resumed with %v", s.kinds)
+	}
+	if s := <-mine; !slices.Equal(s.kinds, []fsm.EventKind{fsm.EventSealed, fsm.EventDecided}) {
+		t.Errorf("one entry's events come together: %v", s.kinds)
+	}
+	// From now on.
+	now, _ := n.watch(ctx, WatchRequest{})
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		n.watchers.mu.Lock()
+		defer n.watchers.mu.Unlock()
+		return n.watchers.count == 3
+	}, "three watch")
+	for len(now) == 0 { // it may not have read where now is yet
+		n.begin("")
+	}
+	if s := <-now; !slices.Equal(s.kinds, []fsm.EventKind{fsm.EventBegun}) {
+		t.Errorf("from now on: %v", s.kinds)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("watch ended with %v", err)
+	}
+}
+
+func TestWatchEndings(t *testing.T) {
+	n := newNode(t)
+	n.begin("k")
+	stop := errors.New("stream broke")
+	err := n.Watch(n.ctx, WatchRequest{AfterIndex: 1}, func(uint64, []fsm.Event) error { return stop })
+	if !errors.Is(err, stop) {
+		t.Errorf("send failed: %v", err)
+	}
+	err = n.Watch(n.ctx, WatchRequest{Transaction: ByKey("", "nobody")}, nil)
+	wantRefusal(t, err, fsm.NotFound)
+
+	n.overflow()
+	var compacted *CompactedError
+	err = n.Watch(n.ctx, WatchRequest{AfterIndex: 1}, func(uint64, []fsm.Event) error { return nil })
+	if !errors.Is(err, ErrCompacted) || !errors.As(err, &compacted) || compacted.Oldest <= 1 || compacted.Error() == "" {
+		t.Errorf("compacted: %v", err)
+	}
+	_, done := n.watch(n.ctx, WatchRequest{Namespace: "theirs"})
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		n.watchers.mu.Lock()
+		defer n.watchers.mu.Unlock()
+		return n.watchers.count == 1
+	}, "one watches")
+	go func() { _ = n.Close() }()
+	if err := <-done; !errors.Is(err, ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
+
+// overflow makes more happen than the ring of events keeps.
+func (n *node) overflow() {
+	for range fsm.EventsKept/1000 + 1 {
+		commands := make([]*logpb.Command, 1000)
+		for i := range commands {
+			commands[i] = cmdBegin(n.newGID(), "", time.Minute)
+		}
+		_, _, err := n.log.Propose(n.ctx, commands...)
+		n.must(err)
+	}
+}
