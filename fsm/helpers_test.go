@@ -17,6 +17,13 @@ type world struct {
 	index uint64
 	term  uint64
 	clock uint64
+	log   []logged // every entry, as it went in
+}
+
+// logged is one entry of a log.
+type logged struct {
+	index, term uint64
+	entry       []byte
 }
 
 const (
@@ -57,6 +64,7 @@ func (w *world) batch(commands ...*logpb.Command) []Result {
 	w.t.Helper()
 	w.index++
 	entry := EncodeEntry(nil, &logpb.Batch{ClockMs: w.clock, WallMs: 1_700_000_000_000 + w.clock, FeatureLevel: 1, Commands: commands})
+	w.log = append(w.log, logged{w.index, w.term, entry})
 	results, err := w.s.ApplyEntry(w.index, w.term, entry)
 	if err != nil {
 		w.t.Fatalf("apply index %d: %v", w.index, err)
