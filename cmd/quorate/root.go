@@ -32,6 +32,8 @@ Exit codes:  0 ok · 1 error · 2 usage · 3 not found · 4 unreachable, no lead
 	root.AddCommand(
 		newServeCommand(),
 		newDevCommand(),
+		newDemoCommand(),
+		newDemoBankCommand(),
 		newConfigCommand(),
 		newTxCommand(),
 		newClusterCommand(),

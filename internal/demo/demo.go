@@ -52,7 +52,7 @@ type Options struct {
 	Progress *Progress
 	// Tamper, when set, is called after the processes were started again and
 	// before the books are read; tests falsify books with it.
-	Tamper func(ctx context.Context, books *[2]Books)
+	Tamper func(books *[2]Books)
 }
 
 // NewOptions returns the defaults: the run of `quorate demo` without flags.
@@ -73,6 +73,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Nodes != 3 && o.Nodes != 5:
 		return fmt.Errorf("demo: %d nodes: a cluster that survives a kill has 3 or 5", o.Nodes)
+	case o.Profile != "fast" && o.Profile != "default":
+		return fmt.Errorf("demo: no profile is named %q: choose fast or default", o.Profile)
 	case o.Transfers < 1 || o.Transfers > TransfersMax:
 		return fmt.Errorf("demo: %d transfers: want 1 to %d", o.Transfers, TransfersMax)
 	case o.Concurrency < 1:
@@ -233,7 +235,7 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if r.o.Tamper != nil {
-		r.o.Tamper(ctx, &after)
+		r.o.Tamper(&after)
 	}
 	return r.judge(attempts, before, after, log, inDoubt), nil
 }
