@@ -17,7 +17,7 @@ import (
 func (c *Coordinator) Inquire(ctx context.Context, r InquireRequest) (Inquired, error) {
 	q, _ := c.inquiry(r)
 	if q.Code == fsm.OK && q.Decision != fsm.DecisionNone {
-		return Inquired{Verdict: q.Verdict}, nil
+		return Inquired{Verdict: q.Verdict, Unseen: q.Unseen}, nil
 	}
 	if _, err := c.replog.ReadIndex(ctx); err != nil {
 		return Inquired{}, c.readError(err)
@@ -27,8 +27,7 @@ func (c *Coordinator) Inquire(ctx context.Context, r InquireRequest) (Inquired, 
 		if err := c.presume(ctx, r); err != nil {
 			return Inquired{}, err
 		}
-		q, _ = c.inquiry(r)
-		q.Unseen = true
+		q, _ = c.inquiry(r) // the log knows it now, by its tombstone
 	}
 	if q.Code != fsm.OK {
 		return Inquired{}, &Refusal{

@@ -112,7 +112,8 @@ type InquireRequest struct {
 // Inquired answers an inquiry.
 type Inquired struct {
 	Verdict fsm.Verdict
-	// Unseen: the GID was never seen, or was dropped.
+	// Unseen: the log holds nothing of the GID: it was never seen, or was dropped. With
+	// a rollback, that is presumed from the horizon.
 	Unseen bool
 }
 

@@ -20,7 +20,8 @@ import (
 //	born    the GID's time part, in milliseconds of the cluster's clock
 //
 // Rows are swept once the cluster's floor has passed `born`; the row of gid
-// `floor` remembers how far, and a GID born at or below it is refused.
+// `floor` remembers how far, and a GID born at or below it is refused. In Postgres
+// the row of gid `timeline` remembers the server's timeline.
 const EvidenceTable = "quorate_evidence"
 
 // States of an evidence row.

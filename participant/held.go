@@ -67,6 +67,9 @@ func (heldEngine) list(context.Context, rawSession) (map[string]Prepared, error)
 	return map[string]Prepared{}, nil
 }
 
+// failedOver cannot be seen from here.
+func (heldEngine) failedOver(context.Context, rawSession) (string, error) { return "", nil }
+
 // sqliteDialect is SQLite's SQL.
 type sqliteDialect struct{}
 

@@ -37,3 +37,11 @@ type Manager interface {
 type Sweeper interface {
 	Sweep(ctx context.Context, floorMS uint64) error
 }
+
+// ExpiryKeeper is a [Manager] whose resource may bring back, as prepared, what it
+// had acknowledged as committed: a database that fails over asynchronously, or that
+// does not flush. Recovery asks before it rolls back a branch that the cluster has
+// forgotten; with a reason, the branch is kept, and an operator alarmed.
+type ExpiryKeeper interface {
+	KeepExpired(ctx context.Context) (why string)
+}

@@ -162,6 +162,9 @@ func (xaEngine) list(ctx context.Context, s rawSession) (map[string]Prepared, er
 	return found, nil
 }
 
+// failedOver cannot be seen from here.
+func (xaEngine) failedOver(context.Context, rawSession) (string, error) { return "", nil }
+
 // xaFormatID is the format of an xid that names none.
 const xaFormatID = 1
 

@@ -92,6 +92,29 @@ func (postgresEngine) list(ctx context.Context, s rawSession) (map[string]Prepar
 	return found, nil
 }
 
+// timelineGID is the gid of the row that remembers the server's timeline.
+const timelineGID = "timeline"
+
+// failedOver compares the timeline that the server writes with the one that was
+// noted, in the evidence table, when it was first asked. A standby that was
+// promoted writes another one, and may lack the last commits of its primary.
+func (postgresEngine) failedOver(ctx context.Context, s rawSession) (string, error) {
+	const timeline = "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint"
+	if _, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born) SELECT 'timeline', '', 'timeline', "+timeline+" ON CONFLICT DO NOTHING"); err != nil {
+		return "", err
+	}
+	row, err := s.row(ctx, "SELECT born, "+timeline+" FROM "+EvidenceTable+" WHERE gid = 'timeline' AND branch = ''")
+	if err != nil {
+		return "", err
+	}
+	noted, err1 := number(row[0])
+	now, err2 := number(row[1])
+	if err := errors.Join(err1, err2); err != nil || noted == now {
+		return "", err
+	}
+	return fmt.Sprintf("the server's timeline was %d and is %d: it has failed over, and may have lost commits; end such branches by hand, then DELETE FROM %s WHERE gid = '%s'", noted, now, EvidenceTable, timelineGID), nil
+}
+
 // postgresDialect is Postgres' SQL.
 type postgresDialect struct{}
 
@@ -209,7 +232,7 @@ func (postgresDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uin
 
 func (postgresDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
 	return s.exec(ctx, "DELETE FROM "+EvidenceTable+" WHERE ctid = ANY (ARRAY(SELECT ctid FROM "+EvidenceTable+
-		" WHERE born <= $1::bigint AND gid <> 'floor' LIMIT "+strconv.Itoa(sweepRowsMax)+"))", int64(floorMS))
+		" WHERE born <= $1::bigint AND gid NOT IN ('floor', 'timeline') LIMIT "+strconv.Itoa(sweepRowsMax)+"))", int64(floorMS))
 }
 
 func (postgresDialect) settings(context.Context, rawSession, mark) error { return nil } // they were the transaction's own

@@ -50,6 +50,7 @@ var (
 	_ driver.Connector = (*Proxy)(nil)
 	_ Manager          = (*Proxy)(nil)
 	_ Sweeper          = (*Proxy)(nil)
+	_ ExpiryKeeper     = (*Proxy)(nil)
 )
 
 // proxyClient is what a proxy needs of a [Client].
@@ -100,6 +101,9 @@ type engine interface {
 	finish(ctx context.Context, s rawSession, xid string, v Verdict) error
 	// list reads the prepared branches that are in the database now, by xid.
 	list(ctx context.Context, s rawSession) (map[string]Prepared, error)
+	// failedOver says why the database may have lost commits since it was first
+	// attached, or "".
+	failedOver(ctx context.Context, s rawSession) (why string, err error)
 }
 
 // manageConnectionsMax bounds the proxy's own connections.

@@ -77,7 +77,14 @@ func (p *Proxy) probe(ctx context.Context, s rawSession) error {
 	default:
 		return p.probed(unfitf("%w; or accept the loss with participant.AllowUnsafe()", err))
 	}
-	return p.probed(ensureSchema(ctx, p.dialect, s))
+	if err := ensureSchema(ctx, p.dialect, s); err != nil {
+		return p.probed(err)
+	}
+	why, err := p.engine.failedOver(ctx, s)
+	if err == nil && why != "" {
+		p.logger.Error("ALARM: the database has failed over", "why", why)
+	}
+	return p.probed(err)
 }
 
 // probed tells a verdict on the database from a failure to reach it.

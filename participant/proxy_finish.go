@@ -198,6 +198,24 @@ func (p *Proxy) Sweep(ctx context.Context, floorMS uint64) error {
 	return p.managed(ctx, func(s rawSession) error { return sweep(ctx, p.dialect, s, floorMS) })
 }
 
+// KeepExpired gives the reason for which a branch must not be rolled back merely
+// because the cluster has forgotten it (PROTOCOL.md, section 5, the last rule).
+func (p *Proxy) KeepExpired(ctx context.Context) (why string) {
+	if p.cfg.unsafe {
+		return "participant.AllowUnsafe() is set"
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	err := p.managed(ctx, func(s rawSession) (err error) {
+		why, err = p.engine.failedOver(ctx, s)
+		return err
+	})
+	if err != nil {
+		return fmt.Sprintf("whether the database failed over is not known: %v", err)
+	}
+	return why
+}
+
 // heldCheckInterval is how often held branches' connections are looked at.
 const heldCheckInterval = time.Second
 

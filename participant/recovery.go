@@ -74,7 +74,7 @@ func (a *Attachment) recoverOnce(ctx context.Context) (waiting bool) {
 // when the cluster's clock is past born + ClockStaleMax + timeout: until then its
 // initiator may still send the one request that begins and commits it.
 func (a *Attachment) settle(ctx context.Context, p Prepared) bool {
-	verdict, err := a.c.inquire(ctx, p, a.m.Resource())
+	verdict, expired, err := a.c.inquire(ctx, p, a.m.Resource())
 	if err != nil {
 		if ctx.Err() == nil {
 			a.c.cfg.logger.Info("recovery could not ask for a verdict", "branch", p.BranchRef, "err", err)
@@ -83,6 +83,13 @@ func (a *Attachment) settle(ctx context.Context, p Prepared) bool {
 	}
 	if !verdict.Final() {
 		return false
+	}
+	if k, ok := a.m.(ExpiryKeeper); ok && expired {
+		if why := k.KeepExpired(ctx); why != "" {
+			a.c.cfg.logger.Error("ALARM: a prepared branch is older than the cluster remembers, and is kept for an operator, because its database may have lost a commit",
+				"resource", a.m.Resource(), "branch", p.BranchRef, "why", why)
+			return false
+		}
 	}
 	a.c.cfg.logger.Info("recovered a prepared branch", "resource", a.m.Resource(), "branch", p.BranchRef, "verdict", verdict.String())
 	a.obey(p.BranchRef, verdict, 0)
@@ -111,8 +118,9 @@ func (a *Attachment) settleLater(ref BranchRef) {
 }
 
 // inquire asks the leader for the verdict on one branch. "Wait" of a leader that
-// is not the newest heard of means nothing.
-func (c *Client) inquire(ctx context.Context, p Prepared, resource string) (Verdict, error) {
+// is not the newest heard of means nothing. expired says that the verdict, rollback,
+// is presumed: nothing is known of the GID any more.
+func (c *Client) inquire(ctx context.Context, p Prepared, resource string) (v Verdict, expired bool, err error) {
 	req := &quoratev1.InquireRequest{Gid: string(p.GID), Branch: p.ID, Resource: resource, Holder: c.holder}
 	if p.Timeout > 0 {
 		req.Timeout = durationpb.New(p.Timeout)
@@ -121,7 +129,8 @@ func (c *Client) inquire(ctx context.Context, p Prepared, resource string) (Verd
 		return quoratev1.NewParticipantServiceClient(cc).Inquire(ctx, req)
 	})
 	if err != nil {
-		return VerdictNone, err
+		return VerdictNone, false, err
 	}
-	return Verdict(got.GetVerdict()), nil
+	v = Verdict(got.GetVerdict())
+	return v, got.GetUnseen() && v == VerdictRollback, nil
 }
