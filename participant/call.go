@@ -60,7 +60,7 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 	var last error
 	unknown := false
 	hops := 0
-	for {
+	for tries := 1; ; tries++ {
 		address, conn, err := c.nodes.pick()
 		if err != nil {
 			return none, err
@@ -74,7 +74,7 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 			return none, c.otherCluster(address)
 		}
 		f := failureOf(err)
-		if f.final() {
+		if f.final(tries) {
 			return none, f.typed(gid)
 		}
 		unknown = unknown || !f.certain()

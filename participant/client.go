@@ -69,6 +69,11 @@ func Dial(ctx context.Context, seeds []string, opts ...Option) (*Client, error) 
 func (c *Client) Close() error {
 	c.sess.goodbye()
 	c.cancel()
+	return c.finish()
+}
+
+// finish joins every goroutine and closes the connections.
+func (c *Client) finish() error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()

@@ -247,6 +247,11 @@ func TestQuotaIsToldUnlessItIsWorthWaiting(t *testing.T) {
 	if _, err := client.Begin(t.Context()); err != nil || seen.Load() != 2 {
 		t.Errorf("begin in a rush: %v after %d tries", err, seen.Load())
 	}
+	hook, seen = failing("Begin", 1<<30, participanttest.Refusal("QUOTA", "busy", time.Millisecond))
+	c.Before(hook)
+	if _, err := client.Begin(t.Context()); !errors.As(err, &refused) || refused.RetryAfter != time.Millisecond || seen.Load() > 5 {
+		t.Errorf("begin in a lasting rush: %v after %d tries", err, seen.Load())
+	}
 }
 
 func TestAnotherClustersNodeIsNotBelieved(t *testing.T) {

@@ -39,7 +39,7 @@ func TestKilledBetweenPrepareAndVote(t *testing.T) {
 	committing := make(chan error, 1)
 	go func() { committing <- put(tx.Context(context.Background()), store, "k", "1") }()
 	<-killed
-	_ = victim.Close()
+	victim.Kill()
 	if err := <-committing; err == nil {
 		t.Error("a commit without a vote succeeded")
 	}
@@ -90,7 +90,7 @@ func TestKilledBetweenVoteAndAnswer(t *testing.T) {
 	committing := make(chan error, 1)
 	go func() { committing <- put(tx.Context(context.Background()), store, "k", "1") }()
 	<-voted
-	_ = victim.Close()
+	victim.Kill()
 	<-committing
 	_ = store.Close()
 	c.After(nil)
@@ -115,7 +115,7 @@ func TestAnotherProcessOfTheResourceFinishes(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_ = victim.Close()
+	victim.Kill()
 	c.HoldDeliveries(false)
 	settled(t, c)
 	if h := f.heard(); len(h) == 0 || h[0] != (told{b.Ref(), participant.VerdictCommit}) {

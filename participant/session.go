@@ -144,6 +144,7 @@ func (s *session) request(ctx context.Context, gid GID, req *quoratev1.SessionRe
 	var pause backoff
 	var last error
 	unknown := false
+	tries := 0
 	for ctx.Err() == nil {
 		st, changed, refused := s.look()
 		if st == nil {
@@ -156,6 +157,7 @@ func (s *session) request(ctx context.Context, gid GID, req *quoratev1.SessionRe
 			}
 			continue
 		}
+		tries++
 		got, err := st.roundTrip(ctx, req)
 		if err == nil {
 			err = statusOf(got)
@@ -164,7 +166,7 @@ func (s *session) request(ctx context.Context, gid GID, req *quoratev1.SessionRe
 			return got, nil
 		}
 		f := failureOf(err)
-		if f.final() {
+		if f.final(tries) {
 			return nil, f.typed(gid)
 		}
 		last = err

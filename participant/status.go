@@ -18,6 +18,9 @@ const (
 	reasonNotLeader      = "NOT_LEADER"
 	reasonNoLeader       = "NO_LEADER"
 	reasonOutcomeUnknown = "OUTCOME_UNKNOWN"
+	reasonDeadline       = "DEADLINE"
+	reasonLagging        = "LAGGING"
+	reasonSessionLost    = "SESSION_LOST"
 	reasonQuota          = "QUOTA"
 	reasonExpired        = "EXPIRED"
 	reasonAlreadyDecided = "ALREADY_DECIDED"
@@ -61,13 +64,18 @@ func (f failure) certain() bool {
 	return f.reason != "" && f.reason != reasonOutcomeUnknown
 }
 
-// final reports that repeating the same request elsewhere cannot help.
-func (f failure) final() bool {
+// quotaTriesMax is how often a request is sent again that a limit refused. After
+// that the caller is told: overload does not pass by being waited for in silence.
+const quotaTriesMax = 3
+
+// final reports that repeating the same request elsewhere, for the tries-th time,
+// cannot help.
+func (f failure) final(tries int) bool {
 	switch f.reason {
-	case reasonNotLeader, reasonNoLeader, reasonOutcomeUnknown:
+	case reasonNotLeader, reasonNoLeader, reasonOutcomeUnknown, reasonDeadline, reasonLagging, reasonSessionLost:
 		return false
 	case reasonQuota:
-		return f.retryAfter == 0
+		return f.retryAfter == 0 || tries > quotaTriesMax
 	case "":
 		return f.code == codes.InvalidArgument || f.code == codes.Unimplemented ||
 			f.code == codes.PermissionDenied || f.code == codes.Unauthenticated

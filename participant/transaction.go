@@ -64,6 +64,7 @@ func (c *Client) Begin(ctx context.Context, opts ...TxOption) (*Transaction, err
 	if o.timeout <= 0 || o.timeout > TransactionTimeoutMax {
 		return nil, &RefusedError{Reason: "INVALID", Detail: fmt.Sprintf("the timeout is %v, want more than 0 and at most %v", o.timeout, TransactionTimeoutMax)}
 	}
+	var pause backoff
 	for {
 		gid, err := c.mint(ctx)
 		if err != nil {
@@ -74,6 +75,9 @@ func (c *Client) Begin(ctx context.Context, opts ...TxOption) (*Transaction, err
 			return tx, err
 		}
 		// Nothing stands under the expired GID, so a new one is safe. On Submit it never is.
+		if sleep(ctx, pause.next()) != nil {
+			return nil, err
+		}
 		if err := c.refreshClock(ctx); err != nil {
 			return nil, err
 		}
@@ -152,7 +156,7 @@ func (t *Transaction) Commit(ctx context.Context, opts ...CommitOption) error {
 			return quoratev1.NewTransactionServiceClient(cc).Commit(ctx, req)
 		})
 		if err != nil {
-			return t.c.decided(t.gid, err)
+			return t.c.why(ctx, t.c.decided(t.gid, err))
 		}
 		switch Decision(got.GetDecision()) {
 		case DecisionCommit:
@@ -235,6 +239,23 @@ func (c *Client) decided(gid GID, err error) error {
 		return &CommittedError{GID: gid}
 	case r.Reason == reasonAlreadyDecided:
 		return &RolledBackError{GID: gid, Reason: r.Metadata["reason"], Detail: r.Detail}
+	}
+	return err
+}
+
+// whyTimeout bounds the question why a transaction rolled back.
+const whyTimeout = time.Second
+
+// why completes a rollback whose refusal did not say the reason: it is worth a read.
+func (c *Client) why(ctx context.Context, err error) error {
+	var rolledBack *RolledBackError
+	if !errors.As(err, &rolledBack) || rolledBack.Reason != "" {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
+	defer cancel()
+	if got, readErr := c.Get(ctx, string(rolledBack.GID)); readErr == nil {
+		rolledBack.Reason, rolledBack.Detail = reasonName(got.GetReason()), got.GetDetail()
 	}
 	return err
 }

@@ -1,0 +1,315 @@
+package participant_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/api"
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/testkit"
+)
+
+// realCluster is the real state machine, driver and API of three nodes in this
+// process, over real sockets. Only the replication is played: one log in memory
+// that every living node applies at once, and a leader that the test appoints.
+type realCluster struct {
+	t     testing.TB
+	id    fsm.GID
+	start time.Time // of the term
+	base  uint64    // the machine's clock then
+
+	mu      sync.Mutex
+	entries [][]byte
+	terms   []uint64
+	term    uint64
+	leader  int // -1 for none
+	nodes   []*realNode
+}
+
+// realNode is one node; applying is guarded by the cluster's lock.
+type realNode struct {
+	cl      *realCluster
+	index   int
+	grpc    string
+	view    sync.RWMutex
+	state   *fsm.State
+	applied uint64
+	coord   *coordinator.Coordinator
+	server  *api.Server
+	served  chan error // nil while down
+}
+
+func newRealCluster(t testing.TB) *realCluster {
+	t.Helper()
+	var random [10]byte
+	_, _ = rand.Read(random[:])
+	now := uint64(time.Now().UnixMilli())
+	cl := &realCluster{t: t, id: fsm.NewGID(now, random), leader: -1}
+	for i := range 3 {
+		n := &realNode{cl: cl, index: i, grpc: "127.0.0.1:0"}
+		cl.nodes = append(cl.nodes, n)
+		n.up()
+	}
+	t.Cleanup(func() {
+		for _, n := range cl.nodes {
+			n.down()
+		}
+	})
+	cl.lead(0)
+	return cl
+}
+
+func (cl *realCluster) addresses() []string {
+	var out []string
+	for _, n := range cl.nodes {
+		out = append(out, n.grpc)
+	}
+	return out
+}
+
+// lead appoints a leader for a new term: its first entry is a Tick.
+func (cl *realCluster) lead(i int) {
+	cl.mu.Lock()
+	old := cl.leader
+	cl.term++
+	cl.leader = i
+	term := cl.term
+	cl.start, cl.base = time.Now(), cl.nodes[i].state.ClockMS()
+	commands := []*logpb.Command{{Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}}}
+	if len(cl.entries) == 0 {
+		commands = append(commands, &logpb.Command{Kind: &logpb.Command_Found{Found: &logpb.Found{ClusterId: cl.id.Bytes()}}})
+	}
+	cl.append(commands)
+	cl.mu.Unlock()
+	if old >= 0 && old != i && cl.nodes[old].served != nil {
+		cl.nodes[old].coord.Leadership(false, term)
+	}
+	cl.nodes[i].coord.Leadership(true, term)
+}
+
+// advance moves the cluster clock, by as many entries as it takes.
+func (cl *realCluster) advance(d time.Duration) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.base += uint64(d.Milliseconds())
+	target := cl.nodes[cl.leader].state.ClockMS() + uint64(d.Milliseconds())
+	for cl.nodes[cl.leader].state.ClockMS() < target {
+		cl.append([]*logpb.Command{{Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}}})
+	}
+}
+
+// append makes one entry and has every living node apply it. It returns the
+// leader's results. cl.mu is held.
+func (cl *realCluster) append(commands []*logpb.Command) ([]fsm.Result, uint64) {
+	clock := cl.base + uint64(time.Since(cl.start).Milliseconds())
+	entry := fsm.EncodeEntry(nil, &logpb.Batch{
+		ClockMs: clock, WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: 1, Commands: commands,
+	})
+	cl.entries = append(cl.entries, entry)
+	cl.terms = append(cl.terms, cl.term)
+	var results []fsm.Result
+	for _, n := range cl.nodes {
+		if n.served != nil {
+			if got := n.catchUp(); n.index == cl.leader {
+				results = got
+			}
+		}
+	}
+	return results, uint64(len(cl.entries))
+}
+
+// catchUp applies what the node has not applied, and returns the last results.
+func (n *realNode) catchUp() (results []fsm.Result) {
+	for n.applied < uint64(len(n.cl.entries)) {
+		n.view.Lock()
+		n.applied++
+		got, err := n.state.ApplyEntry(n.applied, n.cl.terms[n.applied-1], n.cl.entries[n.applied-1])
+		n.view.Unlock()
+		if err != nil {
+			panic(err) // the node would stop
+		}
+		results = got
+		n.coord.Applied(n.applied)
+	}
+	return results
+}
+
+// up starts the node, with an empty state that replays the log.
+func (n *realNode) up() {
+	n.cl.t.Helper()
+	l, err := net.Listen("tcp", n.grpc)
+	if err != nil {
+		n.cl.t.Fatal(err)
+	}
+	h, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		n.cl.t.Fatal(err)
+	}
+	n.grpc = l.Addr().String()
+	n.view.Lock()
+	n.state, n.applied = fsm.New(), 0
+	n.view.Unlock()
+	settings := coordinator.FastSettings()
+	settings.SessionGrace = 1200 * time.Millisecond
+	n.coord, err = coordinator.New(coordinator.Config{Log: n, Settings: settings})
+	if err != nil {
+		n.cl.t.Fatal(err)
+	}
+	n.server, err = api.NewServer(api.Config{NodeID: fmt.Sprint("n", n.index), LeaderWait: 500 * time.Millisecond}, api.Over(n.coord), n)
+	if err != nil {
+		n.cl.t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	server := n.server
+	go func() { served <- server.Serve(api.Listeners{GRPC: l, HTTP: h}) }()
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	n.served = served
+	n.catchUp()
+}
+
+// down ends the node at once: connections break.
+func (n *realNode) down() {
+	n.cl.mu.Lock()
+	served := n.served
+	n.served = nil
+	if n.cl.leader == n.index {
+		n.cl.leader = -1
+	}
+	n.cl.mu.Unlock()
+	if served == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	n.server.Stop(ctx)
+	_ = n.coord.Close()
+	<-served
+}
+
+// The node is its coordinator's Log.
+var _ coordinator.Log = (*realNode)(nil)
+
+func (n *realNode) Propose(_ context.Context, commands ...*logpb.Command) ([]fsm.Result, uint64, error) {
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	if n.cl.leader != n.index {
+		return nil, 0, coordinator.ErrNotLeader
+	}
+	results, index := n.cl.append(commands)
+	return results[len(results)-len(commands):], index, nil
+}
+
+func (n *realNode) ReadIndex(context.Context) (uint64, error) {
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	if n.cl.leader != n.index {
+		return 0, coordinator.ErrNotLeader
+	}
+	return n.applied, nil
+}
+
+func (n *realNode) WaitApplied(_ context.Context, index uint64) error {
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	if n.applied < index {
+		return errors.New("not applied, and nothing is on the way")
+	}
+	return nil
+}
+
+func (n *realNode) View(f func(*fsm.State)) {
+	n.view.RLock()
+	defer n.view.RUnlock()
+	f(n.state)
+}
+
+func (n *realNode) Leader() (coordinator.LeaderInfo, bool) {
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	if n.cl.leader < 0 {
+		return coordinator.LeaderInfo{}, false
+	}
+	l := n.cl.nodes[n.cl.leader]
+	return coordinator.LeaderInfo{ID: fmt.Sprint("n", l.index), GRPCAddress: l.grpc, Term: n.cl.term}, true
+}
+
+// The node is its API's Cluster; membership is not played.
+var _ api.Cluster = (*realNode)(nil)
+
+var errNotPlayed = errors.New("membership is not played here")
+
+func (n *realNode) Status() api.ClusterStatus {
+	n.cl.mu.Lock()
+	defer n.cl.mu.Unlock()
+	s := api.ClusterStatus{NodeID: fmt.Sprint("n", n.index), ClusterID: n.cl.id.String(), Term: n.cl.term, AppliedIndex: n.applied}
+	if n.cl.leader >= 0 {
+		s.LeaderID = fmt.Sprint("n", n.cl.leader)
+	}
+	return s
+}
+
+func (n *realNode) AddNode(context.Context, api.Node, bool) (bool, error) { return false, errNotPlayed }
+func (n *realNode) Promote(context.Context, string) error                 { return errNotPlayed }
+func (n *realNode) Remove(context.Context, string, bool) error            { return errNotPlayed }
+func (n *realNode) TransferLeader(context.Context, string) (string, error) {
+	return "", errNotPlayed
+}
+func (n *realNode) SetLimits(context.Context, *logpb.Limits, string) error { return errNotPlayed }
+
+func (n *realNode) Limits() (limits *logpb.Limits) {
+	n.View(func(s *fsm.State) { limits = s.Limits() })
+	return limits
+}
+
+// transaction is a transaction's record on a living node.
+func (cl *realCluster) transaction(gid string) (rec *logpb.Transaction) {
+	id, err := fsm.ParseGID(gid)
+	if err != nil {
+		cl.t.Fatal(err)
+	}
+	for _, n := range cl.nodes {
+		cl.mu.Lock()
+		up := n.served != nil
+		cl.mu.Unlock()
+		if up {
+			n.View(func(s *fsm.State) { rec, _ = s.Get(id) })
+			return rec
+		}
+	}
+	return nil
+}
+
+// unfinished is the number of transactions that have not ended, as the leader has it.
+func (cl *realCluster) unfinished() int {
+	n := 0
+	for _, node := range cl.nodes {
+		cl.mu.Lock()
+		leads := cl.leader == node.index
+		cl.mu.Unlock()
+		if leads {
+			node.View(func(s *fsm.State) {
+				for _, states := range s.Counts().Open {
+					for _, open := range states {
+						n += open
+					}
+				}
+			})
+		}
+	}
+	return n
+}
+
+// settled waits until every transaction has ended.
+func (cl *realCluster) settled() {
+	cl.t.Helper()
+	testkit.Eventually(cl.t, patience, func() bool { return cl.unfinished() == 0 }, "every transaction to end")
+}
