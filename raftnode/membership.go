@@ -58,6 +58,11 @@ func (n *Node) AddNonvoter(ctx context.Context, id, address string, cluster fsm.
 	if _, _, err := net.SplitHostPort(address); err != nil {
 		return fmt.Errorf("add node %s: address %q is no host:port: %w", id, address, err)
 	}
+	// Before the cluster's id is compared: a node that is only just joining has none
+	// yet, and must not call another one foreign.
+	if err := n.mustLead(); err != nil {
+		return err
+	}
 	if us := n.Identity().ClusterID; !cluster.IsZero() && cluster != us {
 		return fmt.Errorf("add node %s: %w: %s, and this is %s; start it with an empty data directory", id, ErrOtherCluster, cluster, us)
 	}
