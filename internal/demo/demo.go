@@ -268,6 +268,7 @@ func (r *run) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.reaper.watch()
 	r.progress.Say("ready", "%s leads; both banks are attached", leader.Name)
 	return nil
 }

@@ -30,7 +30,7 @@ type reaper struct {
 	pending sync.WaitGroup  // restarts under way
 
 	mu        sync.Mutex
-	finished  bool
+	watching  bool // from when all processes are up until the demo ends them
 	kills     []Kill
 	bankKills int
 	mended    map[string]bool // by mark
@@ -162,16 +162,23 @@ func (p *reaper) before(key string) []Aim {
 func (p *reaper) finish() {
 	p.pending.Wait()
 	p.mu.Lock()
-	p.finished = true
+	p.watching = false
 	p.mu.Unlock()
 	p.pending.Wait() // what entered between the two
 }
 
-// enter registers a restart, unless the reaper has finished.
+// watch begins: every process is up.
+func (p *reaper) watch() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watching = true
+}
+
+// enter registers a restart, if the reaper is to mend what ends.
 func (p *reaper) enter() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.finished {
+	if !p.watching {
 		return false
 	}
 	p.pending.Add(1)

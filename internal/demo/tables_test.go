@@ -16,8 +16,6 @@ import (
 	"github.com/quorate/quorate/participant"
 )
 
-func TestMain(m *testing.M) { testdb.Main(m) }
-
 func testOpener(kind StoreKind, dsn string) (driver.Connector, error) {
 	switch kind {
 	case Postgres:
@@ -62,7 +60,7 @@ func TestTablesOfADatabase(t *testing.T) {
 				if err := books.open(ctx, func(account int) int64 { return int64(account) }); err != nil {
 					t.Fatal(err)
 				}
-				exec(t, books, participant.EvidenceDDL(ddl[kind])...)
+				execAll(t, books, participant.EvidenceDDL(ddl[kind])...)
 			}
 			move := func(gid string, account int, delta int64) error {
 				tx, err := books.db.BeginTx(ctx, nil)
@@ -81,7 +79,7 @@ func TestTablesOfADatabase(t *testing.T) {
 			if err := move("01JD9S7KQ0000000000000000D", 100, -41); !errors.Is(err, ErrFunds) {
 				t.Fatalf("41 were taken from 40: %v", err)
 			}
-			exec(t, books, "INSERT INTO "+participant.EvidenceTable+" (gid, branch, state, born) VALUES ('01JD9S7KQ0000000000000000B', '1', 'done', 1), ('01JD9S7KQ0000000000000000D', '1.2', 'fenced', 1)")
+			execAll(t, books, "INSERT INTO "+participant.EvidenceTable+" (gid, branch, state, born) VALUES ('01JD9S7KQ0000000000000000B', '1', 'done', 1), ('01JD9S7KQ0000000000000000D', '1.2', 'fenced', 1)")
 
 			conn, err := books.db.Conn(ctx)
 			if err != nil {
@@ -124,7 +122,7 @@ func TestTablesOfADatabase(t *testing.T) {
 	}
 }
 
-func exec(t *testing.T, books *tables, statements ...string) {
+func execAll(t *testing.T, books *tables, statements ...string) {
 	t.Helper()
 	for _, s := range statements {
 		if _, err := books.db.ExecContext(t.Context(), s); err != nil {
