@@ -244,6 +244,10 @@ func TestErrorsBeforeAndAfterTheAppend(t *testing.T) {
 	if _, err := n.Retry(n.ctx, ByGID(n.newGID()), ""); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("retry of a follower: %v", err)
 	}
+	n.log.elect() // but nobody has told the coordinator yet
+	if err := begin(); !errors.Is(err, ErrNoLeader) {
+		t.Errorf("about to lead: %v", err)
+	}
 	n.log.depose("")
 	if err := begin(); !errors.Is(err, ErrNoLeader) {
 		t.Errorf("nobody leads: %v", err)

@@ -24,6 +24,7 @@ import (
 // Coordinator serves the calls of one node. All methods may be called
 // concurrently.
 type Coordinator struct {
+	nodeID   string
 	replog   Log
 	caller   Caller
 	observer Observer
@@ -63,7 +64,7 @@ func New(cfg Config) (*Coordinator, error) {
 	cfg = cfg.withDefaults()
 	ctx, stop := context.WithCancel(context.Background())
 	c := &Coordinator{
-		replog: cfg.Log, caller: cfg.Caller, observer: cfg.Observer, log: cfg.Logger,
+		nodeID: cfg.NodeID, replog: cfg.Log, caller: cfg.Caller, observer: cfg.Observer, log: cfg.Logger,
 		now: cfg.Now, settings: cfg.Settings, entropy: cfg.Entropy,
 		batcher:  &batcher{log: cfg.Log, ctx: ctx},
 		inputs:   make(chan func(*Core, time.Time), inputsMax),

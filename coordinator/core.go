@@ -121,7 +121,6 @@ func (c *Core) Follow(now time.Time) {
 		return
 	}
 	c.begin(now)
-	c.pull() // what is decided by now is answered, not lost
 	c.leading = false
 	c.loseWaiters()
 	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {

@@ -25,7 +25,7 @@ func (c *Core) Wait(now time.Time, id uint64, gid fsm.GID, finish bool) {
 	c.pull()
 	t := c.txns[gid]
 	if t == nil {
-		c.answerFromState(id, gid)
+		c.answerFromState(waiter{id: id, finish: finish}, gid)
 		c.end()
 		return
 	}
@@ -35,12 +35,13 @@ func (c *Core) Wait(now time.Time, id uint64, gid fsm.GID, finish bool) {
 	c.end()
 }
 
-// answerFromState answers for a transaction that is not noted: it has ended.
-func (c *Core) answerFromState(id uint64, gid fsm.GID) {
-	answer := AnswerWaiter{Waiter: id, Status: Status{GID: gid}, Lost: true}
+// answerFromState answers by what stands, and does not let wait.
+func (c *Core) answerFromState(w waiter, gid fsm.GID) {
+	answer := AnswerWaiter{Waiter: w.id, Status: Status{GID: gid}, Lost: true}
 	c.view(func(s *fsm.State) {
-		if rec, ok := s.Get(gid); ok && rec.GetDecision() != fsm.DecisionNone {
-			answer.Status, answer.Lost = statusOf(gid, rec), false
+		if rec, ok := s.Get(gid); ok {
+			answer.Status = statusOf(gid, rec)
+			answer.Lost = answer.Status.Decision == fsm.DecisionNone || w.finish && !ended(answer.Status.State)
 		}
 	})
 	c.ask(answer)
@@ -78,15 +79,13 @@ func (c *Core) answerWaiters(t *txn) {
 	t.waiters = left
 }
 
-// loseWaiters tells all who still wait that leadership went, in the order in
-// which their ids were given.
+// loseWaiters tells all who still wait that leadership went; what is decided by
+// now is an answer all the same. Nothing else follows from it any more.
 func (c *Core) loseWaiters() {
 	for _, gid := range c.noted() {
-		t := c.txns[gid]
-		for _, w := range t.waiters {
-			c.ask(AnswerWaiter{Waiter: w.id, Status: t.status(), Lost: true})
+		for _, w := range c.txns[gid].waiters {
+			c.answerFromState(w, gid)
 		}
-		t.waiters = nil
 	}
 	clear(c.waiters)
 }

@@ -181,7 +181,7 @@ func newNode(t testing.TB, change ...func(*Config)) *node {
 func followingNode(t testing.TB, change ...func(*Config)) *node {
 	t.Helper()
 	l := newMemLog(t)
-	cfg := Config{Log: l, Logger: testkit.Logger(t), Settings: FastSettings()}
+	cfg := Config{Log: l, NodeID: "self", Logger: testkit.Logger(t), Settings: FastSettings()}
 	cfg.Settings.BackoffMin, cfg.Settings.BackoffMax = 2*time.Millisecond, 20*time.Millisecond
 	for _, f := range change {
 		f(&cfg)

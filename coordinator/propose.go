@@ -67,7 +67,7 @@ func (c *Coordinator) leads() error {
 // only about to lead there is nobody to send a caller to.
 func (c *Coordinator) notLeader() error {
 	leader, ok := c.replog.Leader()
-	if !ok {
+	if !ok || leader.ID != "" && leader.ID == c.nodeID {
 		return ErrNoLeader
 	}
 	return &NotLeaderError{Leader: leader}

@@ -14,6 +14,9 @@ import (
 type Config struct {
 	// Log is the replicated log. Required.
 	Log Log
+	// NodeID is this node's in LeaderInfo.ID. Between its election and
+	// Leadership's word, callers hear ErrNoLeader, and not to come here.
+	NodeID string
 	// Caller delivers to endpoints; nil leaves branches that have only an
 	// endpoint due and visible, and undelivered.
 	Caller Caller

@@ -39,6 +39,8 @@ type world struct {
 	warned   []Warn
 	obs      *tally
 	trace    []string // every effect, as text
+	// onEffect, when set, looks at each effect before it is performed.
+	onEffect func(Effect)
 }
 
 const testSeed = 42
@@ -110,7 +112,11 @@ func (w *world) settle() {
 }
 
 func (w *world) perform(e Effect) {
-	w.trace = append(w.trace, fmt.Sprintf("%v %T%+v", w.now.Sub(w.start), e, e))
+	if w.onEffect != nil {
+		w.onEffect(e)
+	} else {
+		w.trace = append(w.trace, fmt.Sprintf("%v %T%+v", w.now.Sub(w.start), e, e))
+	}
 	switch e := e.(type) {
 	case SendDelivery:
 		w.sent[e.Session] = append(w.sent[e.Session], e.Delivery)

@@ -85,7 +85,7 @@ func openNode(cfg *config.Config, logger *slog.Logger) (_ *servingNode, err erro
 	}
 	n.caller = branchcall.New(branchcall.Config{Allow: allow, TLS: tls.apiClient, ClusterID: n.clusterID})
 	if n.coordinator, err = coordinator.New(coordinator.Config{
-		Log: log, Caller: n.caller, Observer: metrics, Logger: logger, Settings: driverSettings(cfg),
+		Log: log, NodeID: n.raft.Identity().NodeID, Caller: n.caller, Observer: metrics, Logger: logger, Settings: driverSettings(cfg),
 	}); err != nil {
 		return n, err
 	}
