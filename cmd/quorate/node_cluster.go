@@ -140,9 +140,18 @@ func (c *nodeCluster) AddNode(ctx context.Context, node api.Node, nonVoter bool)
 }
 
 // checkAddress refuses an address that another node of the cluster has: the
-// disk of that one was wiped, or somebody mistyped.
+// disk of that one was wiped, or somebody mistyped. And it refuses a new address
+// for a node that is well at its old one: that is a copy of its data directory,
+// and two processes with one identity would vote twice.
 func (c *nodeCluster) checkAddress(node api.Node) error {
 	for _, server := range c.node.Status().Servers {
+		if server.ID == node.ID && server.Address != node.RaftAddress && server.Healthy && !server.Self {
+			return &api.Error{
+				Reason:  api.ReasonNodeConflict,
+				Message: fmt.Sprintf("node %s asks from %s, and is well at %s: a data directory must not be used twice", node.ID, node.RaftAddress, server.Address),
+				Next:    "stop one of them; a second node starts with an empty directory",
+			}
+		}
 		if server.Address == node.RaftAddress && server.ID != node.ID {
 			return &api.Error{
 				Reason:  api.ReasonNodeConflict,

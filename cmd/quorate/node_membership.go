@@ -80,34 +80,71 @@ func (m *membership) start(ctx context.Context) error {
 // refuseFormed refuses to found a cluster when a seed answers as a node of one:
 // this node's disk was wiped, and it must join.
 func (m *membership) refuseFormed(ctx context.Context) error {
-	c := m.client(m.cfg.Cluster.Seeds)
+	answers, err := m.askAll(ctx, m.cfg.Cluster.Seeds)
+	if err != nil {
+		return err
+	}
+	for _, seed := range m.cfg.Cluster.Seeds {
+		switch answer := answers[seed]; {
+		case answer == nil:
+			m.logger.Info("a seed does not answer, so it is taken for one that has not started", "seed", seed)
+		case len(answer.GetNodes()) > 0:
+			return m.formedError(seed, answer)
+		}
+	}
+	return nil
+}
+
+// askAll asks nodes, all at once, for their status; those that do not answer
+// within seedTimeout are not in the result.
+func (m *membership) askAll(ctx context.Context, addresses []string) (map[string]*quoratev1.StatusResponse, error) {
+	c := m.client(addresses)
 	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
+	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var formed error
-	for _, seed := range m.cfg.Cluster.Seeds {
-		conn, err := c.conn(seed)
+	defer wg.Wait() // before Close, also where an address is malformed
+	answers := make(map[string]*quoratev1.StatusResponse)
+	for _, address := range addresses {
+		conn, err := c.conn(address)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, seedTimeout)
-			defer cancel()
 			answer, err := quoratev1.NewClusterServiceClient(conn).Status(ctx, &quoratev1.StatusRequest{})
 			if err != nil {
-				m.logger.Info("a seed does not answer, so it is taken for one that has not started", "seed", seed)
-				return
-			}
-			if len(answer.GetNodes()) == 0 {
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			formed = m.formedError(seed, answer)
+			answers[address] = answer
 		})
 	}
 	wg.Wait()
-	return formed
+	return answers, nil
+}
+
+// checkForeign refuses to go on in a cluster other than that of the nodes that
+// the command line names: the data directory is somebody else's.
+func (m *membership) checkForeign(ctx context.Context) error {
+	us := m.node.Identity().ClusterID
+	if us.IsZero() {
+		return nil // ask finds out
+	}
+	named := slices.Concat(m.cfg.Cluster.Join, m.cfg.Cluster.Seeds)
+	answers, err := m.askAll(ctx, named)
+	if err != nil {
+		return err
+	}
+	for _, address := range named {
+		them := answers[address].GetHeader().GetClusterId()
+		if them != "" && them != us.String() {
+			return withCode(exitRejected, fmt.Errorf("the data directory %s is of a node of cluster %s, and %s is of cluster %s: name the directory, or the nodes, that belong together; to move this machine to the other cluster, start it with an empty directory",
+				m.cfg.Node.DataDir, us, address, them))
+		}
+	}
+	return nil
 }
 
 // formedError tells how a wiped node gets back into its cluster.
@@ -128,6 +165,9 @@ func (m *membership) formedError(seed string, answer *quoratev1.StatusResponse) 
 // run keeps this node in order until ctx ends. It returns an error when the
 // node must not go on: it was removed, or it belongs elsewhere.
 func (m *membership) run(ctx context.Context) error {
+	if err := m.checkForeign(ctx); err != nil {
+		return err
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	wasIn := false

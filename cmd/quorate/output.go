@@ -24,7 +24,7 @@ func machine(output string) bool { return output == "json" || output == "jsonl" 
 // script finds what it expects. protojson varies its white space on purpose;
 // encoding/json's is stable.
 func marshal(m proto.Message) (json.RawMessage, error) {
-	text, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(m)
+	text, err := protojson.MarshalOptions{EmitUnpopulated: true, UseProtoNames: true}.Marshal(m)
 	if err != nil {
 		return nil, err
 	}

@@ -188,21 +188,23 @@ func addBranch(b *quoratev1.Branch, add func(*quoratev1.Stamp, int, string, stri
 	if b.GetMaybePrepared() {
 		voted += " (maybe prepared)"
 	}
-	detail := b.GetDetail()
-	if b.GetVote() != quoratev1.Vote_VOTE_REFUSED {
-		detail = ""
-	}
-	add(b.GetVoted(), rankVote, voted, detail)
+	add(b.GetVoted(), rankVote, voted, of(b, true))
 	reported := name + " reported " + outcomeWord(b.GetOutcome())
 	if h := b.GetHeuristic(); h != quoratev1.Heuristic_HEURISTIC_UNSPECIFIED {
 		reported += "  HEURISTIC " + heuristicWord(h)
 	}
-	if b.GetVote() != quoratev1.Vote_VOTE_REFUSED {
-		detail = b.GetDetail()
-	}
-	add(b.GetReported(), rankReport, reported, detail)
+	add(b.GetReported(), rankReport, reported, of(b, false))
 	add(b.GetResolvedAt(), rankResolve, name+" resolved as "+outcomeWord(b.GetResolved()),
 		fmt.Sprintf("by %s: %s", b.GetResolvedBy(), b.GetResolvedReason()))
+}
+
+// of returns the branch's own words with its vote, or with its report: it has
+// one field for both, and a refusal is what needs them.
+func of(b *quoratev1.Branch, vote bool) string {
+	if refused := b.GetVote() == quoratev1.Vote_VOTE_REFUSED; refused == vote {
+		return b.GetDetail()
+	}
+	return ""
 }
 
 func by(who string) string {
