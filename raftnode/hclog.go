@@ -11,10 +11,23 @@ import (
 // libraryLogger passes on what the library logs, one level lower: its errors
 // are mostly news of other nodes that are down, and what matters to an operator
 // is said by the node itself.
-func libraryLogger(to *slog.Logger, name string) hclog.Logger {
+func libraryLogger(to *slog.Logger, name string) hclog.InterceptLogger {
 	logger := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: name, Level: hclog.Debug, Output: io.Discard})
 	logger.RegisterSink(librarySink{to.With("from", name)})
 	return logger
+}
+
+// errorSink calls f for each error logged, for a library that tells an error to
+// nobody but its log.
+type errorSink struct {
+	f func(msg string, args ...any)
+}
+
+// Accept implements hclog.SinkAdapter.
+func (s *errorSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
+	if level >= hclog.Error {
+		s.f(msg, args...)
+	}
 }
 
 type librarySink struct{ to *slog.Logger }

@@ -123,12 +123,12 @@ func (id *identity) get() (Identity, bool) {
 }
 
 // found gives a node without a cluster a new one, and marks that Found must be
-// proposed.
+// proposed. Done before and not finished, it keeps the cluster's id.
 func (id *identity) found(cluster fsm.GID) error {
 	id.mu.Lock()
 	defer id.mu.Unlock()
 	if id.founding {
-		return nil // an earlier bootstrap was interrupted: it goes on with its id
+		return nil
 	}
 	if !id.now.ClusterID.IsZero() {
 		return fmt.Errorf("bootstrap in %s: %w, %s; to join it, start with --join", filepath.Dir(id.path), ErrBootstrapped, id.now.ClusterID)

@@ -69,6 +69,7 @@ func (n *Node) watchLeadership() {
 	defer n.wait.Done()
 	defer close(n.leadership)
 	var (
+		library = n.raft()
 		settled = make(chan *reign)
 		cancel  context.CancelFunc // ends the settling or the reign; nil when neither
 		pending []Leadership
@@ -96,11 +97,11 @@ func (n *Node) watchLeadership() {
 		if len(pending) > 0 {
 			send, next = n.leadership, pending[0]
 		}
-		library := n.raft()
 		select {
 		case <-library.gone:
-			lose()
-		case leads := <-library.LeaderCh():
+			lose() // what it had still to say is lost with it
+			library = n.raft()
+		case leads := <-library.leads:
 			lose()
 			if leads {
 				ctx, stop := context.WithCancel(context.Background())

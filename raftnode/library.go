@@ -11,7 +11,8 @@ import (
 // whole life; see replaceLibrary.
 type library struct {
 	*raft.Raft
-	gone chan struct{} // closed when another has taken its place
+	leads <-chan bool   // its LeaderCh
+	gone  chan struct{} // closed when another has taken its place
 }
 
 // raft returns the instance in use.
@@ -29,7 +30,7 @@ func (n *Node) startLibrary() error {
 		return fmt.Errorf("start the node in %s: %w", n.cfg.DataDir, err)
 	}
 	instance.RegisterObserver(raft.NewObserver(nil, false, n.observe))
-	n.current.Store(&library{Raft: instance, gone: make(chan struct{})})
+	n.current.Store(&library{Raft: instance, leads: instance.LeaderCh(), gone: make(chan struct{})})
 	return nil
 }
 

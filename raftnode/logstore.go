@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -32,8 +33,8 @@ type logStore struct {
 	snapshots *snapshotStore
 	replaced  func() // called when a diverged log was dropped
 
-	mu   sync.Mutex // held over changes of the log
-	last uint64     // last index, 0 for none
+	mu          sync.Mutex    // held over changes of the log
+	first, last atomic.Uint64 // indexes in the log, 0 for none
 }
 
 var (
@@ -45,19 +46,19 @@ var (
 // its checksum, and reach down to the snapshot.
 func (s *logStore) verify() error {
 	return faultsArePanics("verify the log in "+s.path, func() error {
-		first, err := s.FirstIndex()
-		if err != nil {
+		if err := s.do("find the ends of the log", s.measure); err != nil {
 			return err
 		}
-		if s.last, err = s.LastIndex(); err != nil || s.last == 0 {
-			return err
+		first, last := s.first.Load(), s.last.Load()
+		if last == 0 {
+			return nil
 		}
 		snapshot := s.snapshots.latest.Load()
 		if first > snapshot.index+1 {
 			return withRemedy(fmt.Errorf("%w: it begins at entry %d, but the latest snapshot ends at %d", ErrDamaged, first, snapshot.index))
 		}
-		fits := s.last >= snapshot.index
-		for index := first; index <= s.last; index++ {
+		fits := last >= snapshot.index
+		for index := first; index <= last; index++ {
 			var l raft.Log
 			switch err := s.GetLog(index, &l); {
 			case errors.Is(err, raft.ErrLogNotFound):
@@ -72,7 +73,7 @@ func (s *logStore) verify() error {
 		}
 		// The process ended after it had installed the snapshot and before it
 		// dropped the log that the snapshot replaces.
-		return s.DeleteRange(first, s.last)
+		return s.DeleteRange(first, last)
 	})
 }
 
@@ -81,24 +82,33 @@ func (s *logStore) verify() error {
 // diverged follower must not (hashicorp/raft #697). See logReplaced for the rest.
 func (s *logStore) IsMonotonic() bool { return true }
 
-func (s *logStore) FirstIndex() (index uint64, err error) {
-	err = s.do("find the first entry of the log", func() (err error) {
-		index, err = s.inner.FirstIndex()
+func (s *logStore) FirstIndex() (uint64, error) { return s.first.Load(), nil }
+func (s *logStore) LastIndex() (uint64, error)  { return s.last.Load(), nil }
+
+// measure reads from the store where the log begins and ends.
+func (s *logStore) measure() error {
+	first, err := s.inner.FirstIndex()
+	if err != nil {
 		return err
-	})
-	return index, err
+	}
+	last, err := s.inner.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last == 0 {
+		first = 0 // raft-wal tells where it would begin
+	}
+	s.first.Store(first)
+	s.last.Store(last)
+	return nil
 }
 
-func (s *logStore) LastIndex() (index uint64, err error) {
-	err = s.do("find the last entry of the log", func() (err error) {
-		index, err = s.inner.LastIndex()
-		return err
-	})
-	return index, err
-}
-
-// GetLog reads the entry at index and verifies it.
+// GetLog reads the entry at index and verifies it. What was deleted is gone,
+// although raft-wal would still find it in its files for a while.
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
+	if index < s.first.Load() || index > s.last.Load() {
+		return raft.ErrLogNotFound
+	}
 	missing := false
 	err := s.do(fmt.Sprintf("read log entry %d", index), func() error {
 		switch err := s.inner.GetLog(index, l); {
@@ -133,15 +143,16 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	first, last := logs[0].Index, logs[len(logs)-1].Index
 	return s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error {
-		if s.last != 0 && first != s.last+1 {
-			return fmt.Errorf("the log ends at %d: this would leave a gap", s.last)
+		if end := s.last.Load(); end != 0 && first != end+1 {
+			return fmt.Errorf("the log ends at %d: this would leave a gap", end)
 		}
 		start := time.Now()
 		if err := s.inner.StoreLogs(sealed); err != nil {
 			return err
 		}
 		s.write.observe(time.Since(start))
-		s.last = last
+		s.last.Store(last)
+		s.first.CompareAndSwap(0, first)
 		return nil
 	})
 }
@@ -152,21 +163,20 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	defer s.mu.Unlock()
 	var end raft.Log // of the log before
 	err := s.do(fmt.Sprintf("delete log entries %d to %d", first, last), func() (err error) {
-		if s.last != 0 {
-			if err := s.inner.GetLog(s.last, &end); err != nil {
+		if index := s.last.Load(); index != 0 {
+			if err := s.inner.GetLog(index, &end); err != nil {
 				return err
 			}
 		}
 		if err := s.inner.DeleteRange(first, last); err != nil {
 			return err
 		}
-		s.last, err = s.inner.LastIndex()
-		return err
+		return s.measure()
 	})
 	if err != nil {
 		return err
 	}
-	if s.last == 0 && s.fail.running.Load() && s.snapshots.replaces(place{end.Index, end.Term}) {
+	if s.last.Load() == 0 && s.fail.running.Load() && s.snapshots.replaces(place{end.Index, end.Term}) {
 		s.replaced()
 		runtime.Goexit() // see logReplaced
 	}

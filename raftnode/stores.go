@@ -38,7 +38,7 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 	s := &stores{}
 	var logs raft.LogStore
 	var stable raft.StableStore
-	if logs, stable, err = s.openLog(cfg); err != nil {
+	if logs, stable, err = s.openLog(cfg, fail); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -67,7 +67,7 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 }
 
 // openLog opens the chosen log store, which also keeps term and vote.
-func (s *stores) openLog(cfg *Config) (logs raft.LogStore, stable raft.StableStore, err error) {
+func (s *stores) openLog(cfg *Config, fail *failStop) (logs raft.LogStore, stable raft.StableStore, err error) {
 	other := map[string]string{LogStoreBolt: "wal", LogStoreWAL: "log.db"}[cfg.LogStore]
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, other)); err == nil {
 		return nil, nil, fmt.Errorf("open the log: %s holds %s, so it was written with another log store than %q: start with the one it was made with",
@@ -75,7 +75,7 @@ func (s *stores) openLog(cfg *Config) (logs raft.LogStore, stable raft.StableSto
 	}
 	switch cfg.LogStore {
 	case LogStoreWAL:
-		return s.openWAL(cfg)
+		return s.openWAL(cfg, fail)
 	default:
 		return s.openBolt(cfg)
 	}
@@ -105,14 +105,20 @@ func (s *stores) openBolt(cfg *Config) (raft.LogStore, raft.StableStore, error) 
 	return store, store, nil
 }
 
-func (s *stores) openWAL(cfg *Config) (raft.LogStore, raft.StableStore, error) {
+// openWAL opens a log in raft-wal, which makes its next file in the background
+// and tells a failure of that, a full disk for one, to its log alone.
+func (s *stores) openWAL(cfg *Config, fail *failStop) (raft.LogStore, raft.StableStore, error) {
 	s.path = filepath.Join(cfg.DataDir, "wal")
 	if err := makeDir(s.path); err != nil {
 		return nil, nil, err
 	}
+	logger := libraryLogger(cfg.Logger, "wal")
+	logger.RegisterSink(&errorSink{func(msg string, args ...any) {
+		fail.fail(fmt.Errorf("%s: %s: %v", s.path, msg, args))
+	}})
 	var store *wal.WAL
 	err := faultsArePanics("open "+s.path, func() (err error) {
-		store, err = wal.Open(s.path, wal.WithLogger(libraryLogger(cfg.Logger, "wal")))
+		store, err = wal.Open(s.path, wal.WithLogger(logger))
 		return err
 	})
 	if err != nil {
