@@ -153,7 +153,8 @@ func (n *Node) begin(ctx context.Context) (*reign, error) {
 	if err := n.await(ctx, n.raft().Barrier(enqueueMax)); err != nil {
 		return nil, fmt.Errorf("barrier: %w", err)
 	}
-	r := &reign{term: term, baseMS: n.clockMS(), start: n.cfg.Clock(), over: make(chan struct{})}
+	// A new cluster's clock begins at 1: born 0 would be at its horizon.
+	r := &reign{term: term, baseMS: max(n.clockMS(), 1), start: n.cfg.Clock(), over: make(chan struct{})}
 	first, err := n.firstCommands()
 	if err != nil {
 		return nil, err
@@ -184,13 +185,16 @@ func (n *Node) firstCommands() ([][]byte, error) {
 	return [][]byte{found, tick}, nil
 }
 
-// foundedBy notes that Found was applied.
+// foundedBy notes that Found was applied, now or by an entry whose answer was
+// lost.
 func (n *Node) foundedBy(results []fsm.Result) error {
-	if _, founding := n.id.get(); !founding {
+	id, founding := n.id.get()
+	if !founding {
 		return nil
 	}
-	if len(results) > 0 && results[0].Code != fsm.OK {
-		return fmt.Errorf("found the cluster: refused: %v %s", results[0].Code, results[0].Detail)
+	found := results[0]
+	if found.Code != fsm.OK && (found.Code != fsm.AlreadyFounded || found.GID != id.ClusterID) {
+		return fmt.Errorf("found the cluster: refused: %v %s", found.Code, found.Detail)
 	}
 	return n.id.founded()
 }

@@ -80,6 +80,19 @@ func (s *stableStore) GetUint64(key []byte) (uint64, error) {
 	return s.number(string(key), value)
 }
 
+// verify reads what the node will rely on.
+func (s *stableStore) verify() error {
+	return faultsArePanics("verify term and vote", func() error {
+		if _, err := s.GetUint64([]byte("CurrentTerm")); err != nil && err != errNotFound { //nolint:errorlint // get returns it bare
+			return err
+		}
+		if _, _, err := s.vote(); err != nil && err != errNotFound { //nolint:errorlint // get returns it bare
+			return err
+		}
+		return nil
+	})
+}
+
 // vote returns the last vote that is on disk.
 func (s *stableStore) vote() (term uint64, candidate []byte, err error) {
 	value, err := s.get(keyVote)

@@ -60,6 +60,9 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 	if s.logs, err = raft.NewLogCache(logCacheEntries, s.log); err != nil {
 		return nil, err
 	}
+	if err := s.stable.verify(); err != nil {
+		return nil, err
+	}
 	if err := s.log.verify(); err != nil {
 		return nil, err
 	}
@@ -85,6 +88,9 @@ func (s *stores) openLog(cfg *Config, fail *failStop) (logs raft.LogStore, stabl
 // written but rebuilt at start, and kept as a map: both spare work on each write.
 func (s *stores) openBolt(cfg *Config) (raft.LogStore, raft.StableStore, error) {
 	s.path = filepath.Join(cfg.DataDir, "log.db")
+	if err := checkBolt(s.path); err != nil {
+		return nil, nil, err
+	}
 	var store *raftboltdb.BoltStore
 	err := faultsArePanics("open "+s.path, func() (err error) {
 		store, err = raftboltdb.New(raftboltdb.Options{
