@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -87,10 +88,8 @@ func TestDamage_ALogEntryOfARunningNode(t *testing.T) {
 	})
 	c.set("x", "1")
 	m := c.members[0]
-	done := make(chan struct{})
-	d.damaged = true
-	go func() { defer close(done); _ = m.stores.log.GetLog(1, new(raft.Log)) }()
-	<-done
+	d.damaged.Store(true)
+	apart(func() { _ = m.stores.log.GetLog(1, new(raft.Log)) })
 	if err := m.stopped(t); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "log entry 1") {
 		t.Fatalf("it stopped for %v", err)
 	}
@@ -101,12 +100,12 @@ func TestDamage_ALogEntryOfARunningNode(t *testing.T) {
 // damagedLog gives other bytes than were written.
 type damagedLog struct {
 	raft.LogStore
-	damaged bool
+	damaged atomic.Bool
 }
 
 func (d *damagedLog) GetLog(index uint64, l *raft.Log) error {
 	err := d.LogStore.GetLog(index, l)
-	if d.damaged && len(l.Data) > 0 {
+	if d.damaged.Load() && len(l.Data) > 0 {
 		l.Data = bytes.Clone(l.Data)
 		l.Data[len(l.Data)/2] ^= 1
 	}

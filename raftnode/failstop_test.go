@@ -173,7 +173,7 @@ func TestIssue503And666And614_AFailedWriteEndsTheLeader(t *testing.T) {
 func TestAFailedOperationEndsAFollower(t *testing.T) {
 	for _, operation := range []string{"append", "set", "get", "read", "delete"} {
 		t.Run(operation, func(t *testing.T) {
-			c, disks := brokenCluster(t, func(cfg *Config) { cfg.TrailingEntries = 1 })
+			c, disks := brokenCluster(t, nil)
 			c.set("x", "1")
 			leader := c.leader()
 			victim := c.others(leader)[0]
@@ -182,26 +182,30 @@ func TestAFailedOperationEndsAFollower(t *testing.T) {
 			switch operation {
 			case "append":
 				c.set("x", "2")
-			case "set", "get": // of term and vote
+			case "set": // of the term, which an election raises
 				c.stop(leader)
 			case "delete":
-				_ = victim.Snapshot(c.ctx())
+				apart(func() { _ = victim.stores.log.DeleteRange(1, 1) })
 			case "read":
-				if err := victim.raft().Raft.GetConfiguration().Error(); err != nil {
-					t.Fatal(err)
-				}
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					_ = victim.stores.log.GetLog(1, new(raft.Log)) // does not return
-				}()
-				<-done
+				apart(func() { _ = victim.stores.log.GetLog(1, new(raft.Log)) })
+			case "get":
+				apart(func() { _, _, _ = victim.stores.stable.vote() })
 			}
 			if err := victim.stopped(t); !errors.Is(err, syscall.EIO) {
 				t.Fatalf("it stopped for %v", err)
 			}
 		})
 	}
+}
+
+// apart runs f as the library's goroutines run: it may be ended in the middle.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // "or an operation longer than a limit": a disk that does not answer ends the

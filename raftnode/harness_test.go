@@ -169,14 +169,25 @@ func (c *cluster) add() *member {
 	return m
 }
 
-// testConfig is that of a fast node in a directory of its own.
+// testConfig is that of a node in a directory of its own. Elections are quick,
+// but not so quick that a busy machine causes them.
 func testConfig(t testing.TB) Config {
 	cfg := DefaultConfig()
 	cfg.Profile = Fast()
+	cfg.Profile.HeartbeatTimeout = 500 * time.Millisecond
+	cfg.Profile.ElectionTimeout = 500 * time.Millisecond
+	cfg.Profile.LeaseTimeout = 500 * time.Millisecond
 	cfg.DataDir = filepath.Join(t.TempDir(), "node")
 	cfg.Address = fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	cfg.Logger = testkit.Logger(t)
 	return cfg
+}
+
+// steady is for tests in which one leader stays.
+func steady(cfg *Config) {
+	cfg.Profile.HeartbeatTimeout = 2 * time.Second
+	cfg.Profile.ElectionTimeout = 2 * time.Second
+	cfg.Profile.LeaseTimeout = 2 * time.Second
 }
 
 // start opens a node that is not running.

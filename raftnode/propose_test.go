@@ -18,7 +18,7 @@ import (
 // Each caller gets the results of its own commands, and the entry, not the
 // command, pays for the disk.
 func TestPropose_BatchesAndAnswersEachItsOwn(t *testing.T) {
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, func(_ int, cfg *Config) { steady(cfg) })
 	leader := c.leader()
 	before := leader.Status().Metrics
 	var wait sync.WaitGroup

@@ -133,7 +133,7 @@ func TestReadIndex_IdleClusterNeedNotWaitForAHeartbeat(t *testing.T) {
 
 // Reads that wait at a time share one confirmation.
 func TestReadIndex_SharesConfirmations(t *testing.T) {
-	c := newCluster(t, 3, nil)
+	c := newCluster(t, 3, func(_ int, cfg *Config) { steady(cfg) })
 	c.set("x", "1")
 	leader := c.leader()
 	before := leader.rounds.stamp()
