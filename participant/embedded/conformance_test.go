@@ -6,14 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/quorate/quorate/participant"
 	"github.com/quorate/quorate/participant/embedded"
 	"github.com/quorate/quorate/participant/participanttest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	participanttest.Run(t, participanttest.Harness{

@@ -57,6 +57,11 @@ func (r *record) encode() []byte {
 		body = append(body, 0)
 		body = appendString(body, string(w.value))
 	}
+	return seal(body)
+}
+
+// seal puts version and checksum before the body.
+func seal(body []byte) []byte {
 	out := append(make([]byte, 0, len(body)+5), recordVersion)
 	out = binary.BigEndian.AppendUint32(out, crc32.Checksum(body, castagnoli))
 	return append(out, body...)

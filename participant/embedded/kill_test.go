@@ -1,0 +1,141 @@
+package embedded
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+
+	"github.com/quorate/quorate/participant"
+)
+
+// childVariable names the file of a store that this process is to work on until it
+// is killed.
+const childVariable = "QUORATE_TEST_EMBEDDED_CHILD"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childVariable); path != "" {
+		child(path)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// child commits, prepares and fences for ever, and says each number once it is
+// done with it.
+func child(path string) {
+	s, err := Open(path, "bank")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for i := 0; ; i++ {
+		r := numbered(i)
+		switch i % 3 {
+		case 0:
+			err = s.writer.update(func(tx *bbolt.Tx) error { return apply(tx, r.writes) })
+		case 1:
+			err = s.prepare(r)
+		case 2:
+			_, err = s.Rollback(context.Background(), r.BranchRef)
+		}
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(i)
+	}
+}
+
+// numbered is the i-th record.
+func numbered(i int) *record {
+	key := fmt.Sprint("key ", i)
+	return &record{
+		Prepared: participant.Prepared{
+			BranchRef: participant.BranchRef{GID: participant.GID(fmt.Sprintf("01JD9S7KQZ%016d", i)), ID: "1"},
+			Cluster:   "01JD9S7KQAAAAAAAAAAAAAAAAA", Timeout: time.Second,
+		},
+		keys: []string{key}, writes: []write{{key: key, value: []byte("1")}},
+	}
+}
+
+// S6 for a participant: what was acknowledged survives kill -9.
+func TestAcknowledgedSurvivesKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	next := 0
+	for round := range 3 {
+		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), childVariable+"="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		last := -1
+		for last < 30 && lines.Scan() {
+			if last, err = strconv.Atoi(strings.TrimSpace(lines.Text())); err != nil {
+				t.Fatalf("the child says %q", lines.Text())
+			}
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for lines.Scan() { // what it had acknowledged before it died
+			if n, err := strconv.Atoi(strings.TrimSpace(lines.Text())); err == nil {
+				last = n
+			}
+		}
+		_ = cmd.Wait()
+		if last < 30 {
+			t.Fatalf("the child of round %d came to %d only", round, last)
+		}
+		next = max(next, last+1)
+		verify(t, path, next)
+	}
+}
+
+// verify opens the store and looks for the first n records.
+func verify(t *testing.T, path string, n int) {
+	t.Helper()
+	s := openAt(t, path)
+	defer func() { _ = s.Close() }()
+	found, err := s.Recover(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepared := map[participant.Prepared]bool{}
+	for _, p := range found {
+		prepared[p] = true
+	}
+	for i := range n {
+		r := numbered(i)
+		switch i % 3 {
+		case 0:
+			if v, err := s.Get(r.writes[0].key); err != nil || string(v) != "1" {
+				t.Errorf("the acknowledged write %d is %q, %v", i, v, err)
+			}
+		case 1:
+			if !prepared[r.Prepared] {
+				t.Errorf("the acknowledged prepare %d is not listed", i)
+			}
+			if s.locks.held[r.keys[0]] == nil {
+				t.Errorf("the prepared branch %d has not taken its lock again", i)
+			}
+		case 2:
+			if err := s.prepare(r); err == nil {
+				t.Errorf("the acknowledged fence %d is gone: the branch prepared", i)
+			}
+		}
+	}
+}
