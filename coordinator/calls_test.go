@@ -205,7 +205,7 @@ func TestErrorsBeforeAndAfterTheAppend(t *testing.T) {
 		want     error
 		appended bool
 	}{
-		{"not leader", ErrNotLeader, ErrNotLeader, false},
+		{"not leader, though nobody else is known to be", ErrNotLeader, ErrNoLeader, false},
 		{"no leader", ErrNoLeader, ErrNoLeader, false},
 		{"busy", &OverloadError{Limit: "x", Max: 1}, ErrOverload, false},
 		{"too large", ErrTooLarge, ErrTooLarge, false},

@@ -237,30 +237,41 @@ func lookUp(s *fsm.State, gid fsm.GID) look {
 	return look{gid: gid, rec: rec, due: s.DueOf(gid)}
 }
 
+// lookPage is how many transactions are read at a time, entries being applied
+// in between.
+const lookPage = 1024
+
+// nothingNew: what a look finds happened before, as far as anybody can tell.
+const nothingNew = ^uint64(0)
+
 // resync looks at every transaction that has not ended, and at every one noted
-// here: at a new leadership, and when events were missed.
+// here: at a new leadership, and when events were missed. It goes page by page,
+// so that a leader that finds a million of them holds up no entry; what changes
+// meanwhile is pulled afterwards.
 func (c *Core) resync() {
-	since := c.pulled
-	var seen []look
-	c.view(func(s *fsm.State) {
-		known := make(map[fsm.GID]struct{})
-		for rec := range s.Active() {
-			gid := fsm.GID(rec.GetBegin().GetGid())
-			known[gid] = struct{}{}
-			seen = append(seen, look{gid: gid, rec: rec, due: s.DueOf(gid)})
-		}
-		for _, gid := range c.noted() {
-			if _, again := known[gid]; !again {
-				seen = append(seen, lookUp(s, gid))
+	noted := c.noted()
+	c.view(c.readClock)
+	listed := make(map[fsm.GID]struct{})
+	for page := (fsm.ListPage{More: true}); page.More; {
+		var seen []look
+		c.view(func(s *fsm.State) {
+			page = s.List(page.Next, fsm.ListQuery{LimitMax: lookPage})
+			for _, rec := range page.Transactions {
+				gid := fsm.GID(rec.GetBegin().GetGid())
+				seen = append(seen, look{gid: gid, rec: rec, due: s.DueOf(gid)})
 			}
+		})
+		for _, l := range seen {
+			listed[l.gid] = struct{}{}
+			c.compare(l, nothingNew)
 		}
-		c.readClock(s)
-	})
-	if len(c.txns) == 0 {
-		since = c.pulled // a new leader saw nothing happen: it finds what stands
 	}
-	for _, l := range seen {
-		c.compare(l, since)
+	for _, gid := range noted {
+		if _, again := listed[gid]; !again {
+			var l look
+			c.view(func(s *fsm.State) { l = lookUp(s, gid) })
+			c.compare(l, nothingNew)
+		}
 	}
-	c.planTick()
+	c.pull()
 }

@@ -112,17 +112,29 @@ func TestMissedEventsAreMadeUpForByLookingAtEverything(t *testing.T) {
 
 // overflow makes more happen than the ring of events keeps.
 func (w *world) overflow() {
-	const each = 2000
-	for n := 0; n < fsm.EventsKept; n += each {
-		var commands []*logpb.Command
-		for i := range each {
-			var random [10]byte
-			random[0], random[1], random[2], random[3] = 0xFF, byte(n/each), byte(i), byte(i>>8)
-			commands = append(commands, cmdBegin(fsm.NewGID(w.state.ClockMS(), random), "", 10*time.Minute))
-		}
-		w.apply(commands...)
+	for told := 0; told < fsm.EventsKept; told += eventsOfCrowd {
+		var random [10]byte
+		random[0], random[1], random[2] = 0xFF, byte(told>>16), byte(told>>8)
+		w.apply(cmdCrowd(fsm.NewGID(w.state.ClockMS(), random)))
 	}
 }
+
+// cmdCrowd is a transaction of as many branches as there may be, all of which only
+// read: it begins and ends in one entry, with an event or more for each.
+func cmdCrowd(gid fsm.GID) *logpb.Command {
+	submit := &logpb.Submit{Begin: &logpb.Begin{
+		Gid: gid.Bytes(), Namespace: DefaultNamespace, Mode: logpb.Mode_MODE_TWO_PHASE, Entry: logpb.Entry_ENTRY_NAMED, TimeoutMs: 1000,
+	}}
+	for i := range eventsOfCrowd / 2 {
+		spec := &logpb.BranchSpec{Id: fmt.Sprintf("%03d", i), Resource: "crowd"}
+		submit.Set = append(submit.Set, spec)
+		submit.Votes = append(submit.Votes, &logpb.Ballot{Branch: spec, Kind: readOnly})
+	}
+	return &logpb.Command{Kind: &logpb.Command_Submit{Submit: submit}}
+}
+
+// eventsOfCrowd is how many events a crowd makes at the least.
+const eventsOfCrowd = 512
 
 func TestWaitersAreAnswered(t *testing.T) {
 	w := newWorld(t)

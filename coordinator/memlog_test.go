@@ -191,7 +191,7 @@ func followingNode(t testing.TB, change ...func(*Config)) *node {
 		t.Fatal(err)
 	}
 	l.applied = c.Applied
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(func() {
 		cancel()
 		if err := c.Close(); err != nil {

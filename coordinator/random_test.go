@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -495,7 +496,7 @@ func (s *storm) heal() {
 // Thousands of interleavings of everything that may happen; see GUARANTEES.md
 // S1, S2, S5, S10, S11, S12.
 func TestAnyInterleavingKeepsTheDriversPromises(t *testing.T) {
-	setFlag(t, "rapid.checks", "1500")
+	setFlag(t, "rapid.checks", strconv.Itoa(stormsRun))
 	setFlag(t, "rapid.steps", "80")
 	met := map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -535,7 +536,7 @@ func TestAnyInterleavingKeepsTheDriversPromises(t *testing.T) {
 	t.Logf("met %v", met)
 	// A storm in which nothing happens proves nothing.
 	for _, what := range []string{"commit", "rollback", "held commit", "PARTICIPANT_LOST", "TIMEOUT", "commit told over two terms", "waiter lost", "waiter told"} {
-		if met[what] < 20 {
+		if met[what] < stormsRun/75 {
 			t.Errorf("only %d times: %s", met[what], what)
 		}
 	}

@@ -250,12 +250,8 @@ func TestWatchEndings(t *testing.T) {
 
 // overflow makes more happen than the ring of events keeps.
 func (n *node) overflow() {
-	for range fsm.EventsKept/1000 + 1 {
-		commands := make([]*logpb.Command, 1000)
-		for i := range commands {
-			commands[i] = cmdBegin(n.newGID(), "", time.Minute)
-		}
-		_, _, err := n.log.Propose(n.ctx, commands...)
+	for told := 0; told < fsm.EventsKept; told += eventsOfCrowd {
+		_, _, err := n.log.Propose(n.ctx, cmdCrowd(n.newGID()))
 		n.must(err)
 	}
 }

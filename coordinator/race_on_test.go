@@ -1,0 +1,6 @@
+//go:build race
+
+package coordinator
+
+// stormsRun is smaller under the race detector: a storm has one goroutine.
+const stormsRun = 150
