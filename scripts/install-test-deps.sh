@@ -1,6 +1,7 @@
 #!/bin/bash
 # Makes sure that what the tests need is on the machine: a C compiler for the
-# race detector, a Postgres and a MariaDB that the tests start privately.
+# race detector, curl for the README's tour, and a Postgres and a MariaDB that
+# the tests start privately.
 #
 # On Debian (and its kin), as root, it installs what is missing. Elsewhere
 # QUORATE_TEST_POSTGRES and QUORATE_TEST_MYSQL may name servers to use instead;
@@ -19,6 +20,7 @@ have_mysql() {
 
 missing=()
 have_gcc || missing+=(gcc libc6-dev)
+command -v curl >/dev/null || missing+=(curl)
 have_postgres || missing+=(postgresql)
 have_mysql || missing+=(mariadb-server)
 [ ${#missing[@]} -eq 0 ] && exit 0
@@ -27,7 +29,7 @@ if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
   cat >&2 <<EOF
 make test: this machine lacks: ${missing[*]}
   On Debian or Ubuntu:  sudo apt-get install ${missing[*]}
-  Elsewhere: install gcc, PostgreSQL >= 13 and MariaDB >= 10.6 with your package manager, or name servers
+  Elsewhere: install gcc, curl, PostgreSQL >= 13 and MariaDB >= 10.6 with your package manager, or name servers
   that the tests may write to:
     QUORATE_TEST_POSTGRES='postgres://user:pass@host:5432/db'   (max_prepared_transactions > 0)
     QUORATE_TEST_MYSQL='user:pass@tcp(host:3306)/db'
