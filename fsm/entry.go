@@ -48,7 +48,7 @@ func EncodeEntry(dst []byte, b *logpb.Batch) []byte {
 // that the goroutine that packs them copies bytes and no more.
 func EncodeEntryRaw(dst []byte, clockMS, wallMS uint64, level uint32, commands [][]byte) []byte {
 	start := len(dst)
-	dst = append(dst, EntryVersion, 0, 0, 0, 0)
+	dst = append(dst, make([]byte, EntryOverheadBytes)...)
 	dst = appendUint(dst, 1, clockMS)
 	dst = appendUint(dst, 2, wallMS)
 	dst = appendUint(dst, 3, uint64(level))
@@ -56,9 +56,15 @@ func EncodeEntryRaw(dst []byte, clockMS, wallMS uint64, level uint32, commands [
 		dst = protowire.AppendTag(dst, 4, protowire.BytesType)
 		dst = protowire.AppendBytes(dst, c)
 	}
-	sum := crc32.Checksum(dst[start+EntryOverheadBytes:], castagnoli)
-	binary.LittleEndian.PutUint32(dst[start+1:], sum)
+	sealEntry(dst[start:])
 	return dst
+}
+
+// sealEntry writes the version and the checksum in front of an entry's batch.
+func sealEntry(entry []byte) []byte {
+	entry[0] = EntryVersion
+	binary.LittleEndian.PutUint32(entry[1:], crc32.Checksum(entry[EntryOverheadBytes:], castagnoli))
+	return entry
 }
 
 // DecodeEntry checks and reads an entry. Its errors wrap ErrEntryVersion,

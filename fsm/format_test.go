@@ -161,7 +161,7 @@ func formatScenario(t *testing.T) (*world, []byte) {
 	return w, middle
 }
 
-func readFile(t *testing.T, name string) []byte {
+func readFile(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(formatDir, name))
 	if err != nil {
@@ -170,7 +170,7 @@ func readFile(t *testing.T, name string) []byte {
 	return b
 }
 
-func readLog(t *testing.T) (log []logged) {
+func readLog(t testing.TB) (log []logged) {
 	t.Helper()
 	for b := readFile(t, "log"); len(b) > 0; {
 		n := binary.LittleEndian.Uint32(b[16:])

@@ -1,0 +1,112 @@
+package fsm
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// FuzzDecodeEntry: whatever the bytes, an entry is read or refused with one of
+// the documented errors, and what is read applies without a panic.
+func FuzzDecodeEntry(f *testing.F) {
+	for _, e := range readLog(f) {
+		f.Add(e.entry)
+	}
+	f.Add([]byte{})
+	f.Add([]byte{EntryVersion, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, entry []byte) {
+		b, err := DecodeEntry(entry)
+		if err != nil {
+			if !errors.Is(err, ErrEntryVersion) && !errors.Is(err, ErrEntryChecksum) && !errors.Is(err, ErrEntryMalformed) {
+				t.Fatalf("an error of no kind: %v", err)
+			}
+			// A fuzzer never hits a checksum: give it one.
+			if len(entry) <= EntryOverheadBytes {
+				return
+			}
+			if b, err = DecodeEntry(sealEntry(bytes.Clone(entry))); err != nil {
+				return
+			}
+		}
+		w := newWorld(t)
+		if _, err := w.s.Apply(Meta{w.index + 1, w.term}, b); err != nil &&
+			!errors.Is(err, ErrFeatureLevel) && !errors.Is(err, ErrDigest) {
+			t.Fatalf("apply: %v", err)
+		}
+		if err := w.s.CheckInvariants(); err != nil {
+			t.Fatal(err)
+		}
+		if got := reborn(t, w.s); got.Digest() != w.s.Digest() {
+			t.Fatal("a restored state differs")
+		}
+	})
+}
+
+// FuzzRestore: whatever the bytes, a snapshot is read or refused, and what is
+// read is sound.
+func FuzzRestore(f *testing.F) {
+	good, err := os.ReadFile(filepath.Join(formatDir, "snapshot"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add(snapshotOf(f, New()))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s := New()
+		if err := s.Restore(bytes.NewReader(b)); err != nil {
+			if !errors.Is(err, ErrSnapshot) {
+				t.Fatalf("an error of no kind: %v", err)
+			}
+			return
+		}
+		if err := s.CheckInvariants(); err != nil {
+			t.Fatal(err)
+		}
+		if got := reborn(t, s); got.Digest() != s.Digest() {
+			t.Fatal("a restored state differs")
+		}
+	})
+}
+
+// FuzzApply drives two nodes by commands made of the fuzzer's bytes; one of them
+// restarts from snapshots. Invariants are checked after every entry.
+func FuzzApply(f *testing.F) {
+	f.Add([]byte("begin enlist vote commit report"))
+	f.Add(bytes.Repeat([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, 20))
+	for n := range byte(8) {
+		seed := make([]byte, 200)
+		for i := range seed {
+			seed[i] = byte(i*i) * (2*n + 1)
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		next := func(n int) int {
+			if len(b) == 0 {
+				return 0
+			}
+			v := int(b[0]) % n
+			b = b[1:]
+			return v
+		}
+		p := newPair(t)
+		for len(b) > 0 {
+			p.clock = randomClock(next, p.clock)
+			var commands []*logpb.Command
+			for range 1 + next(3) {
+				commands = append(commands, randomCommand(next, p.a.ClockMS()))
+			}
+			if _, err := p.step(commands...); err != nil {
+				t.Fatalf("%v: %v", commands, err)
+			}
+			if next(8) == 0 {
+				p.restart(t)
+			}
+		}
+	})
+}
