@@ -18,31 +18,31 @@ func (a heapKey) less(b heapKey) bool {
 
 // heap is a binary heap of transactions that can drop any of them by its GID.
 type heap struct {
-	keys  []heapKey
+	items []heapKey
 	place map[GID]int
 }
 
 func newHeap() heap { return heap{place: make(map[GID]int)} }
 
-func (h *heap) len() int { return len(h.keys) }
+func (h *heap) len() int { return len(h.items) }
 
 // first is the smallest key.
 func (h *heap) first() (heapKey, bool) {
-	if len(h.keys) == 0 {
+	if len(h.items) == 0 {
 		return heapKey{}, false
 	}
-	return h.keys[0], true
+	return h.items[0], true
 }
 
 // put adds a transaction, or moves it to another time.
 func (h *heap) put(k heapKey) {
 	i, ok := h.place[k.order.GID]
 	if !ok {
-		i = len(h.keys)
-		h.keys = append(h.keys, k)
+		i = len(h.items)
+		h.items = append(h.items, k)
 		h.place[k.order.GID] = i
 	}
-	h.keys[i] = k
+	h.items[i] = k
 	h.settle(i)
 }
 
@@ -52,9 +52,9 @@ func (h *heap) remove(gid GID) {
 	if !ok {
 		return
 	}
-	last := len(h.keys) - 1
+	last := len(h.items) - 1
 	h.swap(i, last)
-	h.keys = h.keys[:last]
+	h.items = h.items[:last]
 	delete(h.place, gid)
 	if i < last {
 		h.settle(i)
@@ -65,7 +65,7 @@ func (h *heap) remove(gid GID) {
 func (h *heap) settle(i int) {
 	for i > 0 {
 		parent := (i - 1) / 2
-		if !h.keys[i].less(h.keys[parent]) {
+		if !h.items[i].less(h.items[parent]) {
 			break
 		}
 		h.swap(i, parent)
@@ -73,13 +73,13 @@ func (h *heap) settle(i int) {
 	}
 	for {
 		child := 2*i + 1
-		if child >= len(h.keys) {
+		if child >= len(h.items) {
 			return
 		}
-		if right := child + 1; right < len(h.keys) && h.keys[right].less(h.keys[child]) {
+		if right := child + 1; right < len(h.items) && h.items[right].less(h.items[child]) {
 			child = right
 		}
-		if !h.keys[child].less(h.keys[i]) {
+		if !h.items[child].less(h.items[i]) {
 			return
 		}
 		h.swap(i, child)
@@ -88,9 +88,9 @@ func (h *heap) settle(i int) {
 }
 
 func (h *heap) swap(i, j int) {
-	h.keys[i], h.keys[j] = h.keys[j], h.keys[i]
-	h.place[h.keys[i].order.GID] = i
-	h.place[h.keys[j].order.GID] = j
+	h.items[i], h.items[j] = h.items[j], h.items[i]
+	h.place[h.items[i].order.GID] = i
+	h.place[h.items[j].order.GID] = j
 }
 
 // compare orders cursors by begin index, then by GID: several transactions may

@@ -285,7 +285,7 @@ func (s *State) fork() *State {
 		}
 	}
 	for _, h := range []*heap{&c.deadlines, &c.born} {
-		h.keys, h.place = slices.Clone(h.keys), maps.Clone(h.place)
+		h.items, h.place = slices.Clone(h.items), maps.Clone(h.place)
 	}
 	c.digests, c.events = nil, eventRing{}
 	c.scratch = nil

@@ -201,7 +201,7 @@ func (s *State) checkLists() error {
 			return fmt.Errorf("%s in state %v: in the deadline heap is %v", at.GID, t.state, ok)
 		} else if ok {
 			onDeadline++
-			if s.deadlines.keys[i] != (heapKey{heapTime(t), t.order()}) {
+			if s.deadlines.items[i] != (heapKey{heapTime(t), t.order()}) {
 				return fmt.Errorf("%s: its deadline in the heap is wrong", at.GID)
 			}
 		}
@@ -234,8 +234,8 @@ func (s *State) checkLists() error {
 
 func (s *State) checkHeap(heaps ...*heap) error {
 	for _, h := range heaps {
-		for i, k := range h.keys {
-			if i > 0 && k.less(h.keys[(i-1)/2]) {
+		for i, k := range h.items {
+			if i > 0 && k.less(h.items[(i-1)/2]) {
 				return fmt.Errorf("a heap is out of order at %s", k.order.GID)
 			}
 			if h.place[k.order.GID] != i {

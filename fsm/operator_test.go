@@ -171,22 +171,25 @@ func TestQuarantine(t *testing.T) {
 		want string
 		back Code // what an operator's rollback is answered
 	}{
-		"decision overwritten":       {explicitSituation, "C", func(t *transaction) { t.decision, t.state = DecisionRollback, StateRollingBack }, "overwritten", AlreadyDecided},
-		"decision moved":             {explicitSituation, "C", func(t *transaction) { t.decided.index++ }, "overwritten", AlreadyDecided},
-		"ended overwritten":          {explicitSituation, "R+", func(t *transaction) { t.state = StateActive; t.decision = DecisionNone }, "overwritten", OK},
-		"ended reopened":             {explicitSituation, "R+", func(t *transaction) { t.state = StateRollingBack }, "became", OK},
-		"unsealed":                   {explicitSituation, "S", func(t *transaction) { t.state = StateActive }, "sealed became active", OK},
-		"sealed flag lost":           {explicitSituation, "S", func(t *transaction) { t.sealed = false }, "the sealed set changed", OK},
-		"sealed set grew":            {explicitSituation, "S", func(t *transaction) { t.join(spec("3"), stamp{}) }, "the sealed set changed", OK},
-		"sealed set renamed":         {explicitSituation, "S", func(t *transaction) { t.edit("2").spec = spec("3") }, "the sealed set changed", OK},
-		"vote overwritten":           {explicitSituation, "A", func(t *transaction) { t.edit("1").vote = voteReadOnly }, "vote", OK},
-		"vote made doubtful":         {explicitSituation, "A", func(t *transaction) { t.edit("1").maybePrepared = true }, "vote", OK},
-		"vote moved":                 {explicitSituation, "A", func(t *transaction) { t.edit("1").voted.index++ }, "vote", OK},
-		"branch left":                {explicitSituation, "A", func(t *transaction) { t.branches = t.branches[:1] }, "left", OK},
-		"branches unsorted":          {explicitSituation, "A", func(t *transaction) { t.branches = append(t.branches, &branch{spec: spec("0")}) }, "sorted", OK},
-		"another transaction":        {explicitSituation, "A", func(t *transaction) { t.began.index++ }, "another", OK},
-		"committed, vote missing":    {explicitSituation, "S", func(t *transaction) { t.decision, t.state = DecisionCommit, StateCommitting }, "without every vote", OK},
-		"committed unsealed":         {explicitSituation, "A", func(t *transaction) { t.edit("2").vote = votePrepared; t.decision, t.state = DecisionCommit, StateCommitting }, "without every vote", OK},
+		"decision overwritten":    {explicitSituation, "C", func(t *transaction) { t.decision, t.state = DecisionRollback, StateRollingBack }, "overwritten", AlreadyDecided},
+		"decision moved":          {explicitSituation, "C", func(t *transaction) { t.decided.index++ }, "overwritten", AlreadyDecided},
+		"ended overwritten":       {explicitSituation, "R+", func(t *transaction) { t.state = StateActive; t.decision = DecisionNone }, "overwritten", OK},
+		"ended reopened":          {explicitSituation, "R+", func(t *transaction) { t.state = StateRollingBack }, "became", OK},
+		"unsealed":                {explicitSituation, "S", func(t *transaction) { t.state = StateActive }, "sealed became active", OK},
+		"sealed flag lost":        {explicitSituation, "S", func(t *transaction) { t.sealed = false }, "the sealed set changed", OK},
+		"sealed set grew":         {explicitSituation, "S", func(t *transaction) { t.join(spec("3"), stamp{}) }, "the sealed set changed", OK},
+		"sealed set renamed":      {explicitSituation, "S", func(t *transaction) { t.edit("2").spec = spec("3") }, "the sealed set changed", OK},
+		"vote overwritten":        {explicitSituation, "A", func(t *transaction) { t.edit("1").vote = voteReadOnly }, "vote", OK},
+		"vote made doubtful":      {explicitSituation, "A", func(t *transaction) { t.edit("1").maybePrepared = true }, "vote", OK},
+		"vote moved":              {explicitSituation, "A", func(t *transaction) { t.edit("1").voted.index++ }, "vote", OK},
+		"branch left":             {explicitSituation, "A", func(t *transaction) { t.branches = t.branches[:1] }, "left", OK},
+		"branches unsorted":       {explicitSituation, "A", func(t *transaction) { t.branches = append(t.branches, &branch{spec: spec("0")}) }, "sorted", OK},
+		"another transaction":     {explicitSituation, "A", func(t *transaction) { t.began.index++ }, "another", OK},
+		"committed, vote missing": {explicitSituation, "S", func(t *transaction) { t.decision, t.state = DecisionCommit, StateCommitting }, "without every vote", OK},
+		"committed unsealed": {explicitSituation, "A", func(t *transaction) {
+			t.edit("2").vote = votePrepared
+			t.decision, t.state = DecisionCommit, StateCommitting
+		}, "without every vote", OK},
 		"sealed with nothing to ask": {explicitSituation, "S", func(t *transaction) { t.edit("2").vote = votePrepared }, "every vote is in", OK},
 		"active and decided":         {explicitSituation, "A", func(t *transaction) { t.decision = DecisionRollback }, "with decision", OK},
 		"active and finished":        {explicitSituation, "A", func(t *transaction) { t.finished = stamp{index: 1} }, "with decision", OK},
@@ -350,13 +353,15 @@ func TestCheckInvariantsFindsWhatIsPlanted(t *testing.T) {
 		"heaps hold":              func(s *State) { s.born.put(heapKey{5, Cursor{5, testGID(1, 1)}}) },
 		"nothing due":             func(s *State) { s.due.add(s.find(g).order()) },
 		"are due":                 func(s *State) { s.due = sequence{} },
-		"out of order":            func(s *State) { s.born.keys[0].timeMS = 1 << 60 },
-		"has lost":                func(s *State) { s.born.place[g], s.born.place[testGID(testStartMS, 3)] = s.born.place[testGID(testStartMS, 3)], s.born.place[g] },
-		"horizon":                 func(s *State) { s.horizonMS = s.clockMS + 1 },
-		"oldest filed":            func(s *State) { s.stubs.headMS++ },
-		"filed is":                func(s *State) { s.live[g].filedMS = 1 },
-		"its hash is":             func(s *State) { s.live[g].detail = "changed" },
-		"with decision":           func(s *State) { s.live[g].decision = DecisionCommit },
+		"out of order":            func(s *State) { s.born.items[0].timeMS = 1 << 60 },
+		"has lost": func(s *State) {
+			s.born.place[g], s.born.place[testGID(testStartMS, 3)] = s.born.place[testGID(testStartMS, 3)], s.born.place[g]
+		},
+		"horizon":       func(s *State) { s.horizonMS = s.clockMS + 1 },
+		"oldest filed":  func(s *State) { s.stubs.headMS++ },
+		"filed is":      func(s *State) { s.live[g].filedMS = 1 },
+		"its hash is":   func(s *State) { s.live[g].detail = "changed" },
+		"with decision": func(s *State) { s.live[g].decision = DecisionCommit },
 	} {
 		w := newWorld(t)
 		w.must(begin(keyed(g, "k", logpb.Entry_ENTRY_EXPLICIT)))

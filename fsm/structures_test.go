@@ -107,7 +107,7 @@ func TestHeapIsSorted(t *testing.T) {
 					t.Fatal("first of none")
 				}
 				for g, k := range model {
-					if i, ok := h.place[g]; !ok || h.keys[i] != k || k.less(first) {
+					if i, ok := h.place[g]; !ok || h.items[i] != k || k.less(first) {
 						t.Fatalf("%v: lost, or before the first %v", k, first)
 					}
 				}
