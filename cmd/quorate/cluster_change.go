@@ -24,7 +24,7 @@ func done(cmd *cobra.Command, flags *clientFlags, answer proto.Message, format s
 func newClusterAddCommand(flags *clientFlags) *cobra.Command {
 	node := &quoratev1.AddNodeRequest{}
 	cmd := &cobra.Command{
-		Use:   "add NODE-ID --raft HOST:PORT [--grpc HOST:PORT] [--http HOST:PORT] [--name NAME]",
+		Use:   "add NODE-ID --raft HOST:PORT --grpc HOST:PORT --http HOST:PORT [--name NAME]",
 		Short: "Admit a node (it does so itself with `serve --join`)",
 		Long: `add admits a node as a non-voter and lets it vote once it has caught up; --non-voter leaves it without a vote until
 promoted. A node started with "quorate serve --join" asks for this by itself; by hand it is needed only where the node
@@ -32,8 +32,14 @@ cannot reach the leader's gRPC address. The node's id stands in identity.json in
 		Args: exactArgs("NODE-ID"),
 	}
 	cmd.RunE = withClient(flags, func(cmd *cobra.Command, c *client, args []string) error {
-		if node.RaftAddress == "" {
-			return usageError(cmd, "--raft is missing: the address at which the other nodes find it")
+		for _, f := range []struct{ name, value, what string }{
+			{"raft", node.RaftAddress, "the address at which the other nodes find it"},
+			{"grpc", node.GrpcAddress, "the address that clients are sent to"},
+			{"http", node.HttpAddress, "the address that its HTTP API has"},
+		} {
+			if f.value == "" {
+				return usageError(cmd, "--%s is missing: %s", f.name, f.what)
+			}
 		}
 		node.Id = args[0]
 		var answer *quoratev1.AddNodeResponse
@@ -53,8 +59,8 @@ cannot reach the leader's gRPC address. The node's id stands in identity.json in
 	f := cmd.Flags()
 	f.StringVar(&node.Name, "name", "", "label of the node")
 	f.StringVar(&node.RaftAddress, "raft", "", "address at which the other nodes find it")
-	f.StringVar(&node.GrpcAddress, "grpc", "", "gRPC address that clients are sent to")
-	f.StringVar(&node.HttpAddress, "http", "", "HTTP address that clients are sent to")
+	f.StringVar(&node.GrpcAddress, "grpc", "", "address of its gRPC API, that clients are sent to")
+	f.StringVar(&node.HttpAddress, "http", "", "address of its HTTP API")
 	f.BoolVar(&node.NonVoter, "non-voter", false, "without a vote")
 	return cmd
 }

@@ -117,12 +117,8 @@ func describe(err error) string {
 		return err.Error()
 	}
 	text := s.Message()
-	reason, metadata := reasonOf(err)
-	if reason != "" {
+	if reason, _ := reasonOf(err); reason != "" {
 		text = reason + ": " + text
-	}
-	if reason == "OUTCOME_UNKNOWN" {
-		text += "\nIt may have taken effect. Repeating the same command is safe; to look first: quorate tx show " + metadata["gid"]
 	}
 	if prefix, ok := errors.AsType[*callError](err); ok {
 		text = prefix.what + ": " + text

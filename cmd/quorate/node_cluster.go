@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 
@@ -113,7 +114,12 @@ func (c *nodeCluster) AddNode(ctx context.Context, node api.Node, nonVoter bool)
 			return false, api.Errorf(api.ReasonInvalid, "add node %s: its cluster id: %v", node.ID, err)
 		}
 	}
-	if err := c.checkAddress(node); err != nil {
+	// Refusals are final for the node that asks: a leader that was deposed, and
+	// does not know it yet, must not make them.
+	if _, err := c.log.ReadIndex(ctx); err != nil {
+		return false, err
+	}
+	if err := c.checkNode(node); err != nil {
 		return false, err
 	}
 	if err := c.node.AddNonvoter(ctx, node.ID, node.RaftAddress, cluster); err != nil {
@@ -139,11 +145,30 @@ func (c *nodeCluster) AddNode(ctx context.Context, node api.Node, nonVoter bool)
 	return true, nil
 }
 
-// checkAddress refuses an address that another node of the cluster has: the
-// disk of that one was wiped, or somebody mistyped. And it refuses a new address
-// for a node that is well at its old one: that is a copy of its data directory,
-// and two processes with one identity would vote twice.
-func (c *nodeCluster) checkAddress(node api.Node) error {
+// uuid is the form of a node's id.
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// metadataRemoved marks the refusal of a node that was removed.
+const metadataRemoved = "removed"
+
+// checkNode refuses an address that another node of the cluster has: the disk
+// of that one was wiped, or somebody mistyped. It refuses a new address for a
+// node that is well at its old one: that is a copy of its data directory, and
+// two processes with one identity would vote twice. And it refuses a node that
+// was in this cluster and is not any more: it was removed, and what it
+// acknowledged before no longer counts.
+func (c *nodeCluster) checkNode(node api.Node) error {
+	if !uuid.MatchString(node.ID) {
+		return api.Errorf(api.ReasonInvalid, "add node %q: its id is no UUID; it stands in identity.json in its data directory", node.ID)
+	}
+	if _, in := c.server(node.ID); !in && node.ClusterID != "" && node.ClusterID == c.node.Identity().ClusterID.String() {
+		err := &api.Error{
+			Reason:  api.ReasonNodeConflict,
+			Message: fmt.Sprintf("add node %s: it was removed from this cluster, and its id is not used again", node.ID),
+			Next:    "empty its data directory and start it with --join",
+		}
+		return err.With(metadataRemoved, "true")
+	}
 	for _, server := range c.node.Status().Servers {
 		if server.ID == node.ID && server.Address != node.RaftAddress && server.Healthy && !server.Self {
 			return &api.Error{

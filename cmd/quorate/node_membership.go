@@ -182,7 +182,7 @@ func (m *membership) run(ctx context.Context) error {
 		case err != nil && (isFinal(err) || errors.Is(err, errRemoved)):
 			return err
 		case err != nil:
-			m.say(err.Error())
+			m.say(describe(err))
 			interval = joinInterval
 		case !inOrder:
 			interval = joinInterval
@@ -281,6 +281,9 @@ func (m *membership) ask(ctx context.Context, node api.Node) error {
 		})
 		return err
 	})
+	if _, metadata := reasonOf(err); metadata[metadataRemoved] != "" {
+		return m.removedError()
+	}
 	if err != nil {
 		return err
 	}
