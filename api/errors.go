@@ -71,7 +71,9 @@ func (e *Error) Error() string {
 	if len(e.Violations) > 0 {
 		fields := make([]string, len(e.Violations))
 		for i, violation := range e.Violations {
-			fields[i] = violation.Field + ": " + violation.Description
+			if fields[i] = violation.Description; violation.Field != "" {
+				fields[i] = violation.Field + " " + violation.Description
+			}
 		}
 		message += ": " + strings.Join(fields, "; ")
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -38,8 +39,8 @@ func (s *Server) newGateway() (http.Handler, error) {
 		runtime.WithMetadata(func(_ context.Context, req *http.Request) metadata.MD {
 			return metadata.Pairs(initiatorHeader, req.RemoteAddr)
 		}),
-		// A key may hold any printable character, a slash too: in a path it is escaped.
-		runtime.WithUnescapingMode(runtime.UnescapingModeAllCharacters),
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
+		runtime.WithMiddlewares(unescapeParams),
 		runtime.WithDisablePathLengthFallback(),
 	)
 	register := errors.Join(
@@ -47,7 +48,33 @@ func (s *Server) newGateway() (http.Handler, error) {
 		quoratev1.RegisterParticipantServiceHandlerClient(context.Background(), mux, quoratev1.NewParticipantServiceClient(s.forward)),
 		quoratev1.RegisterClusterServiceHandlerClient(context.Background(), mux, quoratev1.NewClusterServiceClient(s.forward)),
 	)
-	return mux, register
+	return escapePercent(mux), register
+}
+
+// A key may hold any printable character, in a path escaped. The gateway
+// unescapes path parameters, but for slashes, where it would split, and at times
+// twice. escapePercent and unescapeParams make it once: percent signs are
+// escaped once more before the gateway looks at the path, and what is left is
+// unescaped behind it.
+func escapePercent(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		escaped := *req.URL
+		escaped.RawPath = strings.ReplaceAll(req.URL.EscapedPath(), "%25", "%2525")
+		inner := req.WithContext(req.Context())
+		inner.URL = &escaped
+		next.ServeHTTP(w, inner)
+	})
+}
+
+func unescapeParams(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request, params map[string]string) {
+		for name, value := range params {
+			if plain, err := url.PathUnescape(value); err == nil {
+				params[name] = plain
+			}
+		}
+		next(w, req, params)
+	}
 }
 
 // incomingHeader lets through the few HTTP headers that mean something here.

@@ -1,0 +1,50 @@
+package api
+
+import (
+	"testing"
+
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+func decidedAt(wallMS uint64) *logpb.Transaction {
+	return &logpb.Transaction{Begin: &logpb.Begin{Gid: testGID.Bytes()}, Decided: &logpb.Stamp{Index: 12, WallMs: wallMS}}
+}
+
+// TestRefusalText: what people read names the object and says what stands,
+// once.
+func TestRefusalText(t *testing.T) {
+	gid := testGID.String()
+	for _, tt := range []struct {
+		refusal coordinator.Refusal
+		want    string
+	}{
+		{coordinator.Refusal{Code: fsm.NotFound, GID: testGID, Detail: "no transaction " + gid},
+			"no transaction " + gid + " (list what there is: quorate tx ls --all)"},
+		{coordinator.Refusal{Code: fsm.Sealed, GID: testGID, Branch: "3"},
+			"branch 3 of transaction " + gid + ": the commit was asked for without this branch (roll the branch's local work back)"},
+		{coordinator.Refusal{Code: fsm.NotFound, Key: "order-1", Detail: "nothing there"},
+			"transaction key:order-1: nothing there (list what there is: quorate tx ls --all)"},
+		{coordinator.Refusal{Code: fsm.Quota, GID: testGID, Detail: "active_transactions_max is 5"},
+			"transaction " + gid + ": active_transactions_max is 5 (try again later; limits: quorate config show)"},
+		{coordinator.Refusal{Code: fsm.Invalid, Detail: "timeout is 0 ms"},
+			"the request is malformed: timeout is 0 ms (correct the fields named)"},
+		{coordinator.Refusal{Code: fsm.Invalid, Detail: "attach: no resources"},
+			"the request is malformed: attach: no resources (correct the fields named)"},
+		{coordinator.Refusal{Code: fsm.AlreadyFounded, Detail: "x"}, "ALREADY_FOUNDED: transaction " + fsm.GID{}.String() + ": x (see the node's log)"},
+	} {
+		if got := translate(&tt.refusal, changes).Error(); got != tt.want {
+			t.Errorf("got  %q\nwant %q", got, tt.want)
+		}
+	}
+	if translate(nil, changes) != nil {
+		t.Error("no error became one")
+	}
+	if got := translate(&coordinator.NotLeaderError{}, reads).Reason; got != ReasonNoLeader {
+		t.Errorf("a leader without a name is %s", got)
+	}
+	if got := translate(coordinator.ErrNotLeader, changes).Reason; got != ReasonNoLeader {
+		t.Errorf("ErrNotLeader alone is %s", got)
+	}
+}
