@@ -41,6 +41,7 @@ func (s *Server) newGateway() (http.Handler, error) {
 		}),
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
 		runtime.WithMiddlewares(unescapeParams),
+		runtime.SetQueryParameterParser(&strictQuery{}),
 		runtime.WithDisablePathLengthFallback(),
 	)
 	register := errors.Join(
