@@ -223,7 +223,6 @@ func TestALateVoteRollsBack(t *testing.T) {
 	c.HoldDeliveries(true)
 	client := dial(t, c)
 	f := serve(t, client, "r")
-	f.prepared = nil
 	tx := begin(t, client)
 	b := start(t, client, tx, "r")
 	if err := tx.Rollback(t.Context(), "changed its mind"); err != nil {
