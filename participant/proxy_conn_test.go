@@ -300,7 +300,8 @@ func TestBranchesOfOneTransactionBlockEachOther(t *testing.T) {
 		if err == nil {
 			t.Fatal("two branches changed one row")
 		}
-		if took := time.Since(began); took > 1400*time.Millisecond {
+		// Uncut, the wait is lockWaitDefault; a busy machine may add to the cut one.
+		if took := time.Since(began); took > lockWaitDefault-time.Second {
 			t.Errorf("it took %v, the transaction had 1.5 s left", took)
 		}
 		want := "branch 1 of the same transaction"

@@ -211,7 +211,7 @@ func apart(f func()) {
 // "or an operation longer than a limit": a disk that does not answer ends the
 // leader, whose heartbeats alone would keep the others waiting for ever.
 func TestIssue503And666And614_AStalledDiskEndsTheLeader(t *testing.T) {
-	c, disks := brokenCluster(t, func(cfg *Config) { cfg.StoreOperationMax = 300 * time.Millisecond })
+	c, disks := brokenCluster(t, func(cfg *Config) { cfg.StoreOperationMax = 2 * time.Second })
 	c.set("x", "1")
 	leader := c.leader()
 	release := make(chan struct{})
@@ -225,7 +225,7 @@ func TestIssue503And666And614_AStalledDiskEndsTheLeader(t *testing.T) {
 	if !errors.Is(err, ErrUnknown) {
 		t.Fatalf("the caller heard %v, want ErrUnknown", err)
 	}
-	if err := leader.stopped(t); !strings.Contains(err.Error(), "longer than 300ms") {
+	if err := leader.stopped(t); !strings.Contains(err.Error(), "longer than 2s") {
 		t.Fatalf("it stopped for %v", err)
 	}
 	leader.running = false // it is closed at the end, when the disk answers again
