@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -37,7 +38,7 @@ func (s *Server) events(gateway http.Handler) http.Handler {
 			writeStatus(w, typedStatus(failure))
 			return
 		}
-		s.sendEvents(w, stream)
+		s.sendEvents(req.Context(), w, stream)
 	})
 }
 
@@ -60,7 +61,7 @@ func readEvents(req *http.Request) (*quoratev1.WatchRequest, *Error) {
 
 // sendEvents writes entries as they come, and a comment when none does, so that
 // both sides notice a connection that is gone.
-func (s *Server) sendEvents(w http.ResponseWriter, stream quoratev1.TransactionService_WatchClient) {
+func (s *Server) sendEvents(ctx context.Context, w http.ResponseWriter, stream quoratev1.TransactionService_WatchClient) {
 	type received struct {
 		entry *quoratev1.WatchResponse
 		err   error
@@ -69,9 +70,11 @@ func (s *Server) sendEvents(w http.ResponseWriter, stream quoratev1.TransactionS
 	go func() {
 		for {
 			entry, err := stream.Recv()
+			// Not the stream's own context: that ends with its last error, which must
+			// still be told.
 			select {
 			case entries <- received{entry, err}:
-			case <-stream.Context().Done():
+			case <-ctx.Done():
 				return
 			}
 			if err != nil {
@@ -87,7 +90,7 @@ func (s *Server) sendEvents(w http.ResponseWriter, stream quoratev1.TransactionS
 		// A reader that takes nothing for so long is gone.
 		_ = control.SetWriteDeadline(time.Now().Add(2 * eventsKeepalive))
 		if _, err := fmt.Fprint(w, text); err != nil || control.Flush() != nil {
-			return
+			return // net/http ends ctx behind this, and so the goroutine above
 		}
 		select {
 		case got := <-entries:

@@ -105,6 +105,7 @@ func TestForwardKeepsUnknownUnknown(t *testing.T) {
 	if code != http.StatusGatewayTimeout || reason != "OUTCOME_UNKNOWN" || metadata["gid"] != gid {
 		t.Errorf("answered %d %v", code, body)
 	}
+	testkit.Eventually(t, 5*time.Second, func() bool { return leaderFake.called("Commit") > 0 }, "the leader's handler to go on")
 	if got := leaderFake.called("Commit"); got != 1 {
 		t.Errorf("the leader was asked %d times, want once", got)
 	}

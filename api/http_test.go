@@ -469,9 +469,11 @@ func TestNewServerRefuses(t *testing.T) {
 		t.Error("a negative wait was taken")
 	}
 	metrics := NewMetrics("", "")
-	if _, err := NewServer(Config{Metrics: metrics}, newFake(), newFakeCluster()); err != nil {
-		t.Error(err)
+	server, err := NewServer(Config{Metrics: metrics}, newFake(), newFakeCluster())
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer server.Stop(within(t))
 	if _, err := NewServer(Config{Metrics: metrics}, newFake(), newFakeCluster()); err == nil {
 		t.Error("two servers share a registry")
 	}

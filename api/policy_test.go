@@ -14,6 +14,7 @@ func TestEveryMethodHasAPolicy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer server.Stop(within(t))
 	registered := make(map[string]bool)
 	for _, s := range []*grpc.Server{server.grpc, server.inner} {
 		for service, info := range s.GetServiceInfo() {

@@ -53,8 +53,8 @@ type Server struct {
 // errStopping is the cause of stopping.
 var errStopping = errors.New("this node is stopping")
 
-// NewServer returns a server that serves nothing yet. cfg must be valid: see
-// Config.Validate.
+// NewServer returns a server that serves nothing yet. It must be stopped, served
+// or not. cfg must be valid: see Config.Validate.
 func NewServer(cfg Config, coordinator Coordinator, cluster Cluster) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -73,9 +73,11 @@ func NewServer(cfg Config, coordinator Coordinator, cluster Cluster) (*Server, e
 		return nil, err
 	}
 	if s.http, err = s.newHTTP(); err != nil {
+		s.forward.close()
 		return nil, err
 	}
 	if err := s.cfg.Metrics.registry.Register(nodeCollector{coordinator, cluster}); err != nil {
+		s.forward.close()
 		return nil, fmt.Errorf("api: metrics: %w", err)
 	}
 	return s, nil

@@ -85,12 +85,12 @@ func because(text string) string {
 
 // quoted is the beginning of a branch's words, fit for a line of a log.
 func quoted(text string) string {
-	text = strings.Map(func(r rune) rune {
+	text = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(strings.TrimSpace(text), "?"))
+	}, strings.ToValidUTF8(text, "?")))
 	for i := range text {
 		if i >= detailBytesMax {
 			return text[:i] + "..."
