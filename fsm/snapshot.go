@@ -116,9 +116,10 @@ func (p *pinnedBucket) each(record func([]byte)) {
 
 // frameWriter remembers its first error, so that the writing reads in a line.
 type frameWriter struct {
-	w   *bufio.Writer
-	n   int64
-	err error
+	w    *bufio.Writer
+	head [frameHeadBytes]byte
+	n    int64
+	err  error
 }
 
 func (f *frameWriter) write(b []byte) {
@@ -130,9 +131,8 @@ func (f *frameWriter) write(b []byte) {
 }
 
 func (f *frameWriter) frame(payload []byte) {
-	var head [frameHeadBytes]byte
-	binary.LittleEndian.PutUint32(head[:], uint32(len(payload)))
-	binary.LittleEndian.PutUint32(head[4:], crc32.Checksum(payload, castagnoli))
-	f.write(head[:])
+	binary.LittleEndian.PutUint32(f.head[:], uint32(len(payload)))
+	binary.LittleEndian.PutUint32(f.head[4:], crc32.Checksum(payload, castagnoli))
+	f.write(f.head[:])
 	f.write(payload)
 }

@@ -1,0 +1,148 @@
+package fsm
+
+import (
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// bencher applies commands without the tests' checks.
+type bencher struct {
+	b     *testing.B
+	s     *State
+	index uint64
+}
+
+func newBencher(b *testing.B) *bencher {
+	w := newWorld(b)
+	return &bencher{b: b, s: w.s, index: w.index}
+}
+
+func (x *bencher) apply(batch *logpb.Batch) {
+	x.index++
+	results, err := x.s.Apply(Meta{x.index, 1}, batch)
+	if err != nil {
+		x.b.Fatal(err)
+	}
+	for _, r := range results {
+		if r.Code != OK {
+			x.b.Fatal(r)
+		}
+	}
+}
+
+// each measures one command on transactions that were brought to where it
+// applies by others.
+func each(b *testing.B, measured func(GID) *logpb.Command, before ...func(GID) *logpb.Command) {
+	x := newBencher(b)
+	batches := make([]*logpb.Batch, b.N)
+	for i := range batches {
+		g := testGID(testStartMS, uint64(i))
+		first := new(logpb.Batch)
+		for _, c := range before {
+			first.Commands = append(first.Commands, c(g))
+		}
+		x.apply(first)
+		batches[i] = &logpb.Batch{ClockMs: testStartMS, Commands: []*logpb.Command{measured(g)}}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, batch := range batches {
+		x.apply(batch)
+	}
+}
+
+func BenchmarkApply(b *testing.B) {
+	enlistBranch := func(id string) func(GID) *logpb.Command {
+		return func(g GID) *logpb.Command { return enlist(g, spec(id)) }
+	}
+	voteBranch := func(id string) func(GID) *logpb.Command {
+		return func(g GID) *logpb.Command { return vote(g, spec(id), votePrepared) }
+	}
+	commitBare := func(g GID) *logpb.Command { return commit(g) }
+	reportBranch := func(id string) func(GID) *logpb.Command {
+		return func(g GID) *logpb.Command { return report(g, id, committed) }
+	}
+	voted := []func(GID) *logpb.Command{explicit, enlistBranch("1"), enlistBranch("2"), voteBranch("1"), voteBranch("2")}
+	b.Run("begin", func(b *testing.B) { each(b, explicit) })
+	b.Run("enlist", func(b *testing.B) { each(b, enlistBranch("1"), explicit) })
+	b.Run("vote", func(b *testing.B) { each(b, voteBranch("1"), explicit, enlistBranch("1")) })
+	b.Run("commit", func(b *testing.B) { each(b, commitBare, voted...) })
+	b.Run("report", func(b *testing.B) { each(b, reportBranch("1"), append(voted, commitBare)...) })
+	b.Run("last report", func(b *testing.B) { each(b, reportBranch("2"), append(voted, commitBare, reportBranch("1"))...) })
+	b.Run("submit", func(b *testing.B) {
+		each(b, func(g GID) *logpb.Command {
+			return submit(namedBegin(g), specs("1", "2"), ballots(votePrepared, "1", "2")...)
+		})
+	})
+}
+
+// BenchmarkApplyEntry is a whole entry of 64 begins, decoded and applied.
+func BenchmarkApplyEntry(b *testing.B) {
+	x := newBencher(b)
+	entries := make([][]byte, b.N)
+	for i := range entries {
+		batch := &logpb.Batch{ClockMs: testStartMS, FeatureLevel: 1}
+		for k := range 64 {
+			batch.Commands = append(batch.Commands, explicit(testGID(testStartMS, uint64(i*64+k))))
+		}
+		entries[i] = EncodeEntry(nil, batch)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for _, entry := range entries {
+		x.index++
+		if _, err := x.s.ApplyEntry(x.index, 1, entry); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkEncodeEntry(b *testing.B) {
+	g := testGID(testStartMS, 1)
+	commands := make([][]byte, 64)
+	for i := range commands {
+		commands[i] = MarshalCommand(vote(g, spec("1"), votePrepared))
+	}
+	var entry []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		entry = EncodeEntryRaw(entry[:0], testStartMS, testStartMS, 1, commands)
+	}
+	b.SetBytes(int64(len(entry)))
+}
+
+// BenchmarkSnapshot pins and writes states of several sizes: what a pin costs
+// is what Apply waits for.
+func BenchmarkSnapshot(b *testing.B) {
+	for _, size := range []struct{ live, filed int }{{1_000, 0}, {0, 100_000}, {100_000, 100_000}} {
+		x := newBencher(b)
+		for i := range size.live + size.filed {
+			c := explicit(testGID(testStartMS, uint64(i)))
+			if i >= size.live {
+				c = rollback(testGID(testStartMS, uint64(i)), participant)
+			}
+			x.apply(&logpb.Batch{Commands: []*logpb.Command{c}})
+		}
+		name := fmt.Sprintf("live=%d,filed=%d", size.live, size.filed)
+		b.Run("pin/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				x.s.Pin()
+			}
+		})
+		b.Run("write/"+name, func(b *testing.B) {
+			pin := x.s.Pin()
+			b.ReportAllocs()
+			for b.Loop() {
+				n, err := pin.WriteTo(io.Discard)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(n)
+			}
+		})
+	}
+}
