@@ -268,13 +268,14 @@ func (m *membership) entry(status raftnode.Status) api.Node {
 // ask asks the leader to admit this node, or to bring its entry up to date, and
 // takes over the cluster's id.
 func (m *membership) ask(ctx context.Context, node api.Node) error {
-	c := m.client(m.others())
-	defer c.Close()
-	if len(c.seeds) == 0 {
-		return errors.New("no other node is known: give --join HOST:PORT")
+	seeds, err := m.formed(ctx)
+	if err != nil {
+		return err
 	}
+	c := m.client(seeds)
+	defer c.Close()
 	var answer *quoratev1.AddNodeResponse
-	err := c.call(ctx, "join the cluster", func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err = c.call(ctx, "join the cluster", func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 		answer, err = quoratev1.NewClusterServiceClient(conn).AddNode(ctx, &quoratev1.AddNodeRequest{
 			Id: node.ID, Name: node.Name, RaftAddress: node.RaftAddress, GrpcAddress: node.GRPCAddress,
 			HttpAddress: node.HTTPAddress, Version: node.Version, ClusterId: node.ClusterID, NonVoter: m.cfg.Cluster.NonVoter,
@@ -292,6 +293,33 @@ func (m *membership) ask(ctx context.Context, node api.Node) error {
 		return fmt.Errorf("join the cluster: its id: %w", err)
 	}
 	return m.node.AdoptCluster(cluster)
+}
+
+// formed returns those of the other nodes that are in a cluster, leaders first.
+// One that is not would keep us waiting for the leader that it has not.
+func (m *membership) formed(ctx context.Context) ([]string, error) {
+	others := m.others()
+	if len(others) == 0 {
+		return nil, errors.New("no other node is known: give --join HOST:PORT")
+	}
+	answers, err := m.askAll(ctx, others)
+	if err != nil {
+		return nil, err
+	}
+	var leaders, followers []string
+	for _, address := range others {
+		switch answer := answers[address]; {
+		case len(answer.GetNodes()) == 0:
+		case answer.GetRole() == quoratev1.Role_ROLE_LEADER:
+			leaders = append(leaders, address)
+		default:
+			followers = append(followers, address)
+		}
+	}
+	if len(leaders)+len(followers) == 0 {
+		return nil, fmt.Errorf("none of %s answers as a node of a cluster yet", strings.Join(others, ", "))
+	}
+	return append(leaders, followers...), nil
 }
 
 // others returns the gRPC addresses of the other nodes: those that were given,

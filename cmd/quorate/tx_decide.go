@@ -89,9 +89,9 @@ and both stand in the log.`,
 		if operator != "" && reason == "" {
 			return usageError(cmd, "--operator without --reason: an operator's decision carries its reason")
 		}
-		request := &quoratev1.RollbackRequest{Transaction: args[0], Operator: operator, OperatorReason: reason}
-		if operator == "" {
-			request.Detail = reason
+		request := &quoratev1.RollbackRequest{Transaction: args[0], Detail: reason}
+		if operator != "" {
+			request.Detail, request.Operator, request.OperatorReason = "", operator, reason
 		}
 		var err error
 		if request.Wait, err = waitOf(cmd, c, flags, wait); err != nil {
