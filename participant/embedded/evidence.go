@@ -43,7 +43,9 @@ func (e EvidenceState) outcome() participant.Outcome {
 // Evidence is one branch's row.
 type Evidence struct {
 	participant.BranchRef
-	State EvidenceState
+	// Cluster is the id of the cluster that the transaction lives in.
+	Cluster string
+	State   EvidenceState
 }
 
 // Evidence reads every row that has not been swept, in the order of the GIDs'
@@ -51,10 +53,10 @@ type Evidence struct {
 func (s *Store) Evidence() (rows []Evidence, err error) {
 	err = s.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketEvidence).ForEach(func(k, v []byte) error {
-			if len(v) != 1 {
+			if len(v) == 0 || EvidenceState(v[0]).outcome() == participant.OutcomeNone {
 				return fmt.Errorf("embedded: the evidence row of %s is damaged", rowRef(k))
 			}
-			rows = append(rows, Evidence{BranchRef: rowRef(k), State: EvidenceState(v[0])})
+			rows = append(rows, Evidence{BranchRef: rowRef(k), Cluster: string(v[1:]), State: EvidenceState(v[0])})
 			return nil
 		})
 	})
@@ -64,42 +66,51 @@ func (s *Store) Evidence() (rows []Evidence, err error) {
 // sweptAtOnceMax bounds the rows that one sweep drops.
 const sweptAtOnceMax = 10_000
 
-// Sweep drops evidence of GIDs born at or below floorMS, the oldest first, and
-// notes how far it came: what was born before that can never prepare any more. It
-// is part of participant.Sweeper.
+// Sweep drops the cluster's evidence of GIDs born at or below floorMS, the oldest
+// first, and notes how far it came: what was born before that can never prepare
+// any more. It is part of participant.Sweeper.
 func (s *Store) Sweep(_ context.Context, floorMS uint64) error {
+	cluster := s.cluster()
 	due := false
 	err := s.view(func(tx *bbolt.Tx) error {
-		k, _ := tx.Bucket(bucketEvidence).Cursor().First()
-		due = k != nil && rowRef(k).GID.BornMS() <= floorMS
+		rows, _ := sweepable(tx, cluster, floorMS, 1)
+		due = len(rows) > 0
 		return nil
 	})
 	if err != nil || !due {
 		return err
 	}
 	return s.writer.update(func(tx *bbolt.Tx) error {
-		var old [][]byte
-		c := tx.Bucket(bucketEvidence).Cursor()
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			born := rowRef(k).GID.BornMS()
-			if born > floorMS {
-				break
-			}
-			if len(old) == sweptAtOnceMax {
-				floorMS = rowRef(old[len(old)-1]).GID.BornMS() // further is for the next sweep
-				break
-			}
-			old = append(old, bytes.Clone(k))
+		rows, whole := sweepable(tx, cluster, floorMS, sweptAtOnceMax)
+		reached := floorMS
+		if !whole {
+			reached = rowRef(rows[len(rows)-1]).GID.BornMS() // further is for the next sweep
 		}
 		// The floor first: without it a swept branch could prepare.
-		if err := putSweptFloor(tx, max(floorMS, sweptFloor(tx))); err != nil {
+		if err := putSweptFloor(tx, cluster, max(reached, sweptFloor(tx, cluster))); err != nil {
 			return err
 		}
-		for _, k := range old {
+		for _, k := range rows {
 			if err := tx.Bucket(bucketEvidence).Delete(k); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// sweepable lists the keys of the cluster's rows born at or below floorMS, the
+// oldest first, at most limit; whole tells that there are no more.
+func sweepable(tx *bbolt.Tx, cluster string, floorMS uint64, limit int) (keys [][]byte, whole bool) {
+	c := tx.Bucket(bucketEvidence).Cursor()
+	for k, v := c.First(); k != nil && rowRef(k).GID.BornMS() <= floorMS; k, v = c.Next() {
+		if len(v) == 0 || string(v[1:]) != cluster {
+			continue
+		}
+		if len(keys) == limit {
+			return keys, false
+		}
+		keys = append(keys, bytes.Clone(k))
+	}
+	return keys, true
 }

@@ -19,7 +19,7 @@ var (
 
 	metaVersion  = []byte("version")
 	metaResource = []byte("resource")
-	metaFloor    = []byte("floor_ms")
+	metaFloor    = "floor_ms/" // and the cluster's id
 )
 
 // fileVersion is that of the buckets' layout.
@@ -75,27 +75,29 @@ func eachPrepared(tx *bbolt.Tx, fn func(*record) error) error {
 	})
 }
 
+// An evidence row is one byte of state and the cluster's id: clusters do not share
+// a clock, so one must not sweep by its floor what belongs to another.
 func getEvidence(tx *bbolt.Tx, ref participant.BranchRef) EvidenceState {
-	if b := tx.Bucket(bucketEvidence).Get(rowKey(ref)); len(b) == 1 {
+	if b := tx.Bucket(bucketEvidence).Get(rowKey(ref)); len(b) > 0 {
 		return EvidenceState(b[0])
 	}
 	return 0
 }
 
-func putEvidence(tx *bbolt.Tx, ref participant.BranchRef, e EvidenceState) error {
-	return tx.Bucket(bucketEvidence).Put(rowKey(ref), []byte{byte(e)})
+func putEvidence(tx *bbolt.Tx, ref participant.BranchRef, cluster string, e EvidenceState) error {
+	return tx.Bucket(bucketEvidence).Put(rowKey(ref), append([]byte{byte(e)}, cluster...))
 }
 
-// sweptFloor is the floor up to which evidence has been dropped.
-func sweptFloor(tx *bbolt.Tx) uint64 {
-	if b := tx.Bucket(bucketMeta).Get(metaFloor); len(b) == 8 {
+// sweptFloor is the floor up to which a cluster's evidence has been dropped.
+func sweptFloor(tx *bbolt.Tx, cluster string) uint64 {
+	if b := tx.Bucket(bucketMeta).Get([]byte(metaFloor + cluster)); len(b) == 8 {
 		return binary.BigEndian.Uint64(b)
 	}
 	return 0
 }
 
-func putSweptFloor(tx *bbolt.Tx, floorMS uint64) error {
-	return tx.Bucket(bucketMeta).Put(metaFloor, binary.BigEndian.AppendUint64(nil, floorMS))
+func putSweptFloor(tx *bbolt.Tx, cluster string, floorMS uint64) error {
+	return tx.Bucket(bucketMeta).Put([]byte(metaFloor+cluster), binary.BigEndian.AppendUint64(nil, floorMS))
 }
 
 // apply makes the writes part of the data.

@@ -18,7 +18,7 @@ func (s *Store) prepare(r *record) error {
 		if getEvidence(tx, r.BranchRef) != 0 {
 			return refuse("branch %s: %w", r.BranchRef, errFenced)
 		}
-		if floor := sweptFloor(tx); r.GID.BornMS() <= floor {
+		if floor := sweptFloor(tx, r.Cluster); r.GID.BornMS() <= floor {
 			return refuse("branch %s: %w: its evidence has been swept (floor %d)", r.BranchRef, errFenced, floor)
 		}
 		return tx.Bucket(bucketPrepared).Put(rowKey(r.BranchRef), encoded)
@@ -32,30 +32,32 @@ func (s *Store) prepare(r *record) error {
 // rolled back, which the cluster shows as a heuristic one. Where the row may have
 // been swept, nobody can tell: a hazard.
 func (s *Store) Commit(_ context.Context, ref participant.BranchRef) (participant.Outcome, error) {
+	cluster := s.cluster()
 	return s.finish(ref, func(tx *bbolt.Tx, r *record) (participant.Outcome, error) {
 		switch {
 		case r != nil:
 			if err := apply(tx, r.writes); err != nil {
 				return participant.OutcomeNone, err
 			}
-			return participant.OutcomeCommitted, s.conclude(tx, ref, EvidenceCommitted)
+			return participant.OutcomeCommitted, s.conclude(tx, ref, r.Cluster, EvidenceCommitted)
 		case s.isLive(ref):
 			return participant.OutcomeNone, refuse("branch %s is being worked on: %w", ref, participant.ErrBusy)
-		case ref.GID.BornMS() <= sweptFloor(tx):
+		case ref.GID.BornMS() <= sweptFloor(tx, cluster):
 			return participant.OutcomeHazard, nil
 		}
-		return participant.OutcomeRolledBack, s.conclude(tx, ref, EvidenceRolledBack)
+		return participant.OutcomeRolledBack, s.conclude(tx, ref, cluster, EvidenceRolledBack)
 	})
 }
 
 // Rollback drops a branch's work, prepared or still being done, and writes the
 // row that keeps it from coming back. It is part of participant.Manager.
 func (s *Store) Rollback(_ context.Context, ref participant.BranchRef) (participant.Outcome, error) {
+	cluster := s.cluster()
 	return s.finish(ref, func(tx *bbolt.Tx, r *record) (participant.Outcome, error) {
-		if r == nil && ref.GID.BornMS() <= sweptFloor(tx) {
+		if r == nil && ref.GID.BornMS() <= sweptFloor(tx, cluster) {
 			return participant.OutcomeRolledBack, nil // fenced for ever by the floor
 		}
-		return participant.OutcomeRolledBack, s.conclude(tx, ref, EvidenceRolledBack)
+		return participant.OutcomeRolledBack, s.conclude(tx, ref, cluster, EvidenceRolledBack)
 	})
 }
 
@@ -102,11 +104,11 @@ func (s *Store) finish(ref participant.BranchRef, settle func(*bbolt.Tx, *record
 }
 
 // conclude replaces the prepare record by the evidence.
-func (s *Store) conclude(tx *bbolt.Tx, ref participant.BranchRef, e EvidenceState) error {
+func (s *Store) conclude(tx *bbolt.Tx, ref participant.BranchRef, cluster string, e EvidenceState) error {
 	if err := tx.Bucket(bucketPrepared).Delete(rowKey(ref)); err != nil {
 		return err
 	}
-	return putEvidence(tx, ref, e)
+	return putEvidence(tx, ref, cluster, e)
 }
 
 // nowPrepared makes a live transaction a prepared branch, unless a rollback has
@@ -149,6 +151,16 @@ func (s *Store) doom(ref participant.BranchRef) {
 		t.mu.Unlock()
 		s.locks.release(t.owner)
 	}
+}
+
+// cluster is the id of the cluster that the store is served to; "" for none.
+func (s *Store) cluster() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.client == nil {
+		return ""
+	}
+	return s.client.ClusterID()
 }
 
 func (s *Store) isLive(ref participant.BranchRef) bool {

@@ -517,7 +517,7 @@ func TestEvidenceIsReadInOrder(t *testing.T) {
 		}
 	}
 	rows, err := s.Evidence()
-	want := []Evidence{{old, EvidenceRolledBack}, {young, EvidenceRolledBack}}
+	want := []Evidence{{BranchRef: old, State: EvidenceRolledBack}, {BranchRef: young, State: EvidenceRolledBack}}
 	if err != nil || len(rows) != 2 || rows[0] != want[0] || rows[1] != want[1] {
 		t.Errorf("rows %v, %v; want %v", rows, err, want)
 	}
@@ -545,6 +545,74 @@ func TestEvidenceIsReadInOrder(t *testing.T) {
 	}
 }
 
+// A store outlives clusters, as with `quorate dev`, and each counts its own time:
+// what one has swept fences nothing of the next, and neither sweeps the other's.
+func TestFloorsBelongToTheirCluster(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	serve := func(age time.Duration) (*participanttest.Cluster, *participant.Client, *Store) {
+		c := participanttest.NewCluster(t, 1)
+		c.Advance(age)
+		s := openAt(t, path)
+		client, err := participant.Dial(t.Context(), c.Addresses())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = client.Close() })
+		if err := s.Serve(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+		return c, client, s
+	}
+	commit := func(c *participanttest.Cluster, client *participant.Client, s *Store) (row Evidence) {
+		t.Helper()
+		tx, err := client.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := work(t, tx.Context(t.Context()), s)
+		if err := w.Put("k", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(t.Context(), participant.WaitFinish()); err != nil {
+			t.Fatal(err)
+		}
+		return Evidence{BranchRef: w.Branch().Ref(), Cluster: c.ID(), State: EvidenceCommitted}
+	}
+	sweep := func(s *Store, to Evidence) (left []Evidence) {
+		t.Helper()
+		if err := s.Sweep(t.Context(), to.GID.BornMS()); err != nil {
+			t.Fatal(err)
+		}
+		left, err := s.Evidence()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+
+	c, client, s := serve(1000 * time.Hour)
+	first := commit(c, client, s)
+	if left := sweep(s, first); len(left) != 0 {
+		t.Fatalf("left after the sweep: %v", left)
+	}
+	c.Advance(time.Second)
+	if err := client.Run(t.Context(), func(context.Context) error { return nil }); err != nil { // hears the clock
+		t.Fatal(err)
+	}
+	second := commit(c, client, s)
+	_ = client.Close()
+	_ = s.Close()
+
+	c, client, s = serve(0)
+	commit(c, client, s) // born long before what the other cluster has swept to
+	if left := sweep(s, second); len(left) != 1 || left[0] != second {
+		t.Errorf("left after the other cluster's sweep: %v, want %v", left, second)
+	}
+}
+
 // A sweep goes as far as one commit should, and notes no more than that.
 func TestALongSweepGoesInSteps(t *testing.T) {
 	s := open(t)
@@ -554,7 +622,7 @@ func TestALongSweepGoesInSteps(t *testing.T) {
 	err := s.writer.update(func(tx *bbolt.Tx) error {
 		for i := range sweptAtOnceMax/2 + 1 {
 			for _, id := range []string{"1", "2"} {
-				if err := putEvidence(tx, participant.BranchRef{GID: gid(i % 10000), ID: id + fmt.Sprint(".", i/10000)}, EvidenceCommitted); err != nil {
+				if err := putEvidence(tx, participant.BranchRef{GID: gid(i % 10000), ID: id + fmt.Sprint(".", i/10000)}, "", EvidenceCommitted); err != nil {
 					return err
 				}
 			}
@@ -573,7 +641,7 @@ func TestALongSweepGoesInSteps(t *testing.T) {
 		t.Fatalf("%d rows are left after one step, %v; want 2", len(rows), err)
 	}
 	var swept uint64
-	_ = s.view(func(tx *bbolt.Tx) error { swept = sweptFloor(tx); return nil })
+	_ = s.view(func(tx *bbolt.Tx) error { swept = sweptFloor(tx, ""); return nil })
 	if swept >= rows[0].GID.BornMS() {
 		t.Errorf("swept to %d, and a row born %d is left", swept, rows[0].GID.BornMS())
 	}
