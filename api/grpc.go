@@ -40,7 +40,7 @@ func (s *Server) newGRPC(outer bool) *grpc.Server {
 			grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: HandshakeTimeout}),
 		)
 		if s.cfg.TLS != nil {
-			options = append(options, grpc.Creds(credentials.NewTLS(s.cfg.TLS)))
+			options = append(options, grpc.Creds(credentials.NewTLS(withProtocols(s.cfg.TLS, "h2"))))
 		}
 	} else {
 		// One connection carries every HTTP call.

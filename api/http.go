@@ -46,9 +46,7 @@ func (s *Server) newHTTP() (*http.Server, error) {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: StreamsPerConnectionMax},
 		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
-	if s.cfg.TLS != nil {
-		server.TLSConfig = s.cfg.TLS.Clone()
-	}
+	server.TLSConfig = withProtocols(s.cfg.TLS, "h2", "http/1.1")
 	return server, nil
 }
 

@@ -1,83 +1,24 @@
 package tlsconfig
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/quorate/quorate/internal/testkit"
 )
 
-// authority signs certificates for tests.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-	pem         []byte
-}
+func newAuthority(t *testing.T) *testkit.Authority { return testkit.NewAuthority(t) }
 
-var serial atomic.Int64
-
-func newAuthority(t *testing.T) *authority {
+func issue(t *testing.T, a *testkit.Authority, dir, name string) Files {
 	t.Helper()
-	key, template := newKey(t), &x509.Certificate{
-		SerialNumber: big.NewInt(serial.Add(1)), Subject: pkix.Name{CommonName: "test authority"},
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{certificate, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// issue writes a certificate for 127.0.0.1 and its key to dir.
-func (a *authority) issue(t *testing.T, dir, name string) Files {
-	t.Helper()
-	key := newKey(t)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(serial.Add(1)), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a.certificate, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := Files{Cert: filepath.Join(dir, name+".crt"), Key: filepath.Join(dir, name+".key"), CA: filepath.Join(dir, "ca.crt")}
-	write(t, files.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	write(t, files.Key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: secret}))
-	write(t, files.CA, a.pem)
-	return files
+	cert, key, ca := a.Issue(t, dir, name)
+	return Files{Cert: cert, Key: key, CA: ca}
 }
 
 func write(t *testing.T, name string, content []byte) {
@@ -132,7 +73,7 @@ func handshake(t *testing.T, server *Source, client *tls.Config) (name string, e
 
 func TestMutual(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
-	files := ours.issue(t, t.TempDir(), "node")
+	files := issue(t, ours, t.TempDir(), "node")
 	server := load(t, files)
 	if !server.Mutual() {
 		t.Error("a source with authorities is not mutual")
@@ -145,7 +86,7 @@ func TestMutual(t *testing.T) {
 	if _, err := handshake(t, server, bare.Client()); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a client without a certificate: %v", err)
 	}
-	foreign := theirs.issue(t, t.TempDir(), "stranger")
+	foreign := issue(t, theirs, t.TempDir(), "stranger")
 	stranger := load(t, Files{Cert: foreign.Cert, Key: foreign.Key, CA: files.CA})
 	if _, err := handshake(t, server, stranger.Client()); err == nil {
 		t.Error("another authority's client was let in")
@@ -158,7 +99,7 @@ func TestMutual(t *testing.T) {
 
 func TestServerOnly(t *testing.T) {
 	ca := newAuthority(t)
-	files := ca.issue(t, t.TempDir(), "node")
+	files := issue(t, ca, t.TempDir(), "node")
 	server := load(t, Files{Cert: files.Cert, Key: files.Key})
 	if server.Mutual() {
 		t.Error("a source without authorities is mutual")
@@ -180,7 +121,7 @@ func TestServerOnly(t *testing.T) {
 func TestRotation(t *testing.T) {
 	ca := newAuthority(t)
 	dir := t.TempDir()
-	files := ca.issue(t, dir, "node")
+	files := issue(t, ca, dir, "node")
 	server := load(t, files)
 	now := time.Now()
 	server.now = func() time.Time { return now }
@@ -188,11 +129,11 @@ func TestRotation(t *testing.T) {
 
 	write(t, files.Cert, []byte("-----BEGIN CERT"))
 	now = now.Add(2 * checkInterval)
-	good := load(t, ca.issue(t, t.TempDir(), "client"))
+	good := load(t, issue(t, ca, t.TempDir(), "client"))
 	if name, err := handshake(t, server, good.Client()); err != nil || name != "node" {
 		t.Errorf("with half-written files: %q %v", name, err)
 	}
-	next := ca.issue(t, t.TempDir(), "node-2")
+	next := issue(t, ca, t.TempDir(), "node-2")
 	for from, to := range map[string]string{next.Cert: files.Cert, next.Key: files.Key} {
 		content, err := os.ReadFile(from)
 		if err != nil {
@@ -209,7 +150,7 @@ func TestRotation(t *testing.T) {
 	}
 	// Another authority: yesterday's clients are out.
 	other := newAuthority(t)
-	write(t, files.CA, other.pem)
+	write(t, files.CA, other.PEM)
 	now = now.Add(2 * checkInterval)
 	if _, err := handshake(t, server, good.Client()); err == nil {
 		t.Error("a client of the old authority was let in")
@@ -217,7 +158,7 @@ func TestRotation(t *testing.T) {
 }
 
 func TestLoadRefuses(t *testing.T) {
-	files := newAuthority(t).issue(t, t.TempDir(), "node")
+	files := issue(t, newAuthority(t), t.TempDir(), "node")
 	empty := filepath.Join(t.TempDir(), "empty")
 	write(t, empty, nil)
 	for _, tt := range []struct {
@@ -229,7 +170,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a certificate without its key", Files{Cert: files.Cert}, "--tls-key"},
 		{"a key without its certificate", Files{Key: files.Key, CA: files.CA}, "--tls-cert"},
 		{"a file that is not there", Files{Cert: "/nowhere.crt", Key: files.Key}, "/nowhere.crt"},
-		{"a key of another certificate", Files{Cert: files.Cert, Key: newAuthority(t).issue(t, t.TempDir(), "x").Key}, files.Cert},
+		{"a key of another certificate", Files{Cert: files.Cert, Key: issue(t, newAuthority(t), t.TempDir(), "x").Key}, files.Cert},
 		{"authorities that are none", Files{CA: empty}, "holds no PEM certificate"},
 		{"authorities that are not there", Files{CA: "/nowhere.crt"}, "/nowhere.crt"},
 	} {
