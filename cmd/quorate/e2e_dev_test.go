@@ -130,6 +130,7 @@ func begin(t *testing.T, http, key string) (gid string) {
 // The tour of the README with the leader's death in the middle: everything
 // through a follower, as a newcomer does it.
 func TestDevADecisionOutlivesItsLeader(t *testing.T) {
+	t.Setenv("QUORATE_JOIN", "nowhere:1") // the user's settings are not for dev's nodes
 	d := startDev(t, "--port", strconv.Itoa(20000+testkit.FreePort(t)%5000))
 	seeds := strings.Split(d.find(t, `QUORATE_ENDPOINTS=(\S+)`), ",")
 	dir := d.find(t, `temporary \((\S+)\), lost on exit`)

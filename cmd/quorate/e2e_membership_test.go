@@ -420,7 +420,7 @@ func TestInsecureIsLoudAndJSONLogsAreJSON(t *testing.T) {
 	}
 	n.spec.Args = append(n.spec.Args, "--listen-grpc", "0.0.0.0:"+port, "--advertise-grpc", "localhost:"+port)
 	n.start(t)
-	testkit.Eventually(t, 20*time.Second, func() bool { return strings.Contains(n.said(t), "founded a cluster") }, "the start")
+	testkit.Eventually(t, 20*time.Second, func() bool { return strings.Contains(n.said(t), "in the cluster") }, "the start")
 	for i, line := range strings.Split(strings.TrimSpace(n.said(t)), "\n") {
 		entry := make(map[string]any)
 		if err := json.Unmarshal([]byte(line), &entry); err != nil {

@@ -79,7 +79,11 @@ func (n *Node) start() error {
 	if n.cluster.cfg.Env != nil {
 		env = n.cluster.cfg.Env(n.Name, n.starts+1)
 	}
-	p, err := proc.Start(proc.Spec{Name: n.Name, Path: n.cluster.cfg.Binary, Args: n.args, Env: env, LogPath: n.LogPath})
+	p, err := proc.Start(proc.Spec{
+		Name: n.Name, Path: n.cluster.cfg.Binary, Args: n.args, LogPath: n.LogPath,
+		// Settings in the user's shell are for the user's own nodes.
+		Env: env, DropEnv: "QUORATE_",
+	})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -26,6 +28,9 @@ type Spec struct {
 	Args []string
 	// Env is added to the parent's environment; a later entry wins.
 	Env []string
+	// DropEnv is a prefix: the parent's variables that begin with it are not
+	// inherited. Empty: all are.
+	DropEnv string
 	// LogPath is the file to which standard output and standard error are
 	// appended. Empty: they are dropped.
 	LogPath string
@@ -44,7 +49,7 @@ type Process struct {
 // what it wrote before a SIGKILL is in the file.
 func Start(spec Spec) (*Process, error) {
 	cmd := exec.Command(spec.Path, spec.Args...)
-	cmd.Env = append(os.Environ(), spec.Env...)
+	cmd.Env = append(inherited(spec.DropEnv), spec.Env...)
 	cmd.SysProcAttr = childAttributes()
 	if spec.LogPath != "" {
 		log, err := os.OpenFile(spec.LogPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -60,6 +65,15 @@ func Start(spec Spec) (*Process, error) {
 	p := &Process{spec: spec, cmd: cmd, exited: make(chan struct{})}
 	go p.wait()
 	return p, nil
+}
+
+// inherited is the parent's environment without what is dropped.
+func inherited(drop string) []string {
+	environ := os.Environ()
+	if drop == "" {
+		return environ
+	}
+	return slices.DeleteFunc(environ, func(entry string) bool { return strings.HasPrefix(entry, drop) })
 }
 
 // wait is the one goroutine of a child; it ends with it.

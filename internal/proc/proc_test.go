@@ -25,6 +25,7 @@ const (
 	partSleeper  = "sleeper"
 	partStubborn = "stubborn" // ignores SIGTERM
 	partFails    = "fails"
+	partEnviron  = "environ" // prints what it inherited
 )
 
 func TestMain(m *testing.M) {
@@ -43,6 +44,9 @@ func TestMain(m *testing.M) {
 		ignoreTerm()
 		fmt.Println("stubborn is up")
 		select {}
+	case partEnviron:
+		fmt.Printf("kept %q, dropped %q\n", os.Getenv("QUORATE_TEST_KEPT"), os.Getenv("QUORATE_TEST_DROP_ME"))
+		os.Exit(0)
 	case partFails:
 		fmt.Println("going to fail")
 		os.Exit(7)
@@ -127,6 +131,24 @@ func TestExitCodeAndLastWordsAreKept(t *testing.T) {
 	text, err := os.ReadFile(log)
 	if err != nil || !strings.Contains(string(text), "going to fail") {
 		t.Errorf("log %q, %v", text, err)
+	}
+}
+
+func TestEnvironmentIsInheritedLessWhatIsDropped(t *testing.T) {
+	t.Setenv("QUORATE_TEST_KEPT", "yes")
+	t.Setenv("QUORATE_TEST_DROP_ME", "no")
+	spec := part(partEnviron, filepath.Join(t.TempDir(), "log"))
+	spec.DropEnv = "QUORATE_TEST_DROP"
+	p, err := Start(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := p.ExitCode(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	text, err := os.ReadFile(spec.LogPath)
+	if err != nil || string(text) != "kept \"yes\", dropped \"\"\n" {
+		t.Errorf("%q, %v", text, err)
 	}
 }
 
