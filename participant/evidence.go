@@ -177,8 +177,6 @@ func errSwapped(ref BranchRef) error {
 
 // dialect is what differs in the SQL of databases.
 type dialect interface {
-	// name is for messages.
-	name() string
 	// literal quotes a checked string.
 	literal(string) string
 	// mysql text is tokenized by MySQL's rules.

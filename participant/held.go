@@ -73,7 +73,6 @@ func (heldEngine) failedOver(context.Context, rawSession) (string, error) { retu
 // sqliteDialect is SQLite's SQL.
 type sqliteDialect struct{}
 
-func (sqliteDialect) name() string            { return "SQLite" }
 func (sqliteDialect) mysqlText() bool         { return false }
 func (sqliteDialect) literal(v string) string { return "'" + v + "'" }
 

@@ -118,7 +118,6 @@ func (postgresEngine) failedOver(ctx context.Context, s rawSession) (string, err
 // postgresDialect is Postgres' SQL.
 type postgresDialect struct{}
 
-func (postgresDialect) name() string            { return "Postgres" }
 func (postgresDialect) mysqlText() bool         { return false }
 func (postgresDialect) literal(v string) string { return "'" + v + "'" }
 
