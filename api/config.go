@@ -24,6 +24,9 @@ const (
 	KeepaliveInterval = 5 * time.Second
 	// ConnectionsMax bounds the open connections of one listener.
 	ConnectionsMax = 16384
+	// AnswerBytesMax is the size beyond which a page of a list is made shorter:
+	// most gRPC clients take 4 MiB.
+	AnswerBytesMax = 3 << 20
 	// SessionWindowMax bounds the deliveries and answers that wait for one
 	// participant session.
 	SessionWindowMax = 1024

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ type fake struct {
 	watch []fsm.Event                   // what Watch sends, each as an entry
 	views map[string]*logpb.Transaction // by gid, for Get
 	next  *fakeSession
+	large int // bytes of each transaction that List returns
 }
 
 func newFake() *fake {
@@ -132,6 +134,13 @@ func (f *fake) Get(_ context.Context, r coordinator.GetRequest) (coordinator.Vie
 }
 
 func (f *fake) List(_ context.Context, r coordinator.ListRequest) (coordinator.Page, error) {
+	if f.large > 0 {
+		page := coordinator.Page{}
+		for range r.PageSize {
+			page.Transactions = append(page.Transactions, coordinator.View{Transaction: &logpb.Transaction{Detail: strings.Repeat("x", f.large)}})
+		}
+		return page, f.call("List", r)
+	}
 	return coordinator.Page{NextPageToken: "more", Transactions: []coordinator.View{
 		{Transaction: &logpb.Transaction{Begin: &logpb.Begin{Gid: testGID.Bytes()}}},
 	}}, f.call("List", r)

@@ -27,6 +27,7 @@ func (s *Server) newGRPC(outer bool) *grpc.Server {
 	options := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MessageBytesMax),
 		grpc.MaxHeaderListSize(HeaderListBytesMax),
+		grpc.WaitForHandlers(true), // what handlers use is closed after Stop
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
 		// Runs behind the interceptor, which finds no policy and says so.

@@ -37,9 +37,11 @@ func (s *Server) newHTTP() (*http.Server, error) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		writeRoutingError(req.Context(), nil, nil, w, req, http.StatusNotFound)
 	})
+	// A page of another origin must not begin or decide through a browser.
+	origins := http.NewCrossOriginProtection()
+	origins.SetDenyHandler(http.HandlerFunc(denyOrigin))
 	server := &http.Server{
-		// A page of another origin must not begin or decide through a browser.
-		Handler:           s.bounded(http.NewCrossOriginProtection().Handler(mux)),
+		Handler:           s.bounded(origins.Handler(mux)),
 		ReadHeaderTimeout: HandshakeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    HeaderListBytesMax,
@@ -73,6 +75,12 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, req)
 	})
+}
+
+func denyOrigin(w http.ResponseWriter, req *http.Request) {
+	e := Errorf(ReasonDenied, "%s %s was sent by a page of another origin", req.Method, req.URL.Path)
+	e.Next = "call from a program, or from a page that this node served"
+	writeStatus(w, e.GRPCStatus())
 }
 
 func writeBodyError(w http.ResponseWriter, err error) {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,8 +48,13 @@ func (n *node) get(t testing.TB, path string) (int, string) {
 
 func TestProbes(t *testing.T) {
 	c, cluster := newFake(), newFakeCluster()
-	var full error
-	n := serve(t, Config{Version: "1.2.3", Commit: "abc", Checks: []Check{{"disk", func(context.Context) error { return full }}}}, c, cluster)
+	var full atomic.Pointer[error]
+	n := serve(t, Config{Version: "1.2.3", Commit: "abc", Checks: []Check{{"disk", func(context.Context) error {
+		if problem := full.Load(); problem != nil {
+			return *problem
+		}
+		return nil
+	}}}}, c, cluster)
 	healthy := func() healthpb.HealthCheckResponse_ServingStatus {
 		got, err := healthpb.NewHealthClient(n.conn).Check(within(t), &healthpb.HealthCheckRequest{})
 		if err != nil {
@@ -66,11 +72,14 @@ func TestProbes(t *testing.T) {
 			t.Errorf("%s: %d %q, want %q", path, code, body, want)
 		}
 	}
-	full = errors.New("disk is full")
+	problem := errors.New("disk is full")
+	full.Store(&problem)
 	if code, body := n.get(t, "/readyz"); code != 503 || !strings.Contains(body, "[-] disk: disk is full") {
 		t.Errorf("a failing check: %d %q", code, body)
 	}
-	full = nil
+	testkit.Eventually(t, 5*time.Second, func() bool { return healthy() == healthpb.HealthCheckResponse_NOT_SERVING })
+	full.Store(nil)
+	testkit.Eventually(t, 5*time.Second, func() bool { return healthy() == healthpb.HealthCheckResponse_SERVING })
 	cluster.set(func(s *ClusterStatus) { s.CommitIndex = s.AppliedIndex + 10_001 })
 	if code, body := n.get(t, "/readyz"); code != 503 || !strings.Contains(body, "10001 entries") {
 		t.Errorf("a lagging node: %d %q", code, body)
@@ -238,9 +247,13 @@ func TestOtherOriginsMustNotDecide(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res.Body.Close()
-	if res.StatusCode != http.StatusForbidden || c.called("Begin") != 0 {
-		t.Errorf("answered %s, begun %d times", res.Status, c.called("Begin"))
+	defer func() { _ = res.Body.Close() }()
+	var body map[string]any
+	if err := json.NewDecoder(res.Body).Decode(&body); err != nil {
+		t.Fatal(err)
+	}
+	if reason, _ := jsonReason(t, body); reason != "DENIED" || res.StatusCode != http.StatusForbidden || c.called("Begin") != 0 {
+		t.Errorf("answered %s %v, begun %d times", res.Status, body, c.called("Begin"))
 	}
 }
 

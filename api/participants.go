@@ -80,18 +80,22 @@ func (p *participants) ListInDoubt(ctx context.Context, req *quoratev1.ListInDou
 	if err := r.err(); err != nil {
 		return nil, err
 	}
-	page, err := hold(ctx, p.Server, func() (coordinator.InDoubtPage, error) { return p.coordinator.ListInDoubt(ctx, ask) })
-	if err != nil {
-		return nil, err
+	for {
+		page, err := hold(ctx, p.Server, func() (coordinator.InDoubtPage, error) { return p.coordinator.ListInDoubt(ctx, ask) })
+		if err != nil {
+			return nil, err
+		}
+		answer := &quoratev1.ListInDoubtResponse{Header: p.header(), NextPageToken: page.NextPageToken}
+		for _, b := range page.Branches {
+			answer.Branches = append(answer.Branches, &quoratev1.InDoubt{
+				Gid: b.GID.String(), Branch: branchAnswer(b.Branch, decisionOf(b.Verdict)),
+				Verdict: verdictAnswer(b.Verdict), Age: durationpb.New(b.Age),
+			})
+		}
+		if !shorter(&ask.PageSize, answer) {
+			return answer, nil
+		}
 	}
-	answer := &quoratev1.ListInDoubtResponse{Header: p.header(), NextPageToken: page.NextPageToken}
-	for _, b := range page.Branches {
-		answer.Branches = append(answer.Branches, &quoratev1.InDoubt{
-			Gid: b.GID.String(), Branch: branchAnswer(b.Branch, decisionOf(b.Verdict)),
-			Verdict: verdictAnswer(b.Verdict), Age: durationpb.New(b.Age),
-		})
-	}
-	return answer, nil
 }
 
 // decisionOf is the decision that a branch's verdict follows from, as far as it tells.

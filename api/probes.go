@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -13,7 +15,10 @@ import (
 const (
 	// readinessInterval is how often gRPC's health follows the node's readiness.
 	readinessInterval = 100 * time.Millisecond
-	// checkTimeout bounds one check of /readyz.
+	// checkEvery is how many of those intervals pass between two runs of the
+	// node's other checks, which may cost something.
+	checkEvery = 5
+	// checkTimeout bounds one check.
 	checkTimeout = 2 * time.Second
 )
 
@@ -26,16 +31,13 @@ func (s *Server) serveLive(w http.ResponseWriter, _ *http.Request) {
 // ?verbose lists what was looked at.
 func (s *Server) serveReady(w http.ResponseWriter, req *http.Request) {
 	ready := true
-	var lines string
+	var lines strings.Builder
 	for _, check := range append(s.checks(), s.cfg.Checks...) {
-		ctx, cancel := context.WithTimeout(req.Context(), checkTimeout)
-		err := check.Run(ctx)
-		cancel()
-		if err != nil {
+		if err := check.run(req.Context()); err != nil {
 			ready = false
-			lines += fmt.Sprintf("[-] %s: %v\n", check.Name, err)
+			fmt.Fprintf(&lines, "[-] %s: %v\n", check.Name, err)
 		} else {
-			lines += fmt.Sprintf("[+] %s\n", check.Name)
+			fmt.Fprintf(&lines, "[+] %s\n", check.Name)
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -45,9 +47,16 @@ func (s *Server) serveReady(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	if req.URL.Query().Has("verbose") || !ready {
-		_, _ = fmt.Fprint(w, lines)
+		_, _ = io.WriteString(w, lines.String())
 	}
 	_, _ = fmt.Fprintln(w, verdict)
+}
+
+// run runs a check within its time.
+func (c Check) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return c.Run(ctx)
 }
 
 // checks are this package's own conditions. They cost nothing to run.
@@ -75,10 +84,10 @@ func (s *Server) checks() []Check {
 	}
 }
 
-// ready tells whether every own condition holds.
-func (s *Server) ready() bool {
-	for _, check := range s.checks() {
-		if check.Run(s.stopping) != nil {
+// pass tells whether every check does.
+func (s *Server) pass(checks []Check) bool {
+	for _, check := range checks {
+		if check.run(s.stopping) != nil {
 			return false
 		}
 	}
@@ -89,12 +98,16 @@ func (s *Server) ready() bool {
 func (s *Server) watchReadiness() {
 	tick := time.NewTicker(readinessInterval)
 	defer tick.Stop()
-	for {
+	var others bool
+	for round := 0; ; round++ {
 		if leader := s.cluster.Status().LeaderID; leader != "" {
 			s.leader.Store(&leader)
 		}
+		if round%checkEvery == 0 {
+			others = s.pass(s.cfg.Checks)
+		}
 		now := healthpb.HealthCheckResponse_NOT_SERVING
-		if s.ready() {
+		if s.pass(s.checks()) && others {
 			now = healthpb.HealthCheckResponse_SERVING
 		}
 		s.health.SetServingStatus("", now)

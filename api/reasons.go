@@ -32,6 +32,7 @@ const (
 	// Of the request.
 	ReasonInvalid  Reason = "INVALID"
 	ReasonNotFound Reason = "NOT_FOUND"
+	ReasonDenied   Reason = "DENIED"
 
 	// Of the transaction's state.
 	ReasonAlreadyDecided  Reason = "ALREADY_DECIDED"
@@ -124,6 +125,10 @@ var table = map[Reason]row{
 	ReasonNotFound: {
 		code: codes.NotFound, http: http.StatusNotFound,
 		what: "it was never seen here, or was dropped after its retention", next: "list what there is: quorate tx ls --all",
+	},
+	ReasonDenied: {
+		code: codes.PermissionDenied, http: http.StatusForbidden,
+		what: "the caller may not do this", next: "call as somebody who may",
 	},
 	ReasonAlreadyDecided: {
 		code: codes.FailedPrecondition, http: http.StatusConflict, precondition: true,

@@ -33,6 +33,7 @@ var errorTable = []struct {
 	{ReasonUnimplemented, codes.Unimplemented, 501, ""},
 	{ReasonInternal, codes.Internal, 500, ""},
 	{ReasonInvalid, codes.InvalidArgument, 400, "BadRequest"},
+	{ReasonDenied, codes.PermissionDenied, 403, ""},
 	{ReasonNotFound, codes.NotFound, 404, ""},
 	{ReasonAlreadyDecided, codes.FailedPrecondition, 409, "PreconditionFailure"},
 	{ReasonExpired, codes.FailedPrecondition, 409, "PreconditionFailure"},

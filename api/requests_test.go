@@ -323,6 +323,17 @@ func TestRequestsReachTheCoordinator(t *testing.T) {
 	}
 }
 
+// TestLargePagesAreMadeShorter: a client takes 4 MiB, whatever it asked for.
+func TestLargePagesAreMadeShorter(t *testing.T) {
+	c := newFake()
+	c.large = 100_000
+	n := serve(t, Config{}, c, newFakeCluster())
+	got, err := n.transactions().List(within(t), &quoratev1.ListRequest{PageSize: 1000})
+	if err != nil || len(got.GetTransactions()) != 31 || c.called("List") != 6 {
+		t.Errorf("%d transactions after %d reads, %v", len(got.GetTransactions()), c.called("List"), err)
+	}
+}
+
 // TestLoweredLimitsRefuseNoEnding: PROTOCOL.md, "no limit ever refuses an ending".
 func TestLoweredLimitsRefuseNoEnding(t *testing.T) {
 	c, cluster := newFake(), newFakeCluster()

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 
+	"google.golang.org/protobuf/proto"
+
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
@@ -206,15 +208,29 @@ func (t *transactions) List(ctx context.Context, req *quoratev1.ListRequest) (*q
 	if err := r.err(); err != nil {
 		return nil, err
 	}
-	page, err := hold(ctx, t.Server, func() (coordinator.Page, error) { return t.coordinator.List(ctx, ask) })
-	if err != nil {
-		return nil, t.lagging(err, ask.MinIndex)
+	for {
+		page, err := hold(ctx, t.Server, func() (coordinator.Page, error) { return t.coordinator.List(ctx, ask) })
+		if err != nil {
+			return nil, t.lagging(err, ask.MinIndex)
+		}
+		answer := &quoratev1.ListResponse{Header: t.header(), NextPageToken: page.NextPageToken}
+		for _, view := range page.Transactions {
+			answer.Transactions = append(answer.Transactions, transactionAnswer(view))
+		}
+		if !shorter(&ask.PageSize, answer) {
+			return answer, nil
+		}
 	}
-	answer := &quoratev1.ListResponse{Header: t.header(), NextPageToken: page.NextPageToken}
-	for _, view := range page.Transactions {
-		answer.Transactions = append(answer.Transactions, transactionAnswer(view))
+}
+
+// shorter halves the page's size where the answer is too large to be taken in,
+// and tells whether it did: then the page is read again.
+func shorter(size *int, answer proto.Message) bool {
+	if *size <= 1 || proto.Size(answer) <= AnswerBytesMax {
+		return false
 	}
-	return answer, nil
+	*size /= 2
+	return true
 }
 
 // Watch streams events, entry by entry.
