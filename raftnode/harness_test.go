@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -22,7 +23,13 @@ import (
 // within bounds everything that these tests wait for.
 const within = 30 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if settings := os.Getenv(processEnv); settings != "" {
+		runProcess(settings)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // registers is a Machine of named registers. A PutNode command sets the
 // register of its id to its name; raftnode does not care what commands mean.
