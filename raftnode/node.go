@@ -101,7 +101,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	n.trans = newTransport(&n.cfg, layer, n.rounds, n.peers)
+	n.trans = newTransport(&n.cfg, layer, n.rounds, n.peers, n.considerElection)
 	if err := n.recover(); err != nil {
 		return err
 	}

@@ -308,6 +308,7 @@ func BenchmarkFailover(b *testing.B) {
 		b.Run(profile.Name, func(b *testing.B) {
 			all := processes(b, 3, profile, LogStoreBolt)
 			gaps := failovers(b, all, max(b.N, 2), time.Second)
+			b.Logf("without service: %v", gaps)
 			b.ReportMetric(gaps[len(gaps)/2].Seconds(), "p50-s")
 			b.ReportMetric(gaps[len(gaps)*99/100].Seconds(), "p99-s")
 			b.ReportMetric(gaps[len(gaps)-1].Seconds(), "max-s")

@@ -69,6 +69,18 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 	return s, nil
 }
 
+// end returns the last entry of the log, or of the snapshot when the log is empty.
+func (s *stores) end() (place, error) {
+	latest := *s.snapshots.latest.Load()
+	last := s.log.last.Load()
+	if last < latest.index || last == 0 {
+		return latest, nil
+	}
+	var l raft.Log
+	err := s.logs.GetLog(last, &l)
+	return place{last, l.Term}, err
+}
+
 // openLog opens the chosen log store, which also keeps term and vote.
 func (s *stores) openLog(cfg *Config, fail *failStop) (logs raft.LogStore, stable raft.StableStore, err error) {
 	other := map[string]string{LogStoreBolt: "wal", LogStoreWAL: "log.db"}[cfg.LogStore]

@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"io"
+	"sync"
 
 	"github.com/hashicorp/raft"
 )
@@ -21,6 +22,12 @@ type transport struct {
 	layer   *stream
 	rounds  *rounds
 	peers   *peers
+
+	election  func(raft.RPC) bool // looks at each incoming message, see election.go
+	incoming  chan raft.RPC
+	closing   chan struct{}
+	relayed   chan struct{} // closed when the relay has ended
+	closeOnce sync.Once
 }
 
 var (
@@ -33,7 +40,7 @@ var (
 // MaxRPCsInFlight is 1: with pipelining a leader that steps down, or a follower
 // that is removed, can leave the library's goroutines waiting for each other
 // (hashicorp/raft #612, #611).
-func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers) *transport {
+func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers, election func(raft.RPC) bool) *transport {
 	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          layer,
 		MaxPool:         3, // entries, heartbeats and votes go at the same time
@@ -45,7 +52,12 @@ func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers) *tra
 	if cfg.WrapTransport != nil {
 		inner = cfg.WrapTransport(inner)
 	}
-	return &transport{Transport: inner, address: raft.ServerAddress(cfg.Address), layer: layer, rounds: rounds, peers: peers}
+	t := &transport{
+		Transport: inner, address: raft.ServerAddress(cfg.Address), layer: layer, rounds: rounds, peers: peers,
+		election: election, incoming: make(chan raft.RPC), closing: make(chan struct{}), relayed: make(chan struct{}),
+	}
+	go t.relay()
+	return t
 }
 
 // LocalAddr is the address that other nodes use, not the one listened on.

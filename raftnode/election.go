@@ -1,0 +1,88 @@
+package raftnode
+
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// A follower of the library refuses its vote as long as it knows a leader, and
+// forgets a dead one only when its own timer next goes off, up to three
+// heartbeat timeouts after the last heartbeat. So the first of two followers to
+// notice asks in vain, and the cluster waits for the second as well. In Raft a
+// follower need only be deaf to candidates within the *minimum* election timeout
+// of hearing from its leader (Ongaro's thesis, section 4.2.3). The relay puts
+// that back: elections are looked at on their way to the library, and a leader
+// that has been silent for a heartbeat timeout is no reason to refuse.
+
+// relay hands incoming messages to the library.
+func (t *transport) relay() {
+	defer close(t.relayed)
+	for {
+		select {
+		case rpc := <-t.Transport.Consumer():
+			if t.election != nil && t.election(rpc) {
+				continue
+			}
+			select {
+			case t.incoming <- rpc:
+			case <-t.closing:
+				return
+			}
+		case <-t.closing:
+			return
+		}
+	}
+}
+
+// Consumer is where the library takes messages from.
+func (t *transport) Consumer() <-chan raft.RPC { return t.incoming }
+
+// Close ends the relay and the transport below.
+func (t *transport) Close() error {
+	t.closeOnce.Do(func() { close(t.closing) })
+	err := t.Transport.Close()
+	<-t.relayed
+	return err
+}
+
+// considerElection looks at a message of a candidate, and says whether it has
+// answered it. Everything else is left to the library.
+func (n *Node) considerElection(rpc raft.RPC) (answered bool) {
+	switch request := rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		if n.leaderIsSilent() {
+			// The one way to tell the library that a known leader does not matter.
+			// All its other rules hold, those that make elections safe among them.
+			request.LeadershipTransfer = true
+		}
+	case *raft.RequestPreVoteRequest:
+		if n.leaderIsSilent() && n.wouldVote(request) {
+			rpc.Respond(&raft.RequestPreVoteResponse{
+				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.self), Addr: []byte(n.cfg.Address)},
+				Term:      request.Term, Granted: true,
+			}, nil)
+			return true
+		}
+	}
+	return false
+}
+
+// leaderIsSilent says whether this node follows, and has heard from no leader
+// for a heartbeat timeout.
+func (n *Node) leaderIsSilent() bool {
+	library := n.raft()
+	return library != nil && library.State() == raft.Follower && time.Since(library.LastContact()) >= n.cfg.Profile.HeartbeatTimeout
+}
+
+// wouldVote says whether a candidate, known as a voter, is as far as this node.
+// It decides a pre-vote only, which promises nothing: the vote that follows is
+// weighed by the library.
+func (n *Node) wouldVote(request *raft.RequestPreVoteRequest) bool {
+	candidate, ok := n.server(string(request.ID))
+	if !ok || candidate.Suffrage != raft.Voter || request.Term < n.raft().CurrentTerm() {
+		return false
+	}
+	end, err := n.stores.end()
+	return err == nil && (request.LastLogTerm > end.term || (request.LastLogTerm == end.term && request.LastLogIndex >= end.index))
+}

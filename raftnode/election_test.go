@@ -1,0 +1,62 @@
+package raftnode
+
+import (
+	"testing"
+
+	"github.com/hashicorp/raft"
+)
+
+// A follower whose leader has just been heard leaves elections to the library,
+// which refuses; one whose leader is silent does not refuse because of it, but
+// for every other reason.
+func TestElection_ASilentLeaderIsNoReasonToRefuse(t *testing.T) {
+	c := newCluster(t, 3, func(_ int, cfg *Config) { steady(cfg) })
+	index := c.set("x", "1")
+	c.converge("x", "1")
+	leader := c.leader()
+	followers := c.others(leader)
+	m, candidate := followers[0], followers[1]
+	term := m.raft().CurrentTerm()
+	must(t, m.WaitApplied(c.ctx(), index))
+	last := m.raft().LastIndex()
+	preVote := func(change func(*raft.RequestPreVoteRequest)) (answered bool, granted bool) {
+		request := &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate.self)}, Term: term + 1, LastLogIndex: last, LastLogTerm: term}
+		change(request)
+		answers := make(chan raft.RPCResponse, 1)
+		if !m.considerElection(raft.RPC{Command: request, RespChan: answers}) {
+			return false, false
+		}
+		response := (<-answers).Response.(*raft.RequestPreVoteResponse)
+		return true, response.Granted && response.Term == request.Term
+	}
+	vote := func() (eased bool) {
+		request := &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate.self)}, Term: term + 1}
+		if m.considerElection(raft.RPC{Command: request}) {
+			t.Error("a vote was answered beside the library")
+		}
+		return request.LeadershipTransfer
+	}
+	same := func(*raft.RequestPreVoteRequest) {}
+
+	if answered, _ := preVote(same); answered || vote() {
+		t.Error("a follower that hears its leader interferes")
+	}
+	m.Node.cfg.Profile.HeartbeatTimeout = 0 // from now on the leader counts as silent
+	if answered, granted := preVote(same); !answered || !granted || !vote() {
+		t.Error("a silent leader is still a reason to refuse")
+	}
+	for name, change := range map[string]func(*raft.RequestPreVoteRequest){
+		"a shorter log":    func(r *raft.RequestPreVoteRequest) { r.LastLogIndex = last - 1 },
+		"an older log":     func(r *raft.RequestPreVoteRequest) { r.LastLogTerm, r.LastLogIndex = term-1, last+100 },
+		"an older term":    func(r *raft.RequestPreVoteRequest) { r.Term = term - 1 },
+		"a stranger":       func(r *raft.RequestPreVoteRequest) { r.ID = []byte(newUUID()) },
+		"without a sender": func(r *raft.RequestPreVoteRequest) { r.ID = nil },
+	} {
+		if answered, _ := preVote(change); answered {
+			t.Errorf("%s: granted", name)
+		}
+	}
+	if leader.considerElection(raft.RPC{Command: &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate.self)}, Term: term + 1, LastLogIndex: last, LastLogTerm: term}}) {
+		t.Error("the leader itself gave a pre-vote away")
+	}
+}
