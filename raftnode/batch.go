@@ -240,7 +240,7 @@ func (n *Node) encode(clockMS uint64, commands [][]byte) []byte {
 func (n *Node) answer() {
 	defer close(n.answered)
 	for e := range n.inFlight {
-		err := e.wait()
+		err := e.wait(n.fail.failed)
 		<-n.slots
 		if err != nil {
 			n.refuse(e, outcome(err))
@@ -262,9 +262,9 @@ func (n *Node) answer() {
 	}
 }
 
-// wait returns when the library has answered, or was replaced: what its main
-// goroutine had not taken by then it never answers.
-func (e *entry) wait() error {
+// wait returns when the library has answered, or was replaced, or the node has
+// stopped itself: what its main goroutine had not taken by then it never answers.
+func (e *entry) wait(failed <-chan struct{}) error {
 	done := make(chan error, 1)
 	go func() { done <- e.future.Error() }()
 	select {
@@ -272,6 +272,8 @@ func (e *entry) wait() error {
 		return err
 	case <-e.library.gone:
 		return raft.ErrRaftShutdown
+	case <-failed:
+		return ErrFailed
 	}
 }
 

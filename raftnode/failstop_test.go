@@ -274,6 +274,9 @@ func TestABrokenMachineEndsTheNode(t *testing.T) {
 	if err := leader.stopped(t); !errors.Is(err, broken) {
 		t.Fatalf("it stopped for %v", err)
 	}
+	if err := leader.Snapshot(c.ctx()); err == nil {
+		t.Fatal("a broken machine was written to a snapshot")
+	}
 	c.stop(leader)
 	c.set("x", "3")
 }

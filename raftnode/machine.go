@@ -58,9 +58,12 @@ func (a *machine) Apply(l *raft.Log) any { return a.ApplyBatch([]*raft.Log{l})[0
 // not take a snapshot after a change of membership.
 func (a *machine) ApplyBatch(logs []*raft.Log) []any {
 	answers := make([]any, len(logs))
+	if a.fail.cause() != nil {
+		return answers // nothing is applied to a broken machine; nil means unknown
+	}
 	if err := a.applyLocked(logs, answers); err != nil {
-		a.fail.halt(err)
-		return answers // only reached in a node that is not running
+		a.fail.fail(err)
+		return answers
 	}
 	last := logs[len(logs)-1].Index
 	a.progress.advance(last)
@@ -90,6 +93,9 @@ const snapshotMagic = "QRTSNAP1"
 
 // Snapshot pins the machine; the library writes it while entries are applied.
 func (a *machine) Snapshot() (raft.FSMSnapshot, error) {
+	if err := a.fail.cause(); err != nil {
+		return nil, errors.Join(ErrFailed, err)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return &pinned{state: a.m.Pin(), index: a.progress.applied()}, nil
