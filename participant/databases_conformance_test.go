@@ -27,85 +27,79 @@ import (
 
 func TestPostgresConformance(t *testing.T) {
 	t.Parallel()
-	participanttest.Run(t, participanttest.Harness{Open: openKV(func(t testing.TB) *kvDatabase {
-		dsn := testdb.Postgres(t)
-		return &kvDatabase{
-			connect: func(t testing.TB, k *killable) driver.Connector {
-				cfg, err := pgx.ParseConfig(dsn)
-				if err != nil {
-					t.Fatal(err)
-				}
-				cfg.RuntimeParams["lock_timeout"] = "1s" // of transactions that are no branches
-				cfg.DialFunc = k.dial
-				return stdlib.GetConnector(*cfg)
-			},
-			proxy: participant.Postgres,
-			put:   "INSERT INTO kv (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-			get:   "SELECT v FROM kv WHERE k = $1",
-		}
-	})})
+	participanttest.Run(t, participanttest.Harness{Open: openKV(postgresKV)})
 }
 
 func TestMySQLConformance(t *testing.T) {
 	t.Parallel()
-	participanttest.Run(t, participanttest.Harness{Open: openKV(func(t testing.TB) *kvDatabase {
-		dsn := testdb.MySQL(t)
-		return &kvDatabase{
-			connect: func(t testing.TB, k *killable) driver.Connector {
-				cfg, err := mysql.ParseDSN(dsn)
-				if err != nil {
-					t.Fatal(err)
-				}
-				cfg.Logger = &mysql.NopLogger{} // connections break here on purpose
-				cfg.Params = map[string]string{"innodb_lock_wait_timeout": "1"}
-				cfg.DialFunc = k.dial
-				c, err := mysql.NewConnector(cfg)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return c
-			},
-			proxy: participant.MySQL,
-			put:   "INSERT INTO kv (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
-			get:   "SELECT v FROM kv WHERE k = ?",
-		}
-	})})
+	participanttest.Run(t, participanttest.Harness{Open: openKV(mysqlKV)})
 }
 
 func TestHeldSQLiteConformance(t *testing.T) {
 	t.Parallel()
-	participanttest.Run(t, participanttest.Harness{Held: true, OneWriter: true, Open: openKV(func(t testing.TB) *kvDatabase {
-		dsn := "file:" + filepath.Join(t.TempDir(), "kv.db") + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(1000)"
-		return &kvDatabase{
-			connect: func(_ testing.TB, k *killable) driver.Connector { return &fileConnector{dsn: dsn, k: k} },
-			proxy:   participant.HeldDB,
-			put:     "INSERT INTO kv (k, v) VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-			get:     "SELECT v FROM kv WHERE k = ?",
-		}
-	})})
+	participanttest.Run(t, participanttest.Harness{Held: true, OneWriter: true, Open: openKV(sqliteKV)})
 }
 
 func TestHeldPostgresConformance(t *testing.T) {
 	t.Parallel()
 	participanttest.Run(t, participanttest.Harness{Held: true, Open: openKV(func(t testing.TB) *kvDatabase {
-		dsn := testdb.Postgres(t)
-		return &kvDatabase{
-			connect: func(t testing.TB, k *killable) driver.Connector {
-				cfg, err := pgx.ParseConfig(dsn)
-				if err != nil {
-					t.Fatal(err)
-				}
-				cfg.RuntimeParams["lock_timeout"] = "1s"
-				cfg.DialFunc = k.dial
-				return stdlib.GetConnector(*cfg)
-			},
-			proxy: func(c driver.Connector, client *participant.Client, name string, opts ...participant.ProxyOption) *participant.Proxy {
-				return participant.HeldDB(c, client, name, append(opts, participant.HeldDialect(participant.DialectPostgres))...)
-			},
-			put: "INSERT INTO kv (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-			get: "SELECT v FROM kv WHERE k = $1",
+		d := postgresKV(t)
+		d.proxy = func(c driver.Connector, client *participant.Client, name string, opts ...participant.ProxyOption) *participant.Proxy {
+			return participant.HeldDB(c, client, name, append(opts, participant.HeldDialect(participant.DialectPostgres))...)
 		}
+		return d
 	})})
+}
+
+func postgresKV(t testing.TB) *kvDatabase {
+	dsn := testdb.Postgres(t)
+	return &kvDatabase{
+		connect: func(t testing.TB, k *killable) driver.Connector {
+			cfg, err := pgx.ParseConfig(dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.RuntimeParams["lock_timeout"] = "1s" // of transactions that are no branches
+			cfg.DialFunc = k.dial
+			return stdlib.GetConnector(*cfg)
+		},
+		proxy: participant.Postgres,
+		put:   "INSERT INTO kv (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+		get:   "SELECT v FROM kv WHERE k = $1",
+	}
+}
+
+func mysqlKV(t testing.TB) *kvDatabase {
+	dsn := testdb.MySQL(t)
+	return &kvDatabase{
+		connect: func(t testing.TB, k *killable) driver.Connector {
+			cfg, err := mysql.ParseDSN(dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Logger = &mysql.NopLogger{} // connections break here on purpose
+			cfg.Params = map[string]string{"innodb_lock_wait_timeout": "1"}
+			cfg.DialFunc = k.dial
+			c, err := mysql.NewConnector(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+		proxy: participant.MySQL,
+		put:   "INSERT INTO kv (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
+		get:   "SELECT v FROM kv WHERE k = ?",
+	}
+}
+
+func sqliteKV(t testing.TB) *kvDatabase {
+	dsn := "file:" + filepath.Join(t.TempDir(), "kv.db") + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(1000)"
+	return &kvDatabase{
+		connect: func(_ testing.TB, k *killable) driver.Connector { return &fileConnector{dsn: dsn, k: k} },
+		proxy:   participant.HeldDB,
+		put:     "INSERT INTO kv (k, v) VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+		get:     "SELECT v FROM kv WHERE k = ?",
+	}
 }
 
 // killable are the connections of one process, which a kill breaks all at once.
