@@ -240,7 +240,7 @@ func bareTransport(t *testing.T) (*transport, *raft.NetworkTransport) {
 	id, err := openIdentity(cfg.DataDir, "")
 	must(t, err)
 	must(t, id.adopt(testCluster))
-	layer, err := newStream(&cfg, id)
+	layer, err := newStream(&cfg, id, func(string) {})
 	must(t, err)
 	trans := newTransport(&cfg, layer, newRounds(), newPeers(nil), nil)
 	t.Cleanup(func() { trans.Close() })

@@ -27,6 +27,8 @@ type Node struct {
 	lifecycle sync.Mutex // held while an instance of the library starts or stops
 	current   atomic.Pointer[library]
 
+	deadLeader atomic.Bool // it is being found out whether the leader's process is gone
+
 	progress progress
 	rounds   *rounds
 	peers    *peers
@@ -97,7 +99,7 @@ func (n *Node) start() (err error) {
 	if n.stores, err = openStores(&n.cfg, n.fail, &n.write); err != nil {
 		return err
 	}
-	layer, err := newStream(&n.cfg, n.id)
+	layer, err := newStream(&n.cfg, n.id, n.connectionEnded)
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,9 @@ type Metrics struct {
 	// LogsReplaced counts how often this node's log had diverged and gave way to
 	// a snapshot of the leader's.
 	LogsReplaced uint64
+	// LeadersFoundDead counts the elections that this node started because the
+	// leader's process was gone.
+	LeadersFoundDead uint64
 	// ApplyLag is how many committed entries are not applied yet.
 	ApplyLag uint64
 }
@@ -83,6 +86,7 @@ type counters struct {
 	entries                           atomic.Uint64
 	leaderChanges, elections          atomic.Uint64
 	installAlarms, logsReplaced       atomic.Uint64
+	leadersFoundDead                  atomic.Uint64
 	pending                           atomic.Int64
 }
 
@@ -158,6 +162,8 @@ func (n *Node) Metrics() Metrics {
 		Elections:     c.elections.Load(),
 		InstallAlarms: c.installAlarms.Load(),
 		LogsReplaced:  c.logsReplaced.Load(),
+
+		LeadersFoundDead: c.leadersFoundDead.Load(),
 	}
 	if handed, done := n.raft().AppliedIndex(), n.progress.applied(); n.raft().CommitIndex() > handed || handed > done {
 		m.ApplyLag = n.raft().CommitIndex() - min(done, n.raft().CommitIndex())

@@ -44,6 +44,7 @@ type stream struct {
 	serverTLS, clientTLS *tls.Config
 	id                   *identity
 	handshakeMax         time.Duration
+	ended                func(from string) // told when a greeted incoming connection ends
 	logger               *slog.Logger
 
 	ready      chan net.Conn
@@ -58,7 +59,7 @@ type stream struct {
 
 var _ raft.StreamLayer = (*stream)(nil)
 
-func newStream(cfg *Config, id *identity) (*stream, error) {
+func newStream(cfg *Config, id *identity, ended func(from string)) (*stream, error) {
 	listener := cfg.Listener
 	if listener == nil {
 		bind := cfg.Bind
@@ -72,7 +73,7 @@ func newStream(cfg *Config, id *identity) (*stream, error) {
 	}
 	s := &stream{
 		listener: listener, serverTLS: cfg.ServerTLS, clientTLS: cfg.ClientTLS, id: id,
-		handshakeMax: cfg.HandshakeMax, logger: cfg.Logger,
+		handshakeMax: cfg.HandshakeMax, logger: cfg.Logger, ended: ended,
 		ready:      make(chan net.Conn),
 		handshakes: make(chan struct{}, handshakesMax),
 		conns:      make(chan struct{}, cfg.ConnectionsMax),
@@ -147,12 +148,13 @@ func (s *stream) receive(conn net.Conn) {
 		conn.Close()
 		return
 	}
-	welcome, err := s.welcome(incoming)
+	welcome, from, err := s.welcome(incoming)
 	if err != nil {
 		s.logger.Info("refused a connection to the port of the nodes", "from", conn.RemoteAddr().String(), "error", err)
 		incoming.Close()
 		return
 	}
+	incoming.from = from
 	select {
 	case s.ready <- welcome:
 	case <-s.closing:
@@ -182,6 +184,7 @@ func (s *stream) admit(conn net.Conn) (*incoming, error) {
 type incoming struct {
 	net.Conn
 	s    *stream
+	from string // id of the node at the other end, once it has greeted
 	once sync.Once
 }
 
@@ -189,6 +192,9 @@ func (c *incoming) Close() error {
 	c.once.Do(func() {
 		<-c.s.conns
 		go c.forget() // Close of the stream holds the lock while it closes us
+		if c.from != "" {
+			c.s.ended(c.from)
+		}
 	})
 	return c.Conn.Close()
 }
@@ -199,47 +205,48 @@ func (c *incoming) forget() {
 	delete(c.s.open, c)
 }
 
-// welcome makes the server's side of the handshake, all of it under one deadline.
-func (s *stream) welcome(conn net.Conn) (net.Conn, error) {
+// welcome makes the server's side of the handshake, all of it under one deadline,
+// and returns the id of the node that called.
+func (s *stream) welcome(conn net.Conn) (_ net.Conn, from string, err error) {
 	if err := conn.SetDeadline(time.Now().Add(s.handshakeMax)); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if s.serverTLS != nil {
 		conn = tls.Server(conn, s.serverTLS)
 	}
 	greeting := make([]byte, greetingBytes)
 	if _, err := io.ReadFull(conn, greeting); err != nil {
-		return nil, fmt.Errorf("handshake: %w", err)
+		return nil, "", fmt.Errorf("handshake: %w", err)
 	}
 	if string(greeting[:len(greetingMagic)]) != greetingMagic {
-		return nil, errors.New("handshake: it does not speak the protocol of the nodes")
+		return nil, "", errors.New("handshake: it does not speak the protocol of the nodes")
 	}
-	answer, refusal := s.judge(greeting[len(greetingMagic):])
+	answer, from, refusal := s.judge(greeting[len(greetingMagic):])
 	if _, err := conn.Write([]byte{answer}); err != nil {
-		return nil, errors.Join(refusal, fmt.Errorf("handshake: %w", err))
+		return nil, "", errors.Join(refusal, fmt.Errorf("handshake: %w", err))
 	}
 	if refusal != nil {
-		return nil, refusal
+		return nil, "", refusal
 	}
-	return conn, conn.SetDeadline(time.Time{})
+	return conn, from, conn.SetDeadline(time.Time{})
 }
 
 // judge decides whether a greeting is meant for this node. A node that belongs
 // to no cluster yet joins that of the first node that knows its id: ids are
 // random, so only a leader it was announced to can know it.
-func (s *stream) judge(ids []byte) (answer byte, refusal error) {
+func (s *stream) judge(ids []byte) (answer byte, from string, refusal error) {
 	cluster, from, to := fsm.GID(ids[:16]), formatUUID([16]byte(ids[16:32])), formatUUID([16]byte(ids[32:]))
 	us, _ := s.id.get()
 	if to != us.NodeID {
-		return greetingOtherNode, fmt.Errorf("node %s looks here for node %s: %w, %s", from, to, ErrOtherNode, us.NodeID)
+		return greetingOtherNode, from, fmt.Errorf("node %s looks here for node %s: %w, %s", from, to, ErrOtherNode, us.NodeID)
 	}
 	if cluster.IsZero() {
-		return greetingOtherCluster, fmt.Errorf("node %s belongs to no cluster", from)
+		return greetingOtherCluster, from, fmt.Errorf("node %s belongs to no cluster", from)
 	}
 	if err := s.id.adopt(cluster); err != nil {
-		return greetingOtherCluster, fmt.Errorf("node %s: %w", from, err)
+		return greetingOtherCluster, from, fmt.Errorf("node %s: %w", from, err)
 	}
-	return greetingWelcome, nil
+	return greetingWelcome, from, nil
 }
 
 // Dial connects to ID@HOST:PORT.

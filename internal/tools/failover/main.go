@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -43,7 +44,7 @@ func main() {
 	}
 }
 
-func run() error {
+func run() (err error) {
 	kills := flag.Int("kills", 50, "leader kills of each profile and load")
 	profiles := flag.String("profiles", "fast,default", "profiles to measure")
 	loads := flag.String("loads", "idle,loaded", "loads to measure")
@@ -56,7 +57,13 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
+	defer func() {
+		if err == nil {
+			_ = os.RemoveAll(dir)
+		} else {
+			fmt.Fprintln(os.Stderr, "failover: logs and data are kept in", dir)
+		}
+	}()
 	if *binary == "" {
 		*binary = filepath.Join(dir, "quorate")
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", *binary, "./cmd/quorate").CombinedOutput(); err != nil {
@@ -137,6 +144,7 @@ func kill(ctx context.Context, c *cluster.Cluster, load *load) (time.Duration, e
 	case at := <-first:
 		gap = at.Sub(killed)
 	case <-time.After(serviceMax):
+		pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
 		return 0, fmt.Errorf("no decision within %v of a leader's death", serviceMax)
 	case <-ctx.Done():
 		return 0, errors.New("interrupted")

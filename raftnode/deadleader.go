@@ -1,0 +1,116 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// A process that dies takes its connections and its listener with it, and the
+// kernel of its machine says so at once: the connections end, and a new one is
+// refused. A follower need not wait for its heartbeat timeout to know.
+//
+// So when a connection from the leader ends, a follower calls the leader's
+// address; if that is refused, it starts an election. It does so the way a
+// transfer of leadership does, with a TimeoutNow to itself, because voters that
+// have not noticed yet refuse every other candidate. The followers take turns,
+// in the order of their ids, so that they do not split the vote.
+//
+// This makes elections sooner, never different: who may win one is decided by
+// terms and logs as ever. A leader that is paused, cut off, or whose machine is
+// gone refuses nothing; the timeouts are for those.
+// See docs/decisions/020-elections-at-a-leaders-death.md.
+const (
+	// deadLeaderDialMax bounds the call that is to be refused.
+	deadLeaderDialMax = 200 * time.Millisecond
+	// deadLeaderTurn is how long each follower gives the one before it to be elected.
+	deadLeaderTurn = 60 * time.Millisecond
+)
+
+// connectionEnded is called when an incoming connection of another node ended.
+func (n *Node) connectionEnded(from string) {
+	library := n.raft()
+	if library == nil || n.isClosing() {
+		return
+	}
+	if _, id := library.LeaderWithID(); string(id) != from || !n.deadLeader.CompareAndSwap(false, true) {
+		return
+	}
+	n.wait.Add(1)
+	go func() {
+		defer n.wait.Done()
+		defer n.deadLeader.Store(false)
+		n.succeed(raft.ServerID(from))
+	}()
+}
+
+func (n *Node) isClosing() bool {
+	select {
+	case <-n.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// succeed starts an election if the leader's process is gone, when it is this
+// node's turn.
+func (n *Node) succeed(leader raft.ServerID) {
+	ctx, cancel := context.WithTimeout(context.Background(), deadLeaderDialMax)
+	defer cancel()
+	library := n.raft()
+	address, id := library.LeaderWithID()
+	if id != leader || !refuses(ctx, string(address)) {
+		return
+	}
+	turn := n.turn(leader)
+	if turn < 0 {
+		return
+	}
+	select {
+	case <-time.After(time.Duration(turn) * deadLeaderTurn):
+	case <-n.closing:
+		return
+	}
+	if _, id := library.LeaderWithID(); id != leader || library.State() != raft.Follower {
+		return // another was elected, or is about to be
+	}
+	n.counters.leadersFoundDead.Add(1)
+	n.cfg.Logger.Info("the leader's process is gone: starting an election", "leader", string(leader), "address", string(address))
+	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.self), Addr: []byte(n.cfg.Address)}}
+	if err := n.trans.TimeoutNow(n.self, raft.ServerAddress(n.cfg.Address), request, &raft.TimeoutNowResponse{}); err != nil {
+		n.cfg.Logger.Info("could not start an election: waiting for the heartbeat timeout", "error", err)
+	}
+}
+
+// refuses reports whether a machine that answers has nobody listening there.
+func refuses(ctx context.Context, address string) bool {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err == nil {
+		conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// turn is this node's place, by id, among the voters that are left; -1 if it
+// has no vote.
+func (n *Node) turn(leader raft.ServerID) int {
+	turn, voter := 0, false
+	for _, s := range n.servers() {
+		switch {
+		case s.Suffrage != raft.Voter || s.ID == leader:
+		case s.ID == n.self:
+			voter = true
+		case s.ID < n.self:
+			turn++
+		}
+	}
+	if !voter {
+		return -1
+	}
+	return turn
+}
