@@ -25,10 +25,14 @@ import (
 // gone refuses nothing; the timeouts are for those.
 // See docs/decisions/020-elections-at-a-leaders-death.md.
 const (
-	// deadLeaderDialMax bounds the call that is to be refused.
-	deadLeaderDialMax = 200 * time.Millisecond
-	// deadLeaderTurn is how long each follower gives the one before it to be elected.
-	deadLeaderTurn = 60 * time.Millisecond
+	// deadLeaderCallsMax bounds how long the leader is called until it refuses: a
+	// process that ends closes its connections and its listener one by one.
+	deadLeaderCallsMax = 150 * time.Millisecond
+	// deadLeaderCallsEvery is the time between two calls.
+	deadLeaderCallsEvery = 10 * time.Millisecond
+	// deadLeaderTurns is how many turns make up a heartbeat timeout: a turn is how long
+	// each follower gives the one before it to be elected.
+	deadLeaderTurns = 5
 )
 
 // connectionEnded is called when an incoming connection of another node ended.
@@ -60,24 +64,14 @@ func (n *Node) isClosing() bool {
 // succeed starts an election if the leader's process is gone, when it is this
 // node's turn.
 func (n *Node) succeed(leader raft.ServerID) {
-	ctx, cancel := context.WithTimeout(context.Background(), deadLeaderDialMax)
-	defer cancel()
 	library := n.raft()
 	address, id := library.LeaderWithID()
-	if id != leader || !refuses(ctx, string(address)) {
+	if id != leader || !n.refuses(string(address)) {
 		return
 	}
 	turn := n.turn(leader)
-	if turn < 0 {
+	if turn < 0 || !n.awaitTurn(library, leader, turn) {
 		return
-	}
-	select {
-	case <-time.After(time.Duration(turn) * deadLeaderTurn):
-	case <-n.closing:
-		return
-	}
-	if _, id := library.LeaderWithID(); id != leader || library.State() != raft.Follower {
-		return // another was elected, or is about to be
 	}
 	n.counters.leadersFoundDead.Add(1)
 	n.cfg.Logger.Info("the leader's process is gone: starting an election", "leader", string(leader), "address", string(address))
@@ -87,13 +81,51 @@ func (n *Node) succeed(leader raft.ServerID) {
 	}
 }
 
-// refuses reports whether a machine that answers has nobody listening there.
-func refuses(ctx context.Context, address string) bool {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
-	if err == nil {
-		conn.Close()
+// awaitTurn waits until it is this node's turn; false if another was elected
+// before it came, or stands.
+func (n *Node) awaitTurn(library *library, leader raft.ServerID, turn int) bool {
+	term := library.CurrentTerm()
+	wait := time.Duration(turn) * n.cfg.Profile.HeartbeatTimeout / deadLeaderTurns
+	for range 2 {
+		select {
+		case <-time.After(wait):
+		case <-n.closing:
+			return false
+		}
+		if _, id := library.LeaderWithID(); id != leader && id != "" || library.State() != raft.Follower {
+			return false
+		}
+		if library.CurrentTerm() == term {
+			return true
+		}
+		// The one before stood, and has not won yet. It gets another turn: it may
+		// only be slow. If it lost, its log was not the most complete.
+		term, wait = library.CurrentTerm(), n.cfg.Profile.HeartbeatTimeout/deadLeaderTurns
 	}
-	return errors.Is(err, syscall.ECONNREFUSED)
+	return false
+}
+
+// refuses reports whether a machine that answers has nobody listening there,
+// or soon has not.
+func (n *Node) refuses(address string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), deadLeaderCallsMax)
+	defer cancel()
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return true
+		}
+		if err == nil {
+			conn.Close()
+		}
+		select {
+		case <-time.After(deadLeaderCallsEvery):
+		case <-ctx.Done():
+			return false
+		case <-n.closing:
+			return false
+		}
+	}
 }
 
 // turn is this node's place, by id, among the voters that are left; -1 if it

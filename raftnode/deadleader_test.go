@@ -9,10 +9,10 @@ import (
 	"github.com/quorate/quorate/internal/testkit"
 )
 
-// patient is a profile whose timeouts are longer than a test may take: what
-// happens within the test did not wait for them.
+// patient is a profile whose followers take ten seconds and more to notice a
+// silent leader, and two for each turn.
 func patient(_ int, cfg *Config) {
-	cfg.Profile = Profile{Name: "patient", HeartbeatTimeout: 2 * within, ElectionTimeout: 2 * within, LeaseTimeout: within, RPCTimeout: time.Second}
+	cfg.Profile = Profile{Name: "patient", HeartbeatTimeout: 10 * time.Second, ElectionTimeout: 10 * time.Second, LeaseTimeout: 5 * time.Second, RPCTimeout: time.Second}
 }
 
 // hurried starts the first node of a patient cluster, which elects itself by
@@ -31,7 +31,7 @@ func TestDeadLeaderIsSucceededAtOnce(t *testing.T) {
 		leader := c.leader()
 		c.set("before", value)
 		c.stop(leader)
-		next := c.leader() // within, and no follower's timeout is that short
+		next := c.leader()
 		if got := next.Metrics().LeadersFoundDead; got == 0 {
 			t.Errorf("round %d: the new leader did not find the old one dead: it was elected some other way", round)
 		}

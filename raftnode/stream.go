@@ -34,6 +34,9 @@ const (
 	greetingOtherNode    = 2
 )
 
+// errSaidNothing: the caller only looked whether somebody listens.
+var errSaidNothing = errors.New("handshake: the connection ended before a word was said")
+
 // handshakesMax bounds the connections that have not said who they are yet.
 const handshakesMax = 64
 
@@ -149,6 +152,10 @@ func (s *stream) receive(conn net.Conn) {
 		return
 	}
 	welcome, from, err := s.welcome(incoming)
+	if errors.Is(err, errSaidNothing) {
+		incoming.Close()
+		return
+	}
 	if err != nil {
 		s.logger.Info("refused a connection to the port of the nodes", "from", conn.RemoteAddr().String(), "error", err)
 		incoming.Close()
@@ -215,7 +222,9 @@ func (s *stream) welcome(conn net.Conn) (_ net.Conn, from string, err error) {
 		conn = tls.Server(conn, s.serverTLS)
 	}
 	greeting := make([]byte, greetingBytes)
-	if _, err := io.ReadFull(conn, greeting); err != nil {
+	if _, err := io.ReadFull(conn, greeting); errors.Is(err, io.EOF) {
+		return nil, "", errSaidNothing
+	} else if err != nil {
 		return nil, "", fmt.Errorf("handshake: %w", err)
 	}
 	if string(greeting[:len(greetingMagic)]) != greetingMagic {

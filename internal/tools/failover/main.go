@@ -20,7 +20,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +36,8 @@ const (
 	serviceMax = 60 * time.Second
 )
 
+var verbose = flag.Bool("v", false, "print each gap")
+
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "failover:", err)
@@ -48,24 +49,26 @@ func run() (err error) {
 	kills := flag.Int("kills", 50, "leader kills of each profile and load")
 	profiles := flag.String("profiles", "fast,default", "profiles to measure")
 	loads := flag.String("loads", "idle,loaded", "loads to measure")
+	dir := flag.String("dir", "", "directory for data and logs, which stays; empty: a temporary one")
 	binary := flag.String("binary", "", "the quorate program; empty: build it")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	dir, err := os.MkdirTemp("", "quorate-failover-")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err == nil {
-			_ = os.RemoveAll(dir)
-		} else {
-			fmt.Fprintln(os.Stderr, "failover: logs and data are kept in", dir)
+	if *dir == "" {
+		if *dir, err = os.MkdirTemp("", "quorate-failover-"); err != nil {
+			return err
 		}
-	}()
+		defer func() {
+			if err == nil {
+				_ = os.RemoveAll(*dir)
+			} else {
+				fmt.Fprintln(os.Stderr, "failover: logs and data are kept in", *dir)
+			}
+		}()
+	}
 	if *binary == "" {
-		*binary = filepath.Join(dir, "quorate")
+		*binary = filepath.Join(*dir, "quorate")
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", *binary, "./cmd/quorate").CombinedOutput(); err != nil {
 			return fmt.Errorf("build quorate: %w\n%s", err, out)
 		}
@@ -74,7 +77,7 @@ func run() (err error) {
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
 	for _, profile := range strings.Split(*profiles, ",") {
 		for _, load := range strings.Split(*loads, ",") {
-			m := measurement{binary: *binary, dir: filepath.Join(dir, profile+"-"+load), profile: profile, loaded: load == "loaded", kills: *kills}
+			m := measurement{binary: *binary, dir: filepath.Join(*dir, profile+"-"+load), profile: profile, loaded: load == "loaded", kills: *kills}
 			if err := m.run(ctx); err != nil {
 				return fmt.Errorf("%s, %s: %w", profile, load, err)
 			}
@@ -123,6 +126,9 @@ func (m *measurement) run(ctx context.Context) error {
 			return err
 		}
 		m.gaps = append(m.gaps, gap)
+		if *verbose {
+			fmt.Fprintf(os.Stderr, "%s %s: %v without service\n", time.Now().Format("15:04:05.000"), m.profile, round(gap))
+		}
 	}
 	m.rate = float64(load.acknowledged()-before) / time.Since(start).Seconds()
 	return nil
@@ -144,7 +150,6 @@ func kill(ctx context.Context, c *cluster.Cluster, load *load) (time.Duration, e
 	case at := <-first:
 		gap = at.Sub(killed)
 	case <-time.After(serviceMax):
-		pprof.Lookup("goroutine").WriteTo(os.Stderr, 1)
 		return 0, fmt.Errorf("no decision within %v of a leader's death", serviceMax)
 	case <-ctx.Done():
 		return 0, errors.New("interrupted")
