@@ -41,13 +41,16 @@ func (n *Node) connectionEnded(from string) {
 	if library == nil || n.isClosing() {
 		return
 	}
-	if _, id := library.LeaderWithID(); string(id) != from || !n.deadLeader.CompareAndSwap(false, true) {
+	if _, id := library.LeaderWithID(); string(id) != from {
 		return
+	}
+	if _, begun := n.dying.LoadOrStore(from, struct{}{}); begun {
+		return // a leader has several connections
 	}
 	n.wait.Add(1)
 	go func() {
 		defer n.wait.Done()
-		defer n.deadLeader.Store(false)
+		defer n.dying.Delete(from)
 		n.succeed(raft.ServerID(from))
 	}()
 }

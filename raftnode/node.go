@@ -27,7 +27,7 @@ type Node struct {
 	lifecycle sync.Mutex // held while an instance of the library starts or stops
 	current   atomic.Pointer[library]
 
-	deadLeader atomic.Bool // it is being found out whether the leader's process is gone
+	dying sync.Map // ids of leaders whose process may be gone, while that is found out
 
 	progress progress
 	rounds   *rounds

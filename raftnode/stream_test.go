@@ -91,7 +91,7 @@ func TestTLS_Strangers(t *testing.T) {
 		must(t, err)
 		must(t, id.adopt(m.Identity().ClusterID))
 		cfg.ClientTLS, cfg.ServerTLS = client, client
-		layer, err := newStream(&cfg, id)
+		layer, err := newStream(&cfg, id, func(string) {})
 		must(t, err)
 		conn, err := layer.Dial(raft.ServerAddress(string(m.self)+"@"+m.cfg.Address), 2*time.Second)
 		if err == nil {
