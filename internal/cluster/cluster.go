@@ -90,7 +90,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
 	if err := c.startAll(ctx); err != nil {
-		c.stopAll()
+		_ = c.stopAll() // the error that matters is the first one
 		return nil, err
 	}
 	return c, nil
