@@ -18,9 +18,11 @@ import (
 //	        `fenced`: it can no longer happen. Whoever had to know inserted it
 //	        first, and the key admits one row.
 //	born    the GID's time part, in milliseconds of the cluster's clock
+//	cluster the cluster's id: clusters do not share a clock
 //
-// Rows are swept once the cluster's floor has passed `born`; the row of gid
-// `floor` remembers how far, and a GID born at or below it is refused. In Postgres
+// Rows are swept once their cluster's floor has passed `born`; the row of gid
+// `floor`, with the cluster's id as its branch, remembers how far, and a GID of that
+// cluster born at or below it is refused. In Postgres
 // the row of gid `timeline` remembers the server's timeline.
 const EvidenceTable = "quorate_evidence"
 
@@ -107,7 +109,7 @@ func checkEvidenceKey(ref BranchRef) error {
 
 // readFloor is the time to which evidence was swept, in cluster milliseconds.
 func readFloor(ctx context.Context, d dialect, s rawSession) (uint64, error) {
-	row, err := s.row(ctx, "SELECT born FROM "+EvidenceTable+" WHERE gid = "+d.literal(floorGID)+" AND branch = ''")
+	row, err := s.row(ctx, "SELECT born FROM "+EvidenceTable+" WHERE gid = "+d.literal(floorGID)+" AND branch = "+d.literal(d.cluster()))
 	if errors.Is(err, errNoRow) {
 		return 0, nil
 	}
@@ -158,7 +160,7 @@ func ensureSchema(ctx context.Context, d dialect, s rawSession) error {
 
 // EvidenceDDL is the SQL that creates the evidence table, one statement an
 // element, for administrators who do not let services create tables.
-func EvidenceDDL(d Dialect) []string { return d.make().schema() }
+func EvidenceDDL(d Dialect) []string { return d.make("").schema() }
 
 // errFenced is what a branch hears whose evidence row was inserted by others.
 func errFenced(ref BranchRef, err error) error {
@@ -177,6 +179,8 @@ func errSwapped(ref BranchRef) error {
 
 // dialect is what differs in the SQL of databases.
 type dialect interface {
+	// cluster is the id of the cluster whose rows are written and swept.
+	cluster() string
 	// literal quotes a checked string.
 	literal(string) string
 	// mysql text is tokenized by MySQL's rules.
@@ -227,6 +231,11 @@ type mark struct {
 	lockWaitChanged bool
 }
 
+// clusterID is a dialect's cluster.
+type clusterID string
+
+func (c clusterID) cluster() string { return string(c) }
+
 // Dialect names a kind of database.
 type Dialect int
 
@@ -237,14 +246,19 @@ const (
 	DialectSQLite
 )
 
-func (d Dialect) make() dialect {
+// make is the dialect for a cluster's branches. The id comes over the wire and
+// becomes a part of statements, so what is no ULID is left out.
+func (d Dialect) make(cluster string) dialect {
+	if !isULID(cluster) {
+		cluster = ""
+	}
 	switch d {
 	case DialectPostgres:
-		return postgresDialect{}
+		return postgresDialect{clusterID(cluster)}
 	case DialectMySQL:
-		return &mysqlDialect{}
+		return &mysqlDialect{clusterID: clusterID(cluster)}
 	case DialectSQLite:
-		return sqliteDialect{}
+		return sqliteDialect{clusterID(cluster)}
 	}
 	panic(fmt.Sprintf("participant: no such dialect: %d", d))
 }

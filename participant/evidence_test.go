@@ -25,9 +25,9 @@ func TestSweep(t *testing.T) {
 		old, young := ended(bornMS), ended(bornMS+2)
 		many := make([]string, sweepRowsMax+5)
 		for i := range many {
-			many[i] = fmt.Sprintf("('filler', '%d', 'done', 1)", i)
+			many[i] = fmt.Sprintf("('filler', '%d', 'done', 1, '%s')", i, clusterA)
 		}
-		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born) VALUES " + strings.Join(many, ", "))
+		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES " + strings.Join(many, ", "))
 
 		for _, floor := range []uint64{bornMS + 1, bornMS, 0} { // it never goes back
 			if err := r.proxy.Sweep(t.Context(), floor); err != nil {
@@ -64,12 +64,32 @@ func TestSweep(t *testing.T) {
 	}, every...)
 }
 
+// TestFloorsBelongToTheirCluster: clusters do not share a clock. What one has swept
+// fences nothing of another one, and neither sweeps the other's rows.
+func TestFloorsBelongToTheirCluster(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		r := newResource(t, kind)
+		r.must(fmt.Sprintf("INSERT INTO %[1]s (gid, branch, state, born, cluster) VALUES ('floor', '%[2]s', 'floor', %[3]d, '%[2]s'), ('theirs', '1', 'done', 1, '%[2]s')",
+			EvidenceTable, clusterB, uint64(bornMS)+1_000_000))
+		ctx, gid := globalBorn(t, bornMS)
+		if err := r.begin(ctx, 1, -1).Commit(); err != nil {
+			t.Fatalf("a branch below another cluster's floor: %v", err)
+		}
+		r.wantOutcome(BranchRef{gid, "1"}, VerdictCommit, OutcomeCommitted)
+		if err := r.proxy.Sweep(t.Context(), bornMS); err != nil {
+			t.Fatal(err)
+		}
+		r.wantEvidence(BranchRef{gid, "1"}, "")
+		r.wantEvidence(BranchRef{"theirs", "1"}, evidenceDone)
+	}, every...)
+}
+
 // TestSweepBesidePreparedBranches: prepared branches hold locks on their rows; the
 // sweep must not wait for them, nor they for it.
 func TestSweepBesidePreparedBranches(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		r := newResource(t, kind)
-		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born) VALUES ('filler', '1', 'done', 1)")
+		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('filler', '1', 'done', 1, '" + clusterA + "')")
 		ref := r.prepare(-10)
 		if err := r.proxy.Sweep(t.Context(), bornMS-1); err != nil {
 			t.Fatal(err)

@@ -51,7 +51,7 @@ func TestExpiredBranches(t *testing.T) {
 				exec(q)
 			}
 			if c.timeline {
-				exec("INSERT INTO " + participant.EvidenceTable + " VALUES ('timeline', '', 'timeline', 77)")
+				exec("INSERT INTO " + participant.EvidenceTable + " (gid, branch, state, born) VALUES ('timeline', '', 'timeline', 77)")
 			}
 			// prepare leaves a branch as a process that died long ago does.
 			prepare := func(born uint64) string {

@@ -23,7 +23,7 @@ import (
 // most [LockWait], and then hear why.
 func HeldDB(c driver.Connector, client *Client, resource string, opts ...ProxyOption) *Proxy {
 	cfg := newProxyConfig(opts)
-	return newProxy(c, client, resource, cfg.dialect.make(), heldEngine{}, opts)
+	return newProxy(c, client, resource, cfg.dialect, heldEngine{}, opts)
 }
 
 // heldEngine keeps the local transaction open in place of a prepared one.
@@ -71,7 +71,7 @@ func (heldEngine) list(context.Context, rawSession) (map[string]Prepared, error)
 func (heldEngine) failedOver(context.Context, rawSession) (string, error) { return "", nil }
 
 // sqliteDialect is SQLite's SQL.
-type sqliteDialect struct{}
+type sqliteDialect struct{ clusterID }
 
 func (sqliteDialect) mysqlText() bool         { return false }
 func (sqliteDialect) literal(v string) string { return "'" + v + "'" }
@@ -83,6 +83,7 @@ func (sqliteDialect) schema() []string {
 	branch TEXT NOT NULL,
 	state  TEXT NOT NULL,
 	born   INTEGER NOT NULL,
+	cluster TEXT NOT NULL DEFAULT '',
 	PRIMARY KEY (gid, branch)
 ) WITHOUT ROWID`,
 		"CREATE INDEX IF NOT EXISTS " + EvidenceTable + "_born ON " + EvidenceTable + " (born)",
@@ -149,7 +150,7 @@ func (sqliteDialect) guard(ctx context.Context, s rawSession) error { return che
 
 // record takes a transaction that changed no row for read-only, unless it changed
 // the schema: SQLite counts rows alone, so the proxy's own eyes decide there.
-func (sqliteDialect) record(ctx context.Context, s rawSession, ref BranchRef, m mark) (wrote bool, err error) {
+func (d sqliteDialect) record(ctx context.Context, s rawSession, ref BranchRef, m mark) (wrote bool, err error) {
 	row, err := s.row(ctx, "SELECT total_changes()")
 	if err != nil {
 		return false, err
@@ -159,8 +160,8 @@ func (sqliteDialect) record(ctx context.Context, s rawSession, ref BranchRef, m 
 		return false, err
 	}
 	born := ref.GID.BornMS()
-	inserted, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (gid, branch, state, born) SELECT '%[2]s', '%[3]s', 'done', %[4]d"+
-		" WHERE NOT EXISTS (SELECT 1 FROM %[1]s WHERE gid = 'floor' AND branch = '' AND born >= %[4]d)", EvidenceTable, ref.GID, ref.ID, born))
+	inserted, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (gid, branch, state, born, cluster) SELECT '%[2]s', '%[3]s', 'done', %[4]d, '%[5]s'"+
+		" WHERE NOT EXISTS (SELECT 1 FROM %[1]s WHERE gid = 'floor' AND branch = '%[5]s' AND born >= %[4]d)", EvidenceTable, ref.GID, ref.ID, born, d.cluster()))
 	switch {
 	case faultOf(err) == faultDuplicate:
 		return false, errFenced(ref, err)
@@ -172,27 +173,27 @@ func (sqliteDialect) record(ctx context.Context, s rawSession, ref BranchRef, m 
 	return true, nil
 }
 
-func (sqliteDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
+func (d sqliteDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
 	if err := setBusyTimeout(ctx, s, fenceWaitMax); err != nil {
 		return err
 	}
-	_, err := s.exec(ctx, fmt.Sprintf("INSERT OR IGNORE INTO %s (gid, branch, state, born) VALUES ('%s', '%s', 'fenced', %d)",
-		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS()))
+	_, err := s.exec(ctx, fmt.Sprintf("INSERT OR IGNORE INTO %s (gid, branch, state, born, cluster) VALUES ('%s', '%s', 'fenced', %d, '%s')",
+		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS(), d.cluster()))
 	return err
 }
 
-func (sqliteDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error {
+func (d sqliteDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error {
 	if err := setBusyTimeout(ctx, s, fenceWaitMax); err != nil {
 		return err
 	}
-	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %s (gid, branch, state, born) VALUES ('floor', '', 'floor', %d)"+
-		" ON CONFLICT (gid, branch) DO UPDATE SET born = max(born, excluded.born)", EvidenceTable, floorMS))
+	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (gid, branch, state, born, cluster) VALUES ('floor', '%[3]s', 'floor', %[2]d, '%[3]s')"+
+		" ON CONFLICT (gid, branch) DO UPDATE SET born = max(born, excluded.born)", EvidenceTable, floorMS, d.cluster()))
 	return err
 }
 
-func (sqliteDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
-	return s.exec(ctx, fmt.Sprintf("DELETE FROM %[1]s WHERE (gid, branch) IN (SELECT gid, branch FROM %[1]s WHERE born <= %[2]d AND gid <> 'floor' LIMIT %[3]d)",
-		EvidenceTable, floorMS, sweepRowsMax))
+func (d sqliteDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
+	return s.exec(ctx, fmt.Sprintf("DELETE FROM %[1]s WHERE (gid, branch) IN (SELECT gid, branch FROM %[1]s WHERE born <= %[2]d AND cluster = '%[4]s' AND gid <> 'floor' LIMIT %[3]d)",
+		EvidenceTable, floorMS, sweepRowsMax, d.cluster()))
 }
 
 func (sqliteDialect) settings(ctx context.Context, s rawSession, m mark) error {

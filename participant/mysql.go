@@ -23,7 +23,7 @@ import (
 // The proxy attaches to the cluster by itself, in the background, and recovers
 // what earlier processes left; [Proxy.Ready] waits for it.
 func MySQL(c driver.Connector, client *Client, resource string, opts ...ProxyOption) *Proxy {
-	return newProxy(c, client, resource, &mysqlDialect{}, xaEngine{}, opts)
+	return newProxy(c, client, resource, DialectMySQL, xaEngine{}, opts)
 }
 
 // xaEngine ends branches with XA statements.
@@ -170,6 +170,8 @@ const xaFormatID = 1
 
 // mysqlDialect is the SQL of MySQL and MariaDB.
 type mysqlDialect struct {
+	clusterID
+
 	// writes is the query for the number of rows that the session has written. It
 	// is chosen by durability, which runs before any branch does.
 	writes string
@@ -191,6 +193,7 @@ func (*mysqlDialect) schema() []string {
 	branch VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
 	state  VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
 	born   BIGINT NOT NULL,
+	cluster CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
 	PRIMARY KEY (gid, branch),
 	KEY born (born)
 ) ENGINE=InnoDB`}
@@ -226,7 +229,7 @@ func (d *mysqlDialect) ready(ctx context.Context, s rawSession, o opening) (mark
 	if err != nil {
 		return mark{}, err
 	}
-	row, err := s.row(ctx, "SELECT @@innodb_lock_wait_timeout, "+d.writes+", COALESCE((SELECT born FROM "+EvidenceTable+" WHERE gid = 'floor' AND branch = ''), 0)")
+	row, err := s.row(ctx, "SELECT @@innodb_lock_wait_timeout, "+d.writes+", COALESCE((SELECT born FROM "+EvidenceTable+" WHERE gid = 'floor' AND branch = "+d.literal(d.cluster())+"), 0)")
 	if err != nil {
 		return mark{}, err
 	}
@@ -289,20 +292,20 @@ func (d *mysqlDialect) record(ctx context.Context, s rawSession, ref BranchRef, 
 	if err != nil || writes == m.writes || m.readOnly {
 		return false, err
 	}
-	_, err = s.exec(ctx, fmt.Sprintf("INSERT INTO %s (gid, branch, state, born) VALUES ('%s', '%s', 'done', %d)",
-		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS()))
+	_, err = s.exec(ctx, fmt.Sprintf("INSERT INTO %s (gid, branch, state, born, cluster) VALUES ('%s', '%s', 'done', %d, '%s')",
+		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS(), d.cluster()))
 	if faultOf(err) == faultDuplicate {
 		return false, errFenced(ref, err)
 	}
 	return err == nil, err
 }
 
-func (*mysqlDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
+func (d *mysqlDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
 	if err := setLockWait(ctx, s, fenceWaitMax); err != nil {
 		return err
 	}
-	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %s (gid, branch, state, born) VALUES ('%s', '%s', 'fenced', %d)",
-		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS()))
+	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %s (gid, branch, state, born, cluster) VALUES ('%s', '%s', 'fenced', %d, '%s')",
+		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS(), d.cluster()))
 	if faultOf(err) == faultDuplicate {
 		return nil
 	}
@@ -314,20 +317,20 @@ func setLockWait(ctx context.Context, s rawSession, d time.Duration) error {
 	return err
 }
 
-func (*mysqlDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error {
+func (d *mysqlDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error {
 	if err := setLockWait(ctx, s, fenceWaitMax); err != nil {
 		return err
 	}
-	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %s (gid, branch, state, born) VALUES ('floor', '', 'floor', %d)"+
-		" ON DUPLICATE KEY UPDATE born = GREATEST(born, VALUES(born))", EvidenceTable, floorMS))
+	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (gid, branch, state, born, cluster) VALUES ('floor', '%[3]s', 'floor', %[2]d, '%[3]s')"+
+		" ON DUPLICATE KEY UPDATE born = GREATEST(born, VALUES(born))", EvidenceTable, floorMS, d.cluster()))
 	return err
 }
 
 // sweepSome deletes row by row, by their whole keys. A DELETE over a range would
 // look at the rows beside it too, and wait for branches that are prepared.
-func (*mysqlDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (n int64, err error) {
+func (d *mysqlDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (n int64, err error) {
 	var deletes []string
-	err = s.rows(ctx, fmt.Sprintf("SELECT gid, branch FROM %s WHERE born <= %d AND gid <> 'floor' LIMIT %d", EvidenceTable, floorMS, sweepRowsMax),
+	err = s.rows(ctx, fmt.Sprintf("SELECT gid, branch FROM %s WHERE born <= %d AND cluster = '%s' AND gid <> 'floor' LIMIT %d", EvidenceTable, floorMS, d.cluster(), sweepRowsMax),
 		func(row []driver.Value) {
 			deletes = append(deletes, fmt.Sprintf("DELETE FROM %s WHERE gid = '%s' AND branch = '%s'", EvidenceTable, text(row[0]), text(row[1])))
 		})

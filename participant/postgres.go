@@ -17,7 +17,7 @@ import (
 // what earlier processes left; [Proxy.Ready] waits for it. The server needs
 // max_prepared_transactions above 0.
 func Postgres(c driver.Connector, client *Client, resource string, opts ...ProxyOption) *Proxy {
-	return newProxy(c, client, resource, postgresDialect{}, postgresEngine{}, opts)
+	return newProxy(c, client, resource, DialectPostgres, postgresEngine{}, opts)
 }
 
 // postgresEngine ends branches with PREPARE TRANSACTION and its kin.
@@ -116,7 +116,7 @@ func (postgresEngine) failedOver(ctx context.Context, s rawSession) (string, err
 }
 
 // postgresDialect is Postgres' SQL.
-type postgresDialect struct{}
+type postgresDialect struct{ clusterID }
 
 func (postgresDialect) mysqlText() bool         { return false }
 func (postgresDialect) literal(v string) string { return "'" + v + "'" }
@@ -128,6 +128,7 @@ func (postgresDialect) schema() []string {
 	branch text NOT NULL,
 	state  text NOT NULL,
 	born   bigint NOT NULL,
+	cluster text NOT NULL DEFAULT '',
 	PRIMARY KEY (gid, branch)
 )`,
 		"CREATE INDEX IF NOT EXISTS " + EvidenceTable + "_born ON " + EvidenceTable + " (born)",
@@ -180,10 +181,10 @@ func (postgresDialect) guard(context.Context, rawSession) error { return nil } /
 func (d postgresDialect) record(ctx context.Context, s rawSession, ref BranchRef, m mark) (wrote bool, err error) {
 	born := int64(ref.GID.BornMS())
 	if !m.readOnly {
-		n, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born) SELECT $1::text, $2::text, 'done', $3::bigint"+
+		n, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born, cluster) SELECT $1::text, $2::text, 'done', $3::bigint, $5::text"+
 			" WHERE transaction_timestamp()::text = $4::text AND txid_current_if_assigned() IS NOT NULL"+
-			" AND NOT EXISTS (SELECT 1 FROM "+EvidenceTable+" WHERE gid = 'floor' AND branch = '' AND born >= $3::bigint)",
-			string(ref.GID), ref.ID, born, m.txTime)
+			" AND NOT EXISTS (SELECT 1 FROM "+EvidenceTable+" WHERE gid = 'floor' AND branch = $5::text AND born >= $3::bigint)",
+			string(ref.GID), ref.ID, born, m.txTime, d.cluster())
 		if err != nil {
 			if faultOf(err) == faultDuplicate {
 				return false, errFenced(ref, err)
@@ -214,24 +215,24 @@ func (d postgresDialect) record(ctx context.Context, s rawSession, ref BranchRef
 	return false, nil
 }
 
-func (postgresDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
+func (d postgresDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
 	if _, err := s.exec(ctx, "SET lock_timeout = "+strconv.FormatInt(fenceWaitMax.Milliseconds(), 10)); err != nil {
 		return err
 	}
-	_, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born) VALUES ($1::text, $2::text, 'fenced', $3::bigint) ON CONFLICT DO NOTHING",
-		string(ref.GID), ref.ID, int64(ref.GID.BornMS()))
+	_, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born, cluster) VALUES ($1::text, $2::text, 'fenced', $3::bigint, $4::text) ON CONFLICT DO NOTHING",
+		string(ref.GID), ref.ID, int64(ref.GID.BornMS()), d.cluster())
 	return err
 }
 
-func (postgresDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error {
-	_, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" AS e (gid, branch, state, born) VALUES ('floor', '', 'floor', $1::bigint)"+
-		" ON CONFLICT (gid, branch) DO UPDATE SET born = excluded.born WHERE e.born < excluded.born", int64(floorMS))
+func (d postgresDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error {
+	_, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" AS e (gid, branch, state, born, cluster) VALUES ('floor', $2::text, 'floor', $1::bigint, $2::text)"+
+		" ON CONFLICT (gid, branch) DO UPDATE SET born = excluded.born WHERE e.born < excluded.born", int64(floorMS), d.cluster())
 	return err
 }
 
-func (postgresDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
+func (d postgresDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
 	return s.exec(ctx, "DELETE FROM "+EvidenceTable+" WHERE ctid = ANY (ARRAY(SELECT ctid FROM "+EvidenceTable+
-		" WHERE born <= $1::bigint AND gid NOT IN ('floor', 'timeline') LIMIT "+strconv.Itoa(sweepRowsMax)+"))", int64(floorMS))
+		" WHERE born <= $1::bigint AND cluster = $2::text AND gid NOT IN ('floor', 'timeline') LIMIT "+strconv.Itoa(sweepRowsMax)+"))", int64(floorMS), d.cluster())
 }
 
 func (postgresDialect) settings(context.Context, rawSession, mark) error { return nil } // they were the transaction's own

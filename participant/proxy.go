@@ -112,13 +112,13 @@ const manageConnectionsMax = 8
 // commandTimeout bounds one step of the proxy's own work in the database.
 const commandTimeout = 10 * time.Second
 
-func newProxy(c driver.Connector, client *Client, resource string, d dialect, e engine, opts []ProxyOption) *Proxy {
+func newProxy(c driver.Connector, client *Client, resource string, d Dialect, e engine, opts []ProxyOption) *Proxy {
 	return startProxy(c, realClient{client}, resource, d, e, newProxyConfig(opts))
 }
 
-func startProxy(c driver.Connector, client proxyClient, resource string, d dialect, e engine, cfg proxyConfig) *Proxy {
+func startProxy(c driver.Connector, client proxyClient, resource string, d Dialect, e engine, cfg proxyConfig) *Proxy {
 	p := &Proxy{
-		connector: c, resource: resource, cfg: cfg, dialect: d, engine: e, client: client,
+		connector: c, resource: resource, cfg: cfg, dialect: d.make(client.ClusterID()), engine: e, client: client,
 		logger: client.log().With("resource", resource),
 		manage: sql.OpenDB(plainConnector{c}),
 		ready:  make(chan struct{}), pins: newPins(cfg.pinnedMax),

@@ -191,19 +191,19 @@ var kinds = map[string]struct {
 	proxy func(driver.Connector, *script, ...ProxyOption) *Proxy
 }{
 	"postgres": {postgresDSN, openPostgres, func(c driver.Connector, s *script, o ...ProxyOption) *Proxy {
-		return startProxy(c, s, "orders-db", postgresDialect{}, postgresEngine{}, newProxyConfig(o))
+		return startProxy(c, s, "orders-db", DialectPostgres, postgresEngine{}, newProxyConfig(o))
 	}},
 	"mysql": {mysqlDSN, openMySQL, func(c driver.Connector, s *script, o ...ProxyOption) *Proxy {
-		return startProxy(c, s, "orders-db", &mysqlDialect{}, xaEngine{}, newProxyConfig(o))
+		return startProxy(c, s, "orders-db", DialectMySQL, xaEngine{}, newProxyConfig(o))
 	}},
 	"sqlite": {sqliteDSN, openSQLite, func(c driver.Connector, s *script, o ...ProxyOption) *Proxy {
-		return startProxy(c, s, "orders-db", sqliteDialect{}, heldEngine{}, newProxyConfig(o))
+		return startProxy(c, s, "orders-db", DialectSQLite, heldEngine{}, newProxyConfig(o))
 	}},
 	"held-postgres": {postgresDSN, openPostgres, func(c driver.Connector, s *script, o ...ProxyOption) *Proxy {
-		return startProxy(c, s, "orders-db", postgresDialect{}, heldEngine{}, newProxyConfig(o))
+		return startProxy(c, s, "orders-db", DialectPostgres, heldEngine{}, newProxyConfig(o))
 	}},
 	"held-mysql": {mysqlDSN, openMySQL, func(c driver.Connector, s *script, o ...ProxyOption) *Proxy {
-		return startProxy(c, s, "orders-db", &mysqlDialect{}, heldEngine{}, newProxyConfig(o))
+		return startProxy(c, s, "orders-db", DialectMySQL, heldEngine{}, newProxyConfig(o))
 	}},
 }
 
