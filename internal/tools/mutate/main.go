@@ -90,7 +90,7 @@ func try(c config, mutants []mutant) (killed, survived int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 
 	var (
 		mu      sync.Mutex
