@@ -60,7 +60,10 @@ func (s *State) putNode(n *logpb.Node) Result {
 		{"node.id", n.GetId()}, {"node.name", n.GetName()}, {"node.raft_address", n.GetRaftAddress()},
 		{"node.grpc_address", n.GetGrpcAddress()}, {"node.http_address", n.GetHttpAddress()}, {"node.version", n.GetVersion()},
 	} {
-		if refusal, ok := checkText(f.field, f.value, s.limits.GetTextBytesMax()); !ok {
+		if refusal, ok := checkPrintable(f.field, f.value); !ok {
+			return refusal
+		}
+		if refusal, ok := checkLength(f.field, f.value, s.limits.GetTextBytesMax()); !ok {
 			return refusal
 		}
 	}

@@ -4,7 +4,7 @@ import "github.com/quorate/quorate/fsm/logpb"
 
 // beginCommand applies the Begin row of PROTOCOL.md's table.
 func (s *State) beginCommand(b *logpb.Begin) Result {
-	if refusal, ok := s.checkBegin(b); !ok {
+	if refusal, ok := checkBegin(b); !ok {
 		return refusal
 	}
 	t, gid, refusal, ok := s.locate(b)
@@ -14,7 +14,7 @@ func (s *State) beginCommand(b *logpb.Begin) Result {
 	if t != nil {
 		return s.beginAgain(t, b)
 	}
-	if refusal, ok := s.room(gid); !ok {
+	if refusal, ok := s.room(gid, b); !ok {
 		return refusal
 	}
 	r := stored(s.put(nil, s.toActive(b, gid)))
@@ -56,9 +56,12 @@ func (s *State) locate(b *logpb.Begin) (t *transaction, gid GID, refusal Result,
 	return nil, gid, Result{}, true
 }
 
-// room refuses a new transaction where memory's bounds are reached. Nothing
-// that ends one is ever refused so.
-func (s *State) room(gid GID) (Result, bool) {
+// room refuses a new transaction that is over a limit, or where memory's bounds
+// are reached. Nothing that ends one is ever refused so.
+func (s *State) room(gid GID, b *logpb.Begin) (Result, bool) {
+	if refusal, ok := s.limitBegin(b); !ok {
+		return refusal, false
+	}
 	if most := s.limits.GetActiveTransactionsMax(); uint64(len(s.live)) >= most {
 		return quota(gid, "active_transactions_max", most), false
 	}

@@ -7,16 +7,14 @@ import (
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
-// checkText refuses text that is too long, not UTF-8, or holds control
-// characters. The ranges are written out: Unicode's tables change from one
-// version of Go to the next, and nodes of two versions must agree.
-func checkText(field, text string, most uint32) (Result, bool) {
-	if len(text) > int(most) {
-		return invalid(field, "is of %d bytes: at most %d are allowed", len(text), most), false
-	}
-	return checkPrintable(field, text)
-}
+// What is malformed is refused first, whatever stands. What is over a limit is
+// refused only where it would be stored: limits may be lowered, and a command
+// that was taken before must still be answered by what it came to. A client
+// that hears QUOTA or INVALID believes that nothing happened.
 
+// checkPrintable refuses text that is not UTF-8 or holds control characters.
+// The ranges are written out: Unicode's tables change from one version of Go
+// to the next, and nodes of two versions must agree.
 func checkPrintable(field, text string) (Result, bool) {
 	if !utf8.ValidString(text) {
 		return invalid(field, "is not UTF-8: %q", text), false
@@ -43,8 +41,16 @@ func (s *State) clip(text string) string {
 	return text[:most]
 }
 
+// checkLength refuses text that is too long.
+func checkLength(field, text string, most uint32) (Result, bool) {
+	if len(text) > int(most) {
+		return invalid(field, "is of %d bytes: at most %d are allowed", len(text), most), false
+	}
+	return Result{}, true
+}
+
 // checkBegin refuses a malformed Begin.
-func (s *State) checkBegin(b *logpb.Begin) (Result, bool) {
+func checkBegin(b *logpb.Begin) (Result, bool) {
 	if len(b.GetGid()) != len(GID{}) {
 		return invalid("gid", "is of %d bytes: a ULID has 16", len(b.GetGid())), false
 	}
@@ -58,15 +64,48 @@ func (s *State) checkBegin(b *logpb.Begin) (Result, bool) {
 	if e := b.GetEntry(); e != logpb.Entry_ENTRY_EXPLICIT && e != logpb.Entry_ENTRY_NAMED {
 		return invalid("entry", "is neither explicit nor named"), false
 	}
-	if most := s.limits.GetTransactionTimeoutMaxMs(); b.GetTimeoutMs() > most {
-		return invalid("timeout", "is %d ms: transaction_timeout_max_ms is %d", b.GetTimeoutMs(), most), false
-	}
-	if b.GetTimeoutMs() == 0 && !rules.endless {
-		return invalid("timeout", "is 0 ms: it must lie between 1 and transaction_timeout_max_ms, which is %d",
-			s.limits.GetTransactionTimeoutMaxMs()), false
-	}
 	if b.GetNamespace() == "" {
 		return invalid("namespace", "is empty"), false
+	}
+	for _, f := range []struct{ field, value string }{
+		{"namespace", b.GetNamespace()}, {"key", b.GetKey()},
+		{"traceparent", b.GetTraceparent()}, {"initiator", b.GetInitiator()},
+	} {
+		if refusal, ok := checkPrintable(f.field, f.value); !ok {
+			return refusal, false
+		}
+	}
+	return checkLabels(b.GetLabels())
+}
+
+func checkLabels(labels []*logpb.Label) (Result, bool) {
+	for i, l := range labels {
+		if l.GetName() == "" {
+			return invalid("labels", "hold one without a name"), false
+		}
+		if i > 0 && labels[i-1].GetName() >= l.GetName() {
+			return invalid("labels", "are not sorted by unique names at %q", l.GetName()), false
+		}
+		for _, text := range []string{l.GetName(), l.GetValue()} {
+			if refusal, ok := checkPrintable("labels", text); !ok {
+				return refusal, false
+			}
+		}
+	}
+	return Result{}, true
+}
+
+// limitBegin refuses a Begin that is over a limit, where it would create.
+func (s *State) limitBegin(b *logpb.Begin) (Result, bool) {
+	least, most := uint64(1), s.limits.GetTransactionTimeoutMaxMs()
+	if rules, _ := rulesOf(b.GetMode()); rules.endless {
+		least = 0
+	}
+	if ms := b.GetTimeoutMs(); ms < least || ms > most {
+		return invalid("timeout", "is %d ms: it must lie between %d and transaction_timeout_max_ms, which is %d", ms, least, most), false
+	}
+	if most := s.limits.GetLabelsMax(); len(b.GetLabels()) > int(most) {
+		return invalid("labels", "are %d: labels_max is %d", len(b.GetLabels()), most), false
 	}
 	text := s.limits.GetTextBytesMax()
 	for _, f := range []struct {
@@ -78,26 +117,13 @@ func (s *State) checkBegin(b *logpb.Begin) (Result, bool) {
 		{"traceparent", b.GetTraceparent(), text},
 		{"initiator", b.GetInitiator(), text},
 	} {
-		if refusal, ok := checkText(f.field, f.value, f.most); !ok {
+		if refusal, ok := checkLength(f.field, f.value, f.most); !ok {
 			return refusal, false
 		}
 	}
-	return s.checkLabels(b.GetLabels())
-}
-
-func (s *State) checkLabels(labels []*logpb.Label) (Result, bool) {
-	if most := s.limits.GetLabelsMax(); len(labels) > int(most) {
-		return invalid("labels", "are %d: labels_max is %d", len(labels), most), false
-	}
-	for i, l := range labels {
-		if l.GetName() == "" {
-			return invalid("labels", "hold one without a name"), false
-		}
-		if i > 0 && labels[i-1].GetName() >= l.GetName() {
-			return invalid("labels", "are not sorted by unique names at %q", l.GetName()), false
-		}
-		for _, text := range []string{l.GetName(), l.GetValue()} {
-			if refusal, ok := checkText("labels", text, s.limits.GetTextBytesMax()); !ok {
+	for _, l := range b.GetLabels() {
+		for _, value := range []string{l.GetName(), l.GetValue()} {
+			if refusal, ok := checkLength("labels", value, text); !ok {
 				return refusal, false
 			}
 		}
@@ -105,30 +131,56 @@ func (s *State) checkLabels(labels []*logpb.Label) (Result, bool) {
 	return Result{}, true
 }
 
-// checkSpec refuses a malformed branch. Lengths are looked at only where the
-// branch would join: no limit refuses a member.
-func (s *State) checkSpec(field string, spec *logpb.BranchSpec, joins bool) (Result, bool) {
-	if spec.GetId() == "" {
-		return invalid(field+".id", "is empty"), false
+// checkBranchID refuses what can be no branch's id: an xid has room for so many
+// bytes, whatever the limits say.
+func checkBranchID(field, id string) (Result, bool) {
+	if id == "" {
+		return invalid(field, "is empty"), false
 	}
-	ids, text := uint32(BranchIDBytesMax), uint32(1<<20)
-	if joins {
-		ids, text = s.limits.GetBranchIdBytesMax(), s.limits.GetTextBytesMax()
+	if refusal, ok := checkLength(field, id, BranchIDBytesMax); !ok {
+		return refusal, false
 	}
-	for _, f := range []struct {
-		field, value string
-		most         uint32
-	}{
-		{".id", spec.GetId(), ids},
-		{".resource", spec.GetResource(), text},
-		{".endpoint", spec.GetEndpoint(), text},
-	} {
-		if refusal, ok := checkText(field+f.field, f.value, f.most); !ok {
-			return refusal, false
-		}
+	return checkPrintable(field, id)
+}
+
+// checkSpec refuses a malformed branch.
+func checkSpec(field string, spec *logpb.BranchSpec) (Result, bool) {
+	if refusal, ok := checkBranchID(field+".id", spec.GetId()); !ok {
+		return refusal, false
+	}
+	if refusal, ok := checkPrintable(field+".resource", spec.GetResource()); !ok {
+		return refusal, false
+	}
+	if refusal, ok := checkPrintable(field+".endpoint", spec.GetEndpoint()); !ok {
+		return refusal, false
 	}
 	if n := len(spec.GetHolder()); n != 0 && n != 16 {
 		return invalid(field+".holder", "is of %d bytes: an instance id has 16", n), false
+	}
+	return Result{}, true
+}
+
+// limitJoin refuses n branches more where t has no room for them, or where one
+// of them is over a limit. No limit refuses a member, nor one that a rollback
+// names.
+func (s *State) limitJoin(t *transaction, field string, joining ...*logpb.BranchSpec) (Result, bool) {
+	if most := s.limits.GetBranchesPerTransactionMax(); len(t.branches)+len(joining) > int(most) {
+		return quota(t.gid, "branches_per_transaction_max", uint64(most)), false
+	}
+	text := s.limits.GetTextBytesMax()
+	for _, spec := range joining {
+		for _, f := range []struct {
+			field, value string
+			most         uint32
+		}{
+			{".id", spec.GetId(), s.limits.GetBranchIdBytesMax()},
+			{".resource", spec.GetResource(), text},
+			{".endpoint", spec.GetEndpoint(), text},
+		} {
+			if refusal, ok := checkLength(field+f.field, f.value, f.most); !ok {
+				return refusal, false
+			}
+		}
 	}
 	return Result{}, true
 }
@@ -142,9 +194,9 @@ func checkKnown(field string, spec *logpb.BranchSpec) (Result, bool) {
 }
 
 // checkSet refuses a set that is not sorted and unique, or holds bad names.
-func (s *State) checkSet(ids []string) (Result, bool) {
+func checkSet(ids []string) (Result, bool) {
 	for i, id := range ids {
-		if refusal, ok := s.checkSpec("set", &logpb.BranchSpec{Id: id}, false); !ok {
+		if refusal, ok := checkBranchID("set.id", id); !ok {
 			return refusal, false
 		}
 		if i > 0 && ids[i-1] >= id {
@@ -155,12 +207,12 @@ func (s *State) checkSet(ids []string) (Result, bool) {
 }
 
 // checkBallot refuses a malformed ballot.
-func (s *State) checkBallot(field string, b *logpb.Ballot, joins bool) (Result, bool) {
+func checkBallot(field string, b *logpb.Ballot) (Result, bool) {
 	if k := b.GetKind(); k < votePrepared || k > voteRefused {
 		return invalid(field+".kind", "is neither prepared nor read-only nor refused"), false
 	}
 	if b.GetMaybePrepared() && b.GetKind() != voteRefused {
 		return invalid(field+".maybe_prepared", "belongs to a refusal only"), false
 	}
-	return s.checkSpec(field+".branch", b.GetBranch(), joins)
+	return checkSpec(field+".branch", b.GetBranch())
 }

@@ -4,7 +4,7 @@ import "github.com/quorate/quorate/fsm/logpb"
 
 // decideCommand applies the Decide rows of PROTOCOL.md's table.
 func (s *State) decideCommand(c *logpb.Decide) Result {
-	gid, refusal, ok := s.checkDecide(c)
+	gid, refusal, ok := checkDecide(c)
 	if !ok {
 		return refusal
 	}
@@ -15,7 +15,7 @@ func (s *State) decideCommand(c *logpb.Decide) Result {
 }
 
 // checkDecide refuses a malformed Decide.
-func (s *State) checkDecide(c *logpb.Decide) (GID, Result, bool) {
+func checkDecide(c *logpb.Decide) (GID, Result, bool) {
 	gid, refusal, ok := checkGID(c.GetGid())
 	if !ok {
 		return gid, refusal, false
@@ -24,18 +24,18 @@ func (s *State) checkDecide(c *logpb.Decide) (GID, Result, bool) {
 		return gid, invalid("origin", "is missing"), false
 	}
 	if c.GetOrigin() == logpb.Origin_ORIGIN_OPERATOR {
-		if refusal, ok := s.checkOperator("operator", c.GetOperator(), "detail", c.GetDetail()); !ok {
+		if refusal, ok := checkOperator("operator", c.GetOperator(), "detail", c.GetDetail()); !ok {
 			return gid, refusal, false
 		}
 	}
 	switch c.GetDecision() {
 	case DecisionCommit:
-		if refusal, ok := s.checkSet(c.GetSet().GetIds()); !ok {
+		if refusal, ok := checkSet(c.GetSet().GetIds()); !ok {
 			return gid, refusal, false
 		}
 	case DecisionRollback:
 		for _, spec := range c.GetBranches() {
-			if refusal, ok := s.checkSpec("branches", spec, false); !ok {
+			if refusal, ok := checkSpec("branches", spec); !ok {
 				return gid, refusal, false
 			}
 		}
@@ -46,14 +46,14 @@ func (s *State) checkDecide(c *logpb.Decide) (GID, Result, bool) {
 }
 
 // checkOperator refuses an operator's word without a name or a reason.
-func (s *State) checkOperator(nameField, name, reasonField, reason string) (Result, bool) {
+func checkOperator(nameField, name, reasonField, reason string) (Result, bool) {
 	if name == "" {
 		return invalid(nameField, "is empty: an operator's word carries a name"), false
 	}
 	if reason == "" {
 		return invalid(reasonField, "is empty: an operator's word carries a reason"), false
 	}
-	return checkText(nameField, name, s.limits.GetTextBytesMax())
+	return checkPrintable(nameField, name)
 }
 
 // byOperator says that the command ends what is withheld or quarantined.
@@ -92,7 +92,7 @@ func (s *State) decidedAlready(t *transaction, c *logpb.Decide) Result {
 	if t.quarantined && byOperator(c) {
 		next := t.clone()
 		s.release(next, c)
-		next.operator = c.GetOperator()
+		next.operator = s.clip(c.GetOperator())
 		return stored(s.put(t, next))
 	}
 	return t.answer(OK, "")
@@ -107,7 +107,7 @@ func (s *State) release(t *transaction, c *logpb.Decide) {
 
 // sign writes who decided, and why, into a transaction that is decided.
 func (s *State) sign(t *transaction, c *logpb.Decide) {
-	t.origin, t.operator = c.GetOrigin(), c.GetOperator()
+	t.origin, t.operator = c.GetOrigin(), s.clip(c.GetOperator())
 	if c.GetDetail() != "" {
 		t.detail = s.clip(c.GetDetail())
 	}
@@ -128,9 +128,6 @@ func (s *State) commitActive(t *transaction, c *logpb.Decide) Result {
 	next := t.clone()
 	if c.GetSet() != nil {
 		ids := c.GetSet().GetIds()
-		if most := s.limits.GetBranchesPerTransactionMax(); len(ids) > int(most) {
-			return quota(t.gid, "branches_per_transaction_max", uint64(most))
-		}
 		if outside, ok := memberOutside(t, ids); ok {
 			return t.answer(SetMismatch, "branch %s of %s is not in the set", outside, t.gid)
 		}
@@ -141,7 +138,11 @@ func (s *State) commitActive(t *transaction, c *logpb.Decide) Result {
 			if !named {
 				return t.answer(NotEnlisted, "branch %s of %s was never enlisted", id, t.gid)
 			}
-			next.join(&logpb.BranchSpec{Id: id}, s.now)
+			spec := &logpb.BranchSpec{Id: id}
+			if refusal, ok := s.limitJoin(next, "set", spec); !ok {
+				return refusal
+			}
+			next.join(spec, s.now)
 		}
 	}
 	s.release(next, c)

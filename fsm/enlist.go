@@ -10,14 +10,13 @@ func (s *State) enlistCommand(c *logpb.Enlist) Result {
 	}
 	spec := c.GetBranch()
 	id := spec.GetId()
-	t := s.find(gid)
-	member := t != nil && t.member(id) != nil
-	if refusal, ok := s.checkSpec("branch", spec, !member); !ok {
+	if refusal, ok := checkSpec("branch", spec); !ok {
 		return refusal
 	}
 	if refusal, ok := checkKnown("branch", spec); !ok {
 		return refusal
 	}
+	t := s.find(gid)
 	if t == nil {
 		return s.unseenBranch(gid)
 	}
@@ -54,8 +53,8 @@ func (s *State) enlistCommand(c *logpb.Enlist) Result {
 
 // enlist adds a branch to an active transaction.
 func (s *State) enlist(t *transaction, spec *logpb.BranchSpec) Result {
-	if most := s.limits.GetBranchesPerTransactionMax(); len(t.branches) >= int(most) {
-		return quota(t.gid, "branches_per_transaction_max", uint64(most)).toBranch(VerdictWait)
+	if refusal, ok := s.limitJoin(t, "branch", spec); !ok {
+		return refusal.toBranch(VerdictWait)
 	}
 	next := t.clone()
 	next.join(spec, s.now)

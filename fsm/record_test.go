@@ -119,3 +119,25 @@ func TestFiledMSOfGarbage(t *testing.T) {
 		t.Errorf("a branch without a spec: %v", err)
 	}
 }
+
+// "No protobuf maps in the log": a map has no order. And numbers are never
+// reused: a field that goes must leave its number reserved.
+func TestLogFormatHasNoMapsAndNoHoles(t *testing.T) {
+	messages := logpb.File_log_proto.Messages()
+	if messages.Len() < 20 {
+		t.Fatalf("%d messages", messages.Len())
+	}
+	for i := range messages.Len() {
+		m := messages.Get(i)
+		for n := range m.Fields().Len() {
+			if f := m.Fields().Get(n); f.IsMap() {
+				t.Errorf("%s is a map", f.FullName())
+			}
+		}
+		for n := protoreflect.FieldNumber(1); int(n) <= m.Fields().Len(); n++ {
+			if m.Fields().ByNumber(n) == nil && !m.ReservedRanges().Has(n) {
+				t.Errorf("%s: number %d is neither used nor reserved", m.FullName(), n)
+			}
+		}
+	}
+}

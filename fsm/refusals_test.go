@@ -39,7 +39,7 @@ func TestInvalidNamesTheField(t *testing.T) {
 		{"entry is neither", change(func(b *logpb.Begin) { b.Entry = 0 })},
 		{"entry is neither", change(func(b *logpb.Begin) { b.Entry = 3 })},
 		{"timeout is 0 ms: it must lie between 1 and transaction_timeout_max_ms, which is 600000", change(func(b *logpb.Begin) { b.TimeoutMs = 0 })},
-		{"timeout is 31536000000 ms: transaction_timeout_max_ms is 600000", change(func(b *logpb.Begin) { b.TimeoutMs = 365 * 86_400_000 })},
+		{"timeout is 31536000000 ms: it must lie between 1 and transaction_timeout_max_ms, which is 600000", change(func(b *logpb.Begin) { b.TimeoutMs = 365 * 86_400_000 })},
 		{"timeout is 600001 ms", change(func(b *logpb.Begin) { b.TimeoutMs = 600_001 })},
 		{"namespace is empty", change(func(b *logpb.Begin) { b.Namespace = "" })},
 		{"namespace is of 2000 bytes", change(func(b *logpb.Begin) { b.Namespace = long })},
@@ -53,7 +53,11 @@ func TestInvalidNamesTheField(t *testing.T) {
 		{"key holds a control character", change(func(b *logpb.Begin) { b.Key = "a\ufeffb" })},
 		{"traceparent is of 2000", change(func(b *logpb.Begin) { b.Traceparent = long })},
 		{"initiator is of 2000", change(func(b *logpb.Begin) { b.Initiator = long })},
-		{"labels are 33: labels_max is 32", change(func(b *logpb.Begin) { b.Labels = make([]*logpb.Label, 33) })},
+		{"labels are 33: labels_max is 32", change(func(b *logpb.Begin) {
+			for i := range 33 {
+				b.Labels = append(b.Labels, &logpb.Label{Name: fmt.Sprintf("%02d", i)})
+			}
+		})},
 		{"labels hold one without a name", change(func(b *logpb.Begin) { b.Labels = []*logpb.Label{{Value: "x"}} })},
 		{`labels are not sorted by unique names at "a"`, change(func(b *logpb.Begin) { b.Labels = []*logpb.Label{{Name: "a"}, {Name: "a"}} })},
 		{"labels is of 2000 bytes", change(func(b *logpb.Begin) { b.Labels = []*logpb.Label{{Name: "a", Value: long}} })},
@@ -64,9 +68,8 @@ func TestInvalidNamesTheField(t *testing.T) {
 		{"branch.id is empty", enlist(g, nil)},
 		{"branch.id is of 33 bytes: at most 32", enlist(g, branch(func(b *logpb.BranchSpec) { b.Id = long[:33] }))},
 		{"branch.id holds a control", enlist(g, branch(func(b *logpb.BranchSpec) { b.Id = "1\x00" }))},
-		{"branch.resource is of 2000", enlist(g, branch(func(b *logpb.BranchSpec) { b.Resource = long }))},
 		{"branch.resource holds a control", enlist(g, branch(func(b *logpb.BranchSpec) { b.Resource = "\x1b[1m" }))},
-		{"branch.endpoint is of 2000", enlist(g, branch(func(b *logpb.BranchSpec) { b.Endpoint = long }))},
+		{"branch.endpoint holds a control", enlist(g, branch(func(b *logpb.BranchSpec) { b.Endpoint = "http://\n" }))},
 		{"branch.holder is of 3 bytes", enlist(g, branch(func(b *logpb.BranchSpec) { b.Holder = []byte("abc") }))},
 		{"branch.resource is empty, and so are", enlist(g, spec("1?"))},
 
@@ -87,7 +90,7 @@ func TestInvalidNamesTheField(t *testing.T) {
 		{"decision is neither", decide(&logpb.Decide{Gid: g.Bytes(), Origin: client, Decision: 3})},
 		{"operator is empty", decide(&logpb.Decide{Gid: g.Bytes(), Decision: DecisionRollback, Origin: operator, Detail: "x"})},
 		{"detail is empty", decide(&logpb.Decide{Gid: g.Bytes(), Decision: DecisionRollback, Origin: operator, Operator: "x"})},
-		{"operator is of 2000", decide(&logpb.Decide{Gid: g.Bytes(), Decision: DecisionRollback, Origin: operator, Operator: long, Detail: "x"})},
+		{"operator holds a control", decide(&logpb.Decide{Gid: g.Bytes(), Decision: DecisionRollback, Origin: operator, Operator: "\a", Detail: "x"})},
 		{"set is not sorted by unique ids at \"1\"", decide(&logpb.Decide{Gid: g.Bytes(), Decision: DecisionCommit, Origin: client, Set: &logpb.BranchSet{Ids: []string{"2", "1"}}})},
 		{"set is not sorted by unique ids at \"1\"", commit(g, "1", "1")},
 		{"set.id is empty", commit(g, "")},
@@ -110,11 +113,13 @@ func TestInvalidNamesTheField(t *testing.T) {
 		{"gid is of 0 bytes", &logpb.Command{Kind: &logpb.Command_Report{Report: &logpb.Report{}}}},
 		{"outcome is missing", report(g, "1", 0)},
 		{"outcome is missing", report(g, "1", 5)},
-		{"branch.id is empty", report(g, "", committed)},
+		{"branch is empty", report(g, "", committed)},
+		{"branch is of 33 bytes", report(g, long[:33], committed)},
 		{"gid is of 0 bytes", &logpb.Command{Kind: &logpb.Command_Resolve{Resolve: &logpb.Resolve{}}}},
 		{"outcome is neither", resolve(g, "1", 0)},
 		{"outcome is neither", resolve(g, "1", hazard)},
-		{"branch.id is empty", resolve(g, "", committed)},
+		{"branch is empty", resolve(g, "", committed)},
+		{"branch holds a control", resolve(g, "1\n", committed)},
 		{"operator is empty", &logpb.Command{Kind: &logpb.Command_Resolve{Resolve: &logpb.Resolve{Gid: g.Bytes(), Branch: "1", Outcome: committed, Reason: "x"}}}},
 		{"reason is empty", &logpb.Command{Kind: &logpb.Command_Resolve{Resolve: &logpb.Resolve{Gid: g.Bytes(), Branch: "1", Outcome: committed, Operator: "x"}}}},
 
@@ -130,7 +135,7 @@ func TestInvalidNamesTheField(t *testing.T) {
 		before := w.s.Digest()
 		r := w.do(c.do)
 		if r.Code != Invalid || !strings.Contains(r.Detail, c.want) {
-			t.Errorf("%v: %v %q, want INVALID with %q", c.do, r.Code, r.Detail, c.want)
+			t.Errorf("%.100v: %v %q, want INVALID with %q", c.do, r.Code, r.Detail, c.want)
 		}
 		if before != w.s.Digest() {
 			t.Errorf("%v: a refusal changed the state", c.do)
@@ -217,13 +222,76 @@ func TestLoweredLimitsRefuseNoMember(t *testing.T) {
 	id := strings.Repeat("b", 32)
 	w.must(explicit(g))
 	w.must(enlist(g, &logpb.BranchSpec{Id: id, Resource: strings.Repeat("r", 100)}))
-	w.must(setLimits(&logpb.Limits{BranchIdBytesMax: 4, TextBytesMax: 20, BranchesPerTransactionMax: 1}))
+	w.must(setLimits(&logpb.Limits{BranchIdBytesMax: 4, TextBytesMax: 20, BranchesPerTransactionMax: 2}))
 	w.want(Invalid, enlist(g, spec("12345")))
 	w.want(Invalid, enlist(g, &logpb.BranchSpec{Id: "1", Resource: strings.Repeat("r", 21)}))
 	w.must(enlist(g, &logpb.BranchSpec{Id: id, Resource: strings.Repeat("r", 100)}))
 	w.must(vote(g, &logpb.BranchSpec{Id: id, Resource: strings.Repeat("r", 100)}, votePrepared))
 	w.must(commit(g, id))
 	w.must(report(g, id, committed))
+}
+
+// A client that repeats what was taken hears what it came to, though limits
+// were lowered since: were it QUOTA or INVALID, it would believe that nothing
+// happened.
+func TestLoweredLimitsStillAnswerWhatStands(t *testing.T) {
+	w := newWorld(t)
+	g, s := testGID(testStartMS, 1), testGID(testStartMS, 2)
+	b := explicitBegin(g)
+	b.TimeoutMs, b.Key, b.Traceparent = 600_000, strings.Repeat("k", 100), strings.Repeat("t", 100)
+	b.Labels = []*logpb.Label{{Name: "a"}, {Name: "b", Value: strings.Repeat("v", 100)}}
+	set := specs("1", "2", "3", "a branch's id")
+	set[0].Endpoint = strings.Repeat("e", 100)
+	log := []*logpb.Command{
+		begin(b), submit(namedBegin(s), set, ballot(set[0], votePrepared), ballot(set[1], votePrepared), ballot(set[2], votePrepared), ballot(set[3], votePrepared)),
+		enlist(g, set[0]), vote(g, set[0], votePrepared), commit(g, "1"), report(g, "1", committed),
+	}
+	for _, c := range log {
+		w.must(c)
+	}
+	w.must(setLimits(&logpb.Limits{
+		TransactionTimeoutMaxMs: 10, TransactionTimeoutDefaultMs: 10, BranchesPerTransactionMax: 1, BranchIdBytesMax: 1, KeyBytesMax: 1,
+		LabelsMax: 1, TextBytesMax: 16, ActiveTransactionsMax: 1, RetainedStubsMax: 1, TombstonesMax: 1,
+	}))
+	for _, c := range log {
+		if r := w.must(c); r.Decision != DecisionCommit || r.Changed {
+			t.Errorf("%+v", r)
+		}
+	}
+	w.leap(testStartMS + w.s.Limits().GetRetentionMs())
+	w.want(Expired, begin(b)) // and what is expired is expired, not over a limit
+	w.must(log[1])            // its branches have not reported
+}
+
+// What would join is held against the limits, wherever it would.
+func TestJoiningKeepsToTheLimits(t *testing.T) {
+	g := testGID(testStartMS, 1)
+	long := strings.Repeat("x", 2000)
+	fat := &logpb.BranchSpec{Id: "1", Resource: long}
+	far := &logpb.BranchSpec{Id: "1", Endpoint: long}
+	wide := &logpb.BranchSpec{Id: "12345", Resource: "r"}
+	for _, c := range []struct {
+		want string
+		do   *logpb.Command
+	}{
+		{"branch.resource is of 2000 bytes: at most 1024", enlist(g, fat)},
+		{"branch.endpoint is of 2000 bytes: at most 1024", enlist(g, far)},
+		{"branch.id is of 5 bytes: at most 4", enlist(g, wide)},
+		{"ballot.branch.resource is of 2000", vote(g, fat, votePrepared)},
+		{"ballot.branch.endpoint is of 2000", vote(g, far, voteRefused)},
+		{"ballot.branch.id is of 5", vote(g, wide, votePrepared)},
+		{"set.id is of 5", commit(g, "12345")},
+		{"set.resource is of 2000", submit(namedBegin(g), []*logpb.BranchSpec{fat})},
+		{"set.id is of 5", submit(namedBegin(g), []*logpb.BranchSpec{wide})},
+		{"set.endpoint is of 2000", submit(namedBegin(testGID(testStartMS, 2)), []*logpb.BranchSpec{far})},
+	} {
+		w := newWorld(t)
+		w.must(setLimits(&logpb.Limits{BranchIdBytesMax: 4}))
+		w.must(named(g))
+		if r := w.want(Invalid, c.do); !strings.Contains(r.Detail, c.want) {
+			t.Errorf("%q, want %q", r.Detail, c.want)
+		}
+	}
 }
 
 // Texts that come with an ending are cut, at a character, never refused.
@@ -239,6 +307,12 @@ func TestTextsOfEndingsAreCut(t *testing.T) {
 	w.must(c)
 	if got, want := w.get(g).GetDetail(), "x"+strings.Repeat("é", 9); got != want {
 		t.Errorf("detail %q, want %q", got, want)
+	}
+	o := rollback(testGID(testStartMS, 2), operator)
+	o.GetDecide().Operator = long
+	w.must(o)
+	if got := w.get(testGID(testStartMS, 2)).GetOperator(); got != long[:20] {
+		t.Errorf("operator %q", got)
 	}
 	r := report(g, "1", rolledBack)
 	r.GetReport().Detail = long

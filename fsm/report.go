@@ -12,7 +12,7 @@ func (s *State) reportCommand(c *logpb.Report) Result {
 	if o := c.GetOutcome(); o < logpb.Outcome_OUTCOME_COMMITTED || o > logpb.Outcome_OUTCOME_HAZARD {
 		return invalid("outcome", "is missing")
 	}
-	if refusal, ok := s.checkSpec("branch", &logpb.BranchSpec{Id: c.GetBranch()}, false); !ok {
+	if refusal, ok := checkBranchID("branch", c.GetBranch()); !ok {
 		return refusal
 	}
 	t := s.find(gid)

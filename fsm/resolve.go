@@ -18,10 +18,10 @@ func (s *State) resolveCommand(c *logpb.Resolve) Result {
 	if o := c.GetOutcome(); o < logpb.Outcome_OUTCOME_COMMITTED || o > logpb.Outcome_OUTCOME_MIXED {
 		return invalid("outcome", "is neither committed nor rolled back nor mixed")
 	}
-	if refusal, ok := s.checkOperator("operator", c.GetOperator(), "reason", c.GetReason()); !ok {
+	if refusal, ok := checkOperator("operator", c.GetOperator(), "reason", c.GetReason()); !ok {
 		return refusal
 	}
-	if refusal, ok := s.checkSpec("branch", &logpb.BranchSpec{Id: c.GetBranch()}, false); !ok {
+	if refusal, ok := checkBranchID("branch", c.GetBranch()); !ok {
 		return refusal
 	}
 	t := s.find(gid)
@@ -51,7 +51,7 @@ func (s *State) resolveCommand(c *logpb.Resolve) Result {
 	}
 	next := t.clone()
 	b = next.edit(c.GetBranch())
-	b.resolved, b.resolvedBy, b.resolvedReason = c.GetOutcome(), c.GetOperator(), s.clip(c.GetReason())
+	b.resolved, b.resolvedBy, b.resolvedReason = c.GetOutcome(), s.clip(c.GetOperator()), s.clip(c.GetReason())
 	b.resolvedAt = s.now
 	s.finish(next)
 	return stored(s.put(t, next))

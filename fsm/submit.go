@@ -10,7 +10,7 @@ import (
 // transaction in one entry. It validates everything, then makes one transition
 // or none.
 func (s *State) submitCommand(c *logpb.Submit) Result {
-	if refusal, ok := s.checkSubmit(c); !ok {
+	if refusal, ok := checkSubmit(c); !ok {
 		return refusal
 	}
 	t, gid, refusal, ok := s.locate(c.GetBegin())
@@ -18,7 +18,7 @@ func (s *State) submitCommand(c *logpb.Submit) Result {
 		return refusal
 	}
 	if t == nil {
-		if refusal, ok := s.room(gid); !ok {
+		if refusal, ok := s.room(gid, c.GetBegin()); !ok {
 			return refusal
 		}
 		return s.submitOpen(nil, s.toActive(c.GetBegin(), gid), c)
@@ -50,30 +50,27 @@ func (s *State) submitCommand(c *logpb.Submit) Result {
 }
 
 // checkSubmit refuses a malformed Submit.
-func (s *State) checkSubmit(c *logpb.Submit) (Result, bool) {
-	if refusal, ok := s.checkBegin(c.GetBegin()); !ok {
+func checkSubmit(c *logpb.Submit) (Result, bool) {
+	if refusal, ok := checkBegin(c.GetBegin()); !ok {
 		return refusal, false
 	}
-	if most := s.limits.GetBranchesPerTransactionMax(); len(c.GetSet()) > int(most) {
-		return quota(GID(c.GetBegin().GetGid()), "branches_per_transaction_max", uint64(most)), false
-	}
 	for i, spec := range c.GetSet() {
-		if refusal, ok := s.checkSpec("set", spec, true); !ok {
+		if refusal, ok := checkSpec("set", spec); !ok {
 			return refusal, false
 		}
 		if i > 0 && c.GetSet()[i-1].GetId() >= spec.GetId() {
 			return invalid("set", "is not sorted by unique ids at %q", spec.GetId()), false
 		}
 	}
-	return s.checkVotes(c)
+	return checkVotes(c)
 }
 
 // checkVotes refuses votes that are malformed, not sorted, or outside the set.
-func (s *State) checkVotes(c *logpb.Submit) (Result, bool) {
+func checkVotes(c *logpb.Submit) (Result, bool) {
 	set := c.GetSet()
 	for i, ballot := range c.GetVotes() {
 		field := fmt.Sprintf("votes[%d]", i)
-		if refusal, ok := s.checkBallot(field, ballot, true); !ok {
+		if refusal, ok := checkBallot(field, ballot); !ok {
 			return refusal, false
 		}
 		id := ballot.GetBranch().GetId()
@@ -177,6 +174,9 @@ func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
 		case spec.GetHeld() && (b == nil || b.hint):
 			return t.answer(NotEnlisted, "branch %s of %s is held and was never enlisted", spec.GetId(), t.gid), false
 		case b == nil:
+			if refusal, ok := s.limitJoin(t, "set", spec); !ok {
+				return refusal, false
+			}
 			t.join(spec, s.now)
 		case b.hint:
 			s.introduce(t, spec)

@@ -13,12 +13,10 @@ func (s *State) voteCommand(c *logpb.Vote) Result {
 		return refusal
 	}
 	ballot := c.GetBallot()
-	id := ballot.GetBranch().GetId()
-	t := s.find(gid)
-	member := t != nil && t.member(id) != nil
-	if refusal, ok := s.checkBallot("ballot", ballot, !member); !ok {
+	if refusal, ok := checkBallot("ballot", ballot); !ok {
 		return refusal
 	}
+	t := s.find(gid)
 	if t == nil {
 		return s.unseenBranch(gid)
 	}
@@ -71,8 +69,8 @@ func (s *State) voteOfStranger(t *transaction, ballot *logpb.Ballot) Result {
 	if refusal, ok := checkKnown("ballot.branch", spec); !ok {
 		return refusal
 	}
-	if most := s.limits.GetBranchesPerTransactionMax(); len(t.branches) >= int(most) {
-		return quota(t.gid, "branches_per_transaction_max", uint64(most)).toBranch(VerdictWait)
+	if refusal, ok := s.limitJoin(t, "ballot.branch", spec); !ok {
+		return refusal.toBranch(VerdictWait)
 	}
 	next := t.clone()
 	next.join(spec, s.now)
