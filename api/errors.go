@@ -41,14 +41,18 @@ func Errorf(reason Reason, format string, args ...any) *Error {
 
 // With adds one entry of metadata and returns e. Empty values are left out.
 func (e *Error) With(name, value string) *Error {
+	e.add(name, value)
+	return e
+}
+
+func (e *Error) add(name, value string) {
 	if value == "" {
-		return e
+		return
 	}
 	if e.Metadata == nil {
 		e.Metadata = make(map[string]string)
 	}
 	e.Metadata[name] = value
-	return e
 }
 
 // Error is the text for people: what, which object, why, what to do next.

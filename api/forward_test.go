@@ -60,7 +60,7 @@ func TestForwardedCallIsNotForwardedAgain(t *testing.T) {
 	if reason, _ := jsonReason(t, body); code != 503 || reason != "NO_LEADER" {
 		t.Errorf("answered %d %v", code, body)
 	}
-	req, _ := http.NewRequestWithContext(within(t), "POST", "http://"+follower.http+"/v1/transactions", strings.NewReader("{}"))
+	req, _ := http.NewRequestWithContext(within(t), http.MethodPost, "http://"+follower.http+"/v1/transactions", strings.NewReader("{}"))
 	req.Header.Set("Quorate-Hop", "1")
 	before := leaderFake.called("Begin")
 	res, err := follower.client.Do(req)
@@ -68,7 +68,7 @@ func TestForwardedCallIsNotForwardedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	if res.StatusCode != 503 || leaderFake.called("Begin") != before {
+	if res.StatusCode != http.StatusServiceUnavailable || leaderFake.called("Begin") != before {
 		t.Errorf("a call that was forwarded once was forwarded again: %s", res.Status)
 	}
 }

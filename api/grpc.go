@@ -143,7 +143,7 @@ func (s *Server) enrich(ctx context.Context, e *Error) {
 	switch e.Reason {
 	case ReasonExpired, ReasonInvalid:
 		// The SDK makes its next GID from a fresh clock.
-		e.With("clock_ms", fmt.Sprint(s.coordinator.Header().ClockMS))
+		e.add("clock_ms", fmt.Sprint(s.coordinator.Header().ClockMS))
 	case ReasonAlreadyDecided:
 		gid, err := fsm.ParseGID(e.Metadata["gid"])
 		if err != nil {
@@ -154,7 +154,7 @@ func (s *Server) enrich(ctx context.Context, e *Error) {
 			return
 		}
 		if wall := view.Transaction.GetDecided().GetWallMs(); wall != 0 {
-			e.With("decided_at", time.UnixMilli(int64(wall)).UTC().Format(time.RFC3339Nano))
+			e.add("decided_at", time.UnixMilli(int64(wall)).UTC().Format(time.RFC3339Nano))
 		}
 	}
 }

@@ -30,7 +30,7 @@ import (
 // get reads a page.
 func (n *node) get(t testing.TB, path string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(within(t), "GET", "http://"+n.http+path, nil)
+	req, err := http.NewRequestWithContext(within(t), http.MethodGet, "http://"+n.http+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +239,7 @@ func TestKeysInPaths(t *testing.T) {
 func TestOtherOriginsMustNotDecide(t *testing.T) {
 	c := newFake()
 	n := serve(t, Config{}, c, newFakeCluster())
-	req, _ := http.NewRequestWithContext(within(t), "POST", "http://"+n.http+"/v1/transactions", strings.NewReader("{}"))
+	req, _ := http.NewRequestWithContext(within(t), http.MethodPost, "http://"+n.http+"/v1/transactions", strings.NewReader("{}"))
 	req.Header.Set("Content-Type", "text/plain")
 	req.Header.Set("Origin", "http://evil.example")
 	req.Header.Set("Sec-Fetch-Site", "cross-site")
@@ -261,7 +261,7 @@ func TestOtherOriginsMustNotDecide(t *testing.T) {
 func TestCallersSetNoMetadata(t *testing.T) {
 	c := newFake()
 	n := serve(t, Config{}, c, newFakeCluster())
-	req, _ := http.NewRequestWithContext(within(t), "POST", "http://"+n.http+"/v1/transactions", strings.NewReader("{}"))
+	req, _ := http.NewRequestWithContext(within(t), http.MethodPost, "http://"+n.http+"/v1/transactions", strings.NewReader("{}"))
 	req.Header.Set("Grpc-Metadata-Quorate-Initiator", "root")
 	req.Header.Set("Quorate-Initiator", "root")
 	req.Header.Set("Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
@@ -288,14 +288,14 @@ func TestEventsOverHTTP(t *testing.T) {
 	open := func(path string, header http.Header) *bufio.Scanner {
 		ctx, cancel := context.WithCancel(within(t))
 		t.Cleanup(cancel)
-		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+n.http+path, nil)
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.http+path, nil)
 		req.Header = header
 		res, err := n.client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = res.Body.Close() })
-		if res.StatusCode != 200 {
+		if res.StatusCode != http.StatusOK {
 			t.Fatalf("%s: %s", path, res.Status)
 		}
 		return bufio.NewScanner(res.Body)
@@ -382,7 +382,7 @@ func TestListenersAreBounded(t *testing.T) {
 	if _, err := n.cluster().Status(big, &quoratev1.StatusRequest{}); err == nil {
 		t.Error("a header list beyond the limit was taken")
 	}
-	req, _ := http.NewRequestWithContext(within(t), "GET", "http://"+n.http+"/livez", nil)
+	req, _ := http.NewRequestWithContext(within(t), http.MethodGet, "http://"+n.http+"/livez", nil)
 	req.Header.Set("X-Big", strings.Repeat("x", 2*HeaderListBytesMax))
 	res, err := n.client.Do(req)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -25,125 +24,6 @@ const Namespace = "default"
 
 // initiatorHeader is metadata by which a caller says who it is, for people.
 const initiatorHeader = "quorate-initiator"
-
-// keyPrefix marks a reference by the caller's own id.
-const keyPrefix = "key:"
-
-// reader turns one request into commands, and collects what is wrong with it:
-// people correct everything at once. The state machine checks all of it again.
-type reader struct {
-	limits     *logpb.Limits
-	endpoints  EndpointChecker
-	violations []Violation
-}
-
-func (s *Server) reader() *reader {
-	limits := s.cluster.Limits()
-	if limits == nil {
-		limits = fsm.DefaultLimits()
-	}
-	return &reader{limits: limits, endpoints: s.cfg.Endpoints}
-}
-
-// endingReader reads what brings work to its end: no limit that was lowered
-// since may refuse that, so only the widest ones hold.
-func (s *Server) endingReader() *reader {
-	return &reader{limits: endingLimits, endpoints: s.cfg.Endpoints}
-}
-
-var endingLimits = func() *logpb.Limits {
-	limits := fsm.DefaultLimits()
-	limits.BranchIdBytesMax = fsm.BranchIDBytesMax
-	limits.KeyBytesMax = fsm.KeyBytesMax
-	limits.TextBytesMax = 64 << 10
-	limits.BranchesPerTransactionMax = 64 << 10
-	return limits
-}()
-
-func (r *reader) refuse(field, format string, args ...any) {
-	r.violations = append(r.violations, Violation{field, fmt.Sprintf(format, args...)})
-}
-
-// err is nil where nothing was refused.
-func (r *reader) err() error {
-	if len(r.violations) == 0 {
-		return nil
-	}
-	return &Error{Reason: ReasonInvalid, Violations: r.violations}
-}
-
-// gid reads a GID that must be given.
-func (r *reader) gid(field, text string) fsm.GID {
-	if text == "" {
-		r.refuse(field, "is missing: give the transaction's gid, a ULID of %d characters", fsm.GIDTextBytes)
-		return fsm.GID{}
-	}
-	gid, err := fsm.ParseGID(text)
-	if err != nil {
-		r.refuse(field, "%v", err)
-	}
-	return gid
-}
-
-// ref reads "GID or key:K".
-func (r *reader) ref(field, text string) coordinator.Ref {
-	key, byKey := strings.CutPrefix(text, keyPrefix)
-	if !byKey {
-		return coordinator.ByGID(r.gid(field, text))
-	}
-	if key == "" {
-		r.refuse(field, "names no key: give key:K, or a gid")
-	}
-	r.text(field, key, r.limits.GetKeyBytesMax())
-	return coordinator.ByKey(Namespace, key)
-}
-
-// holder reads an instance id, which may be absent.
-func (r *reader) holder(field, text string) []byte {
-	if text == "" {
-		return nil
-	}
-	id, err := fsm.ParseGID(text)
-	if err != nil {
-		r.refuse(field, "an instance id is a ULID: %v", err)
-		return nil
-	}
-	return id.Bytes()
-}
-
-// text checks what is stored and shown.
-func (r *reader) text(field, text string, bytesMax uint32) {
-	switch {
-	case len(text) > int(bytesMax):
-		r.refuse(field, "is of %d bytes: at most %d are allowed", len(text), bytesMax)
-	case !utf8.ValidString(text):
-		r.refuse(field, "is not UTF-8")
-	case strings.ContainsFunc(text, unprintable):
-		r.refuse(field, "holds a control character: %q", text)
-	}
-}
-
-// unprintable tells of characters that would break a terminal, a log line or a
-// header. The state machine refuses the same ones.
-func unprintable(c rune) bool {
-	return c < 0x20 || c >= 0x7F && c < 0xA0 || c == 0x2028 || c == 0x2029 || c == 0xFEFF
-}
-
-// shownText cuts what is only shown to the text limit; a caller's long error
-// must not keep a branch from refusing or reporting.
-func (r *reader) shownText(text string) string {
-	text = strings.Map(func(c rune) rune {
-		if unprintable(c) {
-			return ' '
-		}
-		return c
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-	for bytesMax := int(r.limits.GetTextBytesMax()); len(text) > bytesMax; {
-		_, size := utf8.DecodeLastRuneInString(text)
-		text = text[:len(text)-size]
-	}
-	return text
-}
 
 // begin reads a Begin and puts the defaults in, so that repeating it with or
 // without them is the same.
@@ -357,37 +237,6 @@ func (r *reader) outcome(field string, o quoratev1.Outcome) fsm.Outcome {
 		r.refuse(field, "is missing: OUTCOME_COMMITTED, OUTCOME_ROLLED_BACK, OUTCOME_MIXED or OUTCOME_HAZARD")
 	}
 	return fsm.Outcome(o)
-}
-
-// required refuses an absent text, and text that is too long or unprintable.
-func (r *reader) required(field, text, whatFor string) string {
-	if text == "" {
-		r.refuse(field, "is missing: %s", whatFor)
-	}
-	r.text(field, text, r.limits.GetTextBytesMax())
-	return text
-}
-
-func (r *reader) pageSize(field string, size uint32) int {
-	if size > PageSizeMax {
-		r.refuse(field, "is %d: at most %d", size, PageSizeMax)
-	}
-	if size == 0 {
-		return PageSizeDefault
-	}
-	return int(min(size, PageSizeMax))
-}
-
-// duration reads a duration that must not be negative; nil is 0.
-func (r *reader) duration(field string, d *durationpb.Duration) time.Duration {
-	if d == nil {
-		return 0
-	}
-	if d.CheckValid() != nil || d.AsDuration() < 0 {
-		r.refuse(field, "is no duration of at least 0")
-		return 0
-	}
-	return d.AsDuration()
 }
 
 func (r *reader) filter(field string, f *quoratev1.Filter) coordinator.Filter {

@@ -94,7 +94,7 @@ func TestMutualTLS(t *testing.T) {
 		config.NextProtos = nil // net/http's own to set
 		transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: http2}
 		defer transport.CloseIdleConnections()
-		req, _ := http.NewRequestWithContext(within(t), "POST", "https://"+followerHTTP+"/v1/transactions", strings.NewReader("{}"))
+		req, _ := http.NewRequestWithContext(within(t), http.MethodPost, "https://"+followerHTTP+"/v1/transactions", strings.NewReader("{}"))
 		res, err := (&http.Client{Transport: transport}).Do(req)
 		if err != nil {
 			return 0, "", err

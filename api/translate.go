@@ -88,14 +88,14 @@ func refused(r *coordinator.Refusal) *Error {
 		With("decision", decisionText(r.Decision)).With("state", stateText(r.State)).
 		With("stands", r.Detail)
 	if r.Index != 0 {
-		e.With("index", strconv.FormatUint(r.Index, 10))
+		e.add("index", strconv.FormatUint(r.Index, 10))
 	}
 	if r.Verdict != fsm.VerdictNone {
-		e.With("verdict", strings.ToLower(r.Verdict.String()))
+		e.add("verdict", strings.ToLower(r.Verdict.String()))
 	}
 	if reason == ReasonQuota {
 		limit, _ := splitDetail(r.Detail)
-		e.With("limit", limit)
+		e.add("limit", limit)
 	}
 	return e
 }

@@ -1,0 +1,227 @@
+package api
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/coordinator"
+)
+
+// read takes the participant's frames until its stream ends.
+func (s *participantSession) read() {
+	for {
+		frame, err := s.stream.Recv()
+		if err != nil {
+			s.requests.Wait()
+			s.end(errStreamEnded)
+			return
+		}
+		s.session.Alive()
+		if !s.take(frame) {
+			return
+		}
+	}
+}
+
+// take handles one frame, and returns false after the last.
+func (s *participantSession) take(frame *quoratev1.SessionRequest) bool {
+	id := frame.GetId()
+	switch f := frame.GetFrame().(type) {
+	case *quoratev1.SessionRequest_Enlist:
+		return s.start(id, func() (*quoratev1.SessionResponse, error) { return s.enlist(f.Enlist) })
+	case *quoratev1.SessionRequest_Vote:
+		return s.start(id, func() (*quoratev1.SessionResponse, error) { return s.vote(f.Vote) })
+	case *quoratev1.SessionRequest_Report:
+		return s.start(id, func() (*quoratev1.SessionResponse, error) { return s.report(f.Report) })
+	case *quoratev1.SessionRequest_Inquire:
+		return s.start(id, func() (*quoratev1.SessionResponse, error) { return s.inquire(f.Inquire) })
+	case *quoratev1.SessionRequest_Vouch:
+		s.vouch(id, f.Vouch)
+	case *quoratev1.SessionRequest_Heartbeat:
+		// The answer tells the participant that the leader lives: with id 0, too.
+		s.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Heartbeat{Heartbeat: &quoratev1.Heartbeat{Header: s.header()}}})
+	case *quoratev1.SessionRequest_Detach:
+		// What was said before the goodbye is heard before it.
+		s.requests.Wait()
+		s.session.Detach()
+		s.end(coordinator.ErrDetached)
+		return false
+	case *quoratev1.SessionRequest_Attach:
+		s.answer(id, nil, invalidField("attach", "is the first frame of a session only"))
+	default:
+		s.answer(id, nil, invalidField("frame", "is empty, or of a newer version"))
+	}
+	return true
+}
+
+// start runs one request beside the others.
+func (s *participantSession) start(id uint64, f func() (*quoratev1.SessionResponse, error)) bool {
+	select {
+	case s.slots <- struct{}{}:
+	case <-s.ctx.Done():
+		return false
+	}
+	s.requests.Add(1)
+	go func() {
+		defer func() {
+			<-s.slots
+			s.requests.Done()
+		}()
+		defer func() {
+			if cause := recover(); cause != nil {
+				s.end(s.panicked("Session", cause))
+			}
+		}()
+		answer, err := f()
+		s.answer(id, answer, err)
+	}()
+	return true
+}
+
+// answer sends an answer, or the error as one. Nobody waits for id 0.
+func (s *participantSession) answer(id uint64, answer *quoratev1.SessionResponse, err error) {
+	if err != nil {
+		typed := translate(err, changes)
+		s.enrich(s.ctx, typed)
+		serialized, _ := proto.Marshal(typed.GRPCStatus().Proto())
+		answer = &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Error{Error: &quoratev1.SessionError{StatusProto: serialized}}}
+		if id == 0 {
+			s.cfg.Logger.Debug("a frame of a session was refused", "error", typed)
+		}
+	}
+	if id == 0 {
+		return
+	}
+	answer.Id = id
+	s.push(answer)
+}
+
+// bounded gives a request its time.
+func (s *participantSession) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(s.ctx, s.cfg.CallTimeout)
+}
+
+func (s *participantSession) enlist(req *quoratev1.EnlistRequest) (*quoratev1.SessionResponse, error) {
+	gid, spec, err := readEnlist(s.reader(), req)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	status, err := s.session.Enlist(ctx, gid, spec)
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Enlist{Enlist: &quoratev1.EnlistResponse{
+		Header: s.header(), Verdict: verdictAnswer(status.Verdict),
+	}}}, nil
+}
+
+func (s *participantSession) vote(req *quoratev1.VoteRequest) (*quoratev1.SessionResponse, error) {
+	gid, ballot, err := readVote(s.endingReader(), req)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	status, err := s.session.Vote(ctx, gid, ballot)
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vote{Vote: &quoratev1.VoteResponse{
+		Header: s.header(), Verdict: verdictAnswer(status.Verdict),
+	}}}, nil
+}
+
+func (s *participantSession) report(req *quoratev1.ReportRequest) (*quoratev1.SessionResponse, error) {
+	ask, err := readReport(s.endingReader(), req)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	if _, err := s.session.Report(ctx, ask); err != nil {
+		return nil, err
+	}
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{Header: s.header()}}}, nil
+}
+
+func (s *participantSession) inquire(req *quoratev1.InquireRequest) (*quoratev1.SessionResponse, error) {
+	ask, err := readInquire(s.endingReader(), req)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	inquired, err := s.session.Inquire(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Inquire{Inquire: s.inquired(inquired)}}, nil
+}
+
+func (s *participantSession) vouch(id uint64, vouch *quoratev1.Vouch) {
+	r := s.endingReader()
+	live := readLive(r, "vouch.branches", vouch.GetBranches())
+	if err := r.err(); err != nil {
+		s.answer(id, nil, err)
+		return
+	}
+	refs := make([]coordinator.BranchRef, len(live))
+	for i, branch := range live {
+		refs[i] = branch.BranchRef
+	}
+	s.session.Vouch(refs)
+	s.answer(id, &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vouched{Vouched: &quoratev1.Vouched{Header: s.header()}}}, nil)
+}
+
+// messageAnswer is what the leader says unasked, on the wire.
+func messageAnswer(m coordinator.Message) *quoratev1.SessionResponse {
+	if d := m.Deliver; d != nil {
+		return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Deliver{Deliver: &quoratev1.Deliver{
+			Gid: d.GID.String(), Branch: d.Branch, Resource: d.Resource, Verdict: verdictAnswer(d.Verdict), Attempt: d.Attempt,
+			Epoch: epochAnswer(d.Epoch), FloorMs: d.FloorMS, ClockMs: d.ClockMS,
+		}}}
+	}
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_VouchFor{VouchFor: &quoratev1.VouchFor{Branches: liveAnswer(m.VouchFor)}}}
+}
+
+func liveAnswer(refs []coordinator.BranchRef) []*quoratev1.LiveBranch {
+	live := make([]*quoratev1.LiveBranch, len(refs))
+	for i, ref := range refs {
+		live[i] = &quoratev1.LiveBranch{Gid: ref.GID.String(), Branch: ref.Branch, Held: true}
+	}
+	return live
+}
+
+func readAttach(r *reader, attach *quoratev1.Attach) (coordinator.AttachRequest, error) {
+	ask := coordinator.AttachRequest{
+		Holder: r.holder("attach.holder", attach.GetHolder()), Resources: attach.GetResources(),
+		Live: readLive(r, "attach.live", attach.GetLive()), Name: r.shownText(attach.GetName()), Process: attach.GetProcess(),
+		Window: int(min(attach.GetWindow(), SessionWindowMax)),
+	}
+	if attach.GetHolder() == "" {
+		r.refuse("attach.holder", "is missing: give the process' instance id, a ULID made at its start")
+	}
+	for i, resource := range attach.GetResources() {
+		r.required(fmt.Sprintf("attach.resources[%d]", i), resource, "a resource has a name, such as orders-db")
+	}
+	r.text("attach.process", attach.GetProcess(), r.limits.GetTextBytesMax())
+	return ask, r.err()
+}
+
+func readLive(r *reader, field string, live []*quoratev1.LiveBranch) []coordinator.LiveBranch {
+	read := make([]coordinator.LiveBranch, 0, len(live))
+	for i, branch := range live {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		r.branchID(at+".branch", branch.GetBranch())
+		read = append(read, coordinator.LiveBranch{
+			BranchRef: coordinator.BranchRef{GID: r.gid(at+".gid", branch.GetGid()), Branch: branch.GetBranch()},
+			Held:      branch.GetHeld(), Resource: branch.GetResource(),
+		})
+	}
+	return read
+}
