@@ -2,6 +2,7 @@ package participant
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -70,7 +71,7 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 			c.nodes.lead(address)
 			return got, nil
 		}
-		if err == ErrOtherCluster {
+		if errors.Is(err, ErrOtherCluster) {
 			return none, c.otherCluster(address)
 		}
 		f := failureOf(err)

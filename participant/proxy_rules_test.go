@@ -600,12 +600,12 @@ func TestOnlyTheCurrentDatabaseIsScanned(t *testing.T) {
 func TestAnotherProcessRecovers(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		r := newResource(t, kind)
-		commit, rollback := r.prepare(-10), BranchRef{}
+		commit := r.prepare(-10)
 		ctx, gid := global(t)
 		if err := r.begin(ctx, 2, -10).Commit(); err != nil {
 			t.Fatal(err)
 		}
-		rollback = BranchRef{gid, "1"}
+		rollback := BranchRef{gid, "1"}
 		if err := r.db.Close(); err != nil { // the process is gone, with its connections
 			t.Fatal(err)
 		}

@@ -162,7 +162,7 @@ func (id *identity) adopt(cluster fsm.GID) error {
 // newUUID makes a random UUID (RFC 9562, version 4).
 func newUUID() string {
 	var b [16]byte
-	rand.Read(b[:]) //nolint:errcheck // it never fails since Go 1.24
+	rand.Read(b[:]) // it never fails since Go 1.24
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	return formatUUID(b)
@@ -188,6 +188,6 @@ func parseUUID(text string) (b [16]byte, err error) {
 // newClusterID makes the id of a new cluster.
 func newClusterID(nowMS uint64) fsm.GID {
 	var random [10]byte
-	rand.Read(random[:]) //nolint:errcheck // it never fails since Go 1.24
+	rand.Read(random[:]) // it never fails since Go 1.24
 	return fsm.NewGID(nowMS, random)
 }

@@ -17,7 +17,7 @@ func lockDir(dir string) (release func() error, err error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		if err == syscall.EWOULDBLOCK { //nolint:errorlint // an errno is compared as it is
+		if err == syscall.EWOULDBLOCK { // an errno is compared as it is
 			return nil, fmt.Errorf("%w: %s is locked; stop that process, or name another directory", ErrDirectoryLocked, path)
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)

@@ -164,7 +164,7 @@ func TestFlood(t *testing.T) {
 		must(t, conn.SetReadDeadline(time.Now().Add(within)))
 		if _, err := conn.Read(make([]byte, 1)); err == nil {
 			t.Error("a stranger was answered")
-		} else if nerr, ok := err.(net.Error); ok && nerr.Timeout() { //nolint:errorlint // of this very read
+		} else if nerr, ok := err.(net.Error); ok && nerr.Timeout() {
 			t.Fatal("a silent connection was kept")
 		}
 		conn.Close()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/quorate/quorate/participant"
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Defaults and limits.
@@ -96,7 +97,7 @@ func Open(path, resource string, opts ...Option) (*Store, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout: openTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("embedded: %s is open in another process; one process at a time may serve it", path)
 	}
 	if err != nil {
@@ -179,7 +180,7 @@ func (s *Store) view(fn func(*bbolt.Tx) error) error {
 		return err
 	}
 	err := s.db.View(fn)
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		return ErrClosed
 	}
 	return err
