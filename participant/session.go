@@ -200,7 +200,7 @@ func (s *session) goodbye() {
 		return
 	}
 	_ = st.send(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Detach{Detach: &quoratev1.Detach{}}})
-	_ = st.rpc.CloseSend()
+	st.closeSend()
 	select {
 	case <-st.done:
 	case <-time.After(goodbyeTimeout):

@@ -269,6 +269,14 @@ func (st *stream) send(req *quoratev1.SessionRequest) error {
 	return st.rpc.Send(req)
 }
 
+// closeSend tells the leader that nothing more comes. Like Send, it must not run
+// beside another Send.
+func (st *stream) closeSend() {
+	st.sending.Lock()
+	defer st.sending.Unlock()
+	_ = st.rpc.CloseSend()
+}
+
 // headerOf is the header of whatever the frame is, or nil.
 func headerOf(r *quoratev1.SessionResponse) *quoratev1.ResponseHeader {
 	switch f := r.GetFrame().(type) {
