@@ -23,7 +23,7 @@ import (
 // This makes elections sooner, never different: who may win one is decided by
 // terms and logs as ever. A leader that is paused, cut off, or whose machine is
 // gone refuses nothing; the timeouts are for those.
-// See docs/decisions/020-elections-at-a-leaders-death.md.
+// See docs/decisions/022-elections-at-a-leaders-death.md.
 const (
 	// deadLeaderCallsMax bounds how long the leader is called until it refuses: a
 	// process that ends closes its connections and its listener one by one.

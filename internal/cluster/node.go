@@ -68,8 +68,8 @@ func newNode(c *Cluster, k int, ports []Ports) *Node {
 	return n
 }
 
-// start starts the process and returns at once.
-func (n *Node) start() error {
+// Start starts the process of an ended node, with its data, and returns at once.
+func (n *Node) Start() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.process != nil && n.process.Running() {
@@ -145,7 +145,7 @@ func (n *Node) Stop(ctx context.Context) error { return n.current().Stop(ctx) }
 
 // Restart starts an ended node again, with its data, and waits until it serves.
 func (n *Node) Restart(ctx context.Context) error {
-	if err := n.start(); err != nil {
+	if err := n.Start(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
