@@ -19,13 +19,20 @@ type administration struct {
 }
 
 // Status tells what this node knows. It answers without a leader, too.
-func (a *administration) Status(context.Context, *quoratev1.StatusRequest) (*quoratev1.StatusResponse, error) {
+func (a *administration) Status(ctx context.Context, req *quoratev1.StatusRequest) (*quoratev1.StatusResponse, error) {
 	status, stats := a.cluster.Status(), a.coordinator.Stats()
 	answer := &quoratev1.StatusResponse{
 		Header: a.header(), Role: quoratev1.Role(status.Role), LeaderId: status.LeaderID, Term: status.Term,
 		CommitIndex: status.CommitIndex, LastLogIndex: status.LastLogIndex, SnapshotIndex: status.SnapshotIndex,
 		Version: a.cfg.Version, FinishedTransactions: uint64(stats.Counts.Finished), InDoubtBranches: uint64(stats.Counts.InDoubt),
 		Digest: status.Digest, LogStore: status.LogStore, FsyncP99: durationpb.New(status.LogWrite.P99), DataDir: status.DataDir,
+	}
+	if index := req.GetDigestAt(); index != 0 {
+		var err error
+		if answer.Digest, err = a.cluster.DigestAt(ctx, index); err != nil {
+			return nil, a.lagging(err, index)
+		}
+		answer.DigestAt = index
 	}
 	for _, states := range stats.Counts.Open {
 		for _, number := range states {

@@ -16,6 +16,9 @@ import (
 type Cluster interface {
 	// Status tells what this node knows. It must not block.
 	Status() ClusterStatus
+	// DigestAt waits until the index is applied here, and returns the state's
+	// digest right after it, in hexadecimal; empty where it is no longer known.
+	DigestAt(ctx context.Context, index uint64) (string, error)
 	// AddNode admits a node as non-voter and, unless nonVoter, lets it be
 	// promoted once it has caught up; voter tells whether it votes already.
 	// Repeating it is safe: a joining node asks until it is in.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -214,6 +215,10 @@ func (c *fakeCluster) Status() ClusterStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.status
+}
+
+func (c *fakeCluster) DigestAt(_ context.Context, index uint64) (string, error) {
+	return fmt.Sprintf("digest at %d", index), nil
 }
 
 func (c *fakeCluster) set(f func(*ClusterStatus)) {

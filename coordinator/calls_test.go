@@ -469,6 +469,9 @@ func TestConfigIsChecked(t *testing.T) {
 	if _, err := New(Config{Settings: DefaultSettings()}); err == nil {
 		t.Error("no log, no error")
 	}
+	if _, err := New(Config{Log: newMemLog(t), Settings: DefaultSettings(), Peers: peersFunc(nil)}); err == nil {
+		t.Error("peers without Fatal, no error")
+	}
 	for name, spoil := range map[string]func(*Settings){
 		"SessionHeartbeat": func(s *Settings) { s.SessionHeartbeat = 0 },
 		"SessionsMax":      func(s *Settings) { s.SessionsMax = 0 },

@@ -46,7 +46,7 @@ type Coordinator struct {
 	once    sync.Once
 	stop    context.CancelFunc
 
-	goroutines sync.WaitGroup // calls to endpoints
+	goroutines sync.WaitGroup // calls to endpoints, and the audit
 	watchers   watchers
 	lastID     atomic.Uint64 // of sessions and waiters
 
@@ -77,6 +77,9 @@ func New(cfg Config) (*Coordinator, error) {
 		waiters:  make(map[uint64]chan<- AnswerWaiter),
 	}
 	go c.run()
+	if cfg.Peers != nil {
+		c.goroutines.Go(func() { c.audit(cfg.Peers, cfg.Fatal) })
+	}
 	return c, nil
 }
 

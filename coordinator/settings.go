@@ -20,6 +20,11 @@ type Config struct {
 	// Caller delivers to endpoints; nil leaves branches that have only an
 	// endpoint due and visible, and undelivered.
 	Caller Caller
+	// Peers lets the leader compare the nodes' states; nil for no comparison.
+	Peers Peers
+	// Fatal stops the node: its state differs from the majority's. It must be set
+	// where Peers is.
+	Fatal func(error)
 	// Observer hears what metrics count; nil for nobody.
 	Observer Observer
 	// Logger gets what people should know; nil for nobody.
@@ -65,6 +70,8 @@ type Settings struct {
 	// RetentionTick is the shortest time between two Ticks that only drop
 	// finished transactions.
 	RetentionTick time.Duration
+	// AuditInterval lies between two comparisons of the nodes' states.
+	AuditInterval time.Duration
 }
 
 // TickIdleMax bounds Settings.TickIdle (PROTOCOL.md, section 1).
@@ -95,6 +102,7 @@ func DefaultSettings() Settings {
 		ProposalsPendingMax: 16384,
 		TickIdle:            5 * time.Second,
 		RetentionTick:       time.Second,
+		AuditInterval:       30 * time.Second,
 	}
 }
 
@@ -106,6 +114,7 @@ func FastSettings() Settings {
 	s.DeliveryTimeout = 5 * time.Second
 	s.BackoffMin = 50 * time.Millisecond
 	s.BackoffMax = 5 * time.Second
+	s.AuditInterval = 5 * time.Second
 	return s
 }
 
@@ -118,6 +127,7 @@ func (s Settings) Validate() error {
 		{"SessionHeartbeat", s.SessionHeartbeat}, {"SessionGrace", s.SessionGrace},
 		{"DeliveryTimeout", s.DeliveryTimeout}, {"BackoffMin", s.BackoffMin}, {"BackoffMax", s.BackoffMax},
 		{"StuckAfter", s.StuckAfter}, {"TickIdle", s.TickIdle}, {"RetentionTick", s.RetentionTick},
+		{"AuditInterval", s.AuditInterval},
 	}
 	for _, v := range durations {
 		if v.d < time.Millisecond {
@@ -151,6 +161,9 @@ func (s Settings) Validate() error {
 func (c Config) validate() error {
 	if c.Log == nil {
 		return errors.New("coordinator: no Log")
+	}
+	if c.Peers != nil && c.Fatal == nil {
+		return errors.New("coordinator: Peers without Fatal: a leader in the minority could not be stopped")
 	}
 	return c.Settings.Validate()
 }

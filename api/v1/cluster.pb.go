@@ -204,7 +204,11 @@ func (x *Node) GetHealthy() bool {
 }
 
 type StatusRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Compare states: the answer's digest is that right after the entry at this
+	// index, which the node waits to apply; empty where it is no longer known.
+	// 0 for the present one.
+	DigestAt      uint64 `protobuf:"varint,1,opt,name=digest_at,json=digestAt,proto3" json:"digest_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -239,6 +243,13 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 	return file_cluster_proto_rawDescGZIP(), []int{1}
 }
 
+func (x *StatusRequest) GetDigestAt() uint64 {
+	if x != nil {
+		return x.DigestAt
+	}
+	return 0
+}
+
 type StatusResponse struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	Header               *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -256,8 +267,10 @@ type StatusResponse struct {
 	Digest               string                 `protobuf:"bytes,13,opt,name=digest,proto3" json:"digest,omitempty"`
 	LogStore             string                 `protobuf:"bytes,14,opt,name=log_store,json=logStore,proto3" json:"log_store,omitempty"`
 	// 99th percentile of the latest log writes, fsync included.
-	FsyncP99      *durationpb.Duration `protobuf:"bytes,15,opt,name=fsync_p99,json=fsyncP99,proto3" json:"fsync_p99,omitempty"`
-	DataDir       string               `protobuf:"bytes,16,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	FsyncP99 *durationpb.Duration `protobuf:"bytes,15,opt,name=fsync_p99,json=fsyncP99,proto3" json:"fsync_p99,omitempty"`
+	DataDir  string               `protobuf:"bytes,16,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
+	// The index that `digest` belongs to, where the request named one.
+	DigestAt      uint64 `protobuf:"varint,17,opt,name=digest_at,json=digestAt,proto3" json:"digest_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +415,13 @@ func (x *StatusResponse) GetDataDir() string {
 		return x.DataDir
 	}
 	return ""
+}
+
+func (x *StatusResponse) GetDigestAt() uint64 {
+	if x != nil {
+		return x.DigestAt
+	}
+	return 0
 }
 
 type AddNodeRequest struct {
@@ -1146,8 +1166,9 @@ const file_cluster_proto_rawDesc = "" +
 	"matchIndex\x12\x16\n" +
 	"\x06leader\x18\n" +
 	" \x01(\bR\x06leader\x12\x18\n" +
-	"\ahealthy\x18\v \x01(\bR\ahealthy\"\x0f\n" +
-	"\rStatusRequest\"\xe7\x04\n" +
+	"\ahealthy\x18\v \x01(\bR\ahealthy\",\n" +
+	"\rStatusRequest\x12\x1b\n" +
+	"\tdigest_at\x18\x01 \x01(\x04R\bdigestAt\"\x84\x05\n" +
 	"\x0eStatusResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12$\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x10.quorate.v1.RoleR\x04role\x12\x1b\n" +
@@ -1165,7 +1186,8 @@ const file_cluster_proto_rawDesc = "" +
 	"\x06digest\x18\r \x01(\tR\x06digest\x12\x1b\n" +
 	"\tlog_store\x18\x0e \x01(\tR\blogStore\x126\n" +
 	"\tfsync_p99\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\bfsyncP99\x12\x19\n" +
-	"\bdata_dir\x18\x10 \x01(\tR\adataDir\"\xf3\x01\n" +
+	"\bdata_dir\x18\x10 \x01(\tR\adataDir\x12\x1b\n" +
+	"\tdigest_at\x18\x11 \x01(\x04R\bdigestAt\"\xf3\x01\n" +
 	"\x0eAddNodeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +

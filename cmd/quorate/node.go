@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,6 +87,10 @@ func openNode(cfg *config.Config, logger *slog.Logger) (_ *servingNode, err erro
 	n.caller = branchcall.New(branchcall.Config{Allow: allow, TLS: tls.apiClient, ClusterID: n.clusterID})
 	if n.coordinator, err = coordinator.New(coordinator.Config{
 		Log: log, NodeID: n.raft.Identity().NodeID, Caller: n.caller, Observer: metrics, Logger: logger, Settings: driverSettings(cfg),
+		Peers: auditPeers{n.membership}, Fatal: func(err error) {
+			logger.Error("the node stops itself", "error", err)
+			os.Exit(exitError)
+		},
 	}); err != nil {
 		return n, err
 	}

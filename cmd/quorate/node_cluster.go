@@ -65,6 +65,19 @@ func (c *nodeCluster) Status() api.ClusterStatus {
 	return status
 }
 
+// DigestAt is the state's digest right after the entry at index.
+func (c *nodeCluster) DigestAt(ctx context.Context, index uint64) (digest string, err error) {
+	if err := c.log.WaitApplied(ctx, index); err != nil {
+		return "", err
+	}
+	c.log.View(func(state *fsm.State) {
+		if d, known := state.DigestAt(index); known {
+			digest = d.String()
+		}
+	})
+	return digest, nil
+}
+
 // nodeStatus joins a server of Raft's configuration with the directory.
 func nodeStatus(server raftnode.Server, directory []*logpb.Node) api.NodeStatus {
 	status := api.NodeStatus{

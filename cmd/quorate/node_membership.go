@@ -98,6 +98,10 @@ func (m *membership) refuseFormed(ctx context.Context) error {
 // askAll asks nodes, all at once, for their status; those that do not answer
 // within seedTimeout are not in the result.
 func (m *membership) askAll(ctx context.Context, addresses []string) (map[string]*quoratev1.StatusResponse, error) {
+	return m.askAllFor(ctx, addresses, &quoratev1.StatusRequest{})
+}
+
+func (m *membership) askAllFor(ctx context.Context, addresses []string, request *quoratev1.StatusRequest) (map[string]*quoratev1.StatusResponse, error) {
 	c := m.client(addresses)
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
@@ -112,7 +116,7 @@ func (m *membership) askAll(ctx context.Context, addresses []string) (map[string
 			return nil, err
 		}
 		wg.Go(func() {
-			answer, err := quoratev1.NewClusterServiceClient(conn).Status(ctx, &quoratev1.StatusRequest{})
+			answer, err := quoratev1.NewClusterServiceClient(conn).Status(ctx, request)
 			if err != nil {
 				return
 			}
