@@ -125,6 +125,21 @@ func TestHolderThatComesBackIsToldAtOnce(t *testing.T) {
 	wantList(t, branchesOf(w.take(5)), "1 COMMIT #2")
 }
 
+func TestHolderThatComesBackWithoutTheResourceLeavesItToOthers(t *testing.T) {
+	w := newWorld(t)
+	w.attach(1, holderN(1), "bank-a")
+	w.attach(2, holderN(2), "bank-a")
+	gid := w.begun("", time.Minute, branchOf("1", "bank-a", holderN(1)))
+	w.ok(cmdVote(gid, branchOf("1", "bank-a", holderN(1)), prepared))
+	w.detach(1)
+	w.ok(cmdCommit(gid))
+	if got := w.take(2); len(got) != 0 {
+		t.Fatalf("told another process within the holder's grace: %v", got)
+	}
+	w.attach(3, holderN(1), "bank-b")
+	wantList(t, branchesOf(w.take(2)), "1 COMMIT #1")
+}
+
 func TestNobodyToTellIsVisibleAndEndsWithTheNextAttach(t *testing.T) {
 	w := newWorld(t)
 	gid := w.committedTx("", branchOf("1", "bank-a", nil))

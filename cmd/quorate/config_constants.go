@@ -35,6 +35,8 @@ func constants(profile string) []shownSetting {
 	span(source, "session.grace", driver.SessionGrace, "How long a participant may be away before it counts as lost.")
 	span(source, "delivery.backoff_min", driver.BackoffMin, "First pause between two deliveries to one branch.")
 
+	span(source, "cluster.audit_interval", driver.AuditInterval, "How often the leader compares the nodes' states.")
+
 	node := raftnode.DefaultConfig()
 	add("constant", "raft.entry_bytes_max", strconv.Itoa(node.EntryBytesMax), "bytes", "Commands of one log entry together.")
 	add("constant", "raft.queue_calls_max", strconv.Itoa(node.QueueCallsMax), "calls", "Calls that may wait to be replicated.")
