@@ -36,7 +36,6 @@ func TestCompressedMessagesAreRefused(t *testing.T) {
 		t.Fatalf("the bomb has %d bytes and would be refused for its size", packed.Len())
 	}
 	frame := binary.BigEndian.AppendUint32([]byte{1}, uint32(packed.Len()))
-	message = nil
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
