@@ -59,9 +59,10 @@ func (c *Core) resource(name string) *resource {
 	return r
 }
 
-// tidy forgets a resource that nobody serves and nothing waits for.
+// tidy forgets a resource that nobody serves and nothing waits for. A holder may
+// still name one that was forgotten before: a newer one of its name must stay.
 func (c *Core) tidy(r *resource) {
-	if len(r.sessions)+r.parked.length+r.waiting.length+r.ready.length+r.calling.length == 0 && !r.inTurn {
+	if c.resources[r.name] == r && len(r.sessions)+r.parked.length+r.waiting.length+r.ready.length+r.calling.length == 0 && !r.inTurn {
 		delete(c.resources, r.name)
 	}
 }
