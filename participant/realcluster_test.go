@@ -257,6 +257,18 @@ func (n *realNode) Status() api.ClusterStatus {
 	return s
 }
 
+func (n *realNode) DigestAt(ctx context.Context, index uint64) (digest string, err error) {
+	if err := n.WaitApplied(ctx, index); err != nil {
+		return "", err
+	}
+	n.View(func(s *fsm.State) {
+		if d, known := s.DigestAt(index); known {
+			digest = d.String()
+		}
+	})
+	return digest, nil
+}
+
 func (n *realNode) AddNode(context.Context, api.Node, bool) (bool, error) { return false, errNotPlayed }
 func (n *realNode) Promote(context.Context, string) error                 { return errNotPlayed }
 func (n *realNode) Remove(context.Context, string, bool) error            { return errNotPlayed }
