@@ -203,6 +203,39 @@ func TestDamage_ASnapshot(t *testing.T) {
 	}
 }
 
+// Bytes as they were written, that the machine cannot read: from a later
+// version, for example. No older snapshot takes its place.
+func TestDamage_ASnapshotThatTheMachineCannotRead(t *testing.T) {
+	for says, content := range map[string]string{
+		"later version": "QRTSNAP9........",
+		"its head":      "QRT",
+		"invalid":       snapshotMagic + "\x00\x00\x00\x00\x00\x00\x00\x09nonsense",
+	} {
+		t.Run(says, func(t *testing.T) {
+			c, m := damaged(t, LogStoreBolt)
+			must(t, m.Snapshot(c.ctx()))
+			write := func() {
+				sink, err := m.stores.snapshots.inner.Create(1, m.raft().LastIndex()+1, 99, m.raft().GetConfiguration().Configuration(), 1, m.trans)
+				must(t, err)
+				_, err = sink.Write([]byte(content))
+				must(t, err)
+				must(t, sink.Close())
+			}
+			write()
+			joining := c.add()
+			must(t, m.AddNonvoter(c.ctx(), joining.Identity().NodeID, joining.cfg.Address, joining.Identity().ClusterID))
+			if err := joining.stopped(t); !strings.Contains(err.Error(), says) {
+				t.Errorf("the node that was sent it stopped for %v", err)
+			}
+			c.stop(joining)
+			c.stop(m)
+			if err := c.open(m); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("the node that has it: %v", err)
+			}
+		})
+	}
+}
+
 // All snapshots gone: the log begins too late.
 func TestDamage_NoSnapshot(t *testing.T) {
 	c, m := damaged(t, LogStoreBolt)

@@ -206,14 +206,12 @@ func (n *Node) clockMS() (ms uint64) {
 }
 
 // await waits for a future of the library, which itself cannot be told to stop
-// waiting.
+// waiting. The goroutine that does so outlives the node when the library never
+// answers, as it does with what it had not taken when it was shut down; so
+// nobody waits for it.
 func (n *Node) await(ctx context.Context, f raft.Future) error {
 	done := make(chan error, 1)
-	n.wait.Add(1)
-	go func() {
-		defer n.wait.Done()
-		done <- f.Error()
-	}()
+	go func() { done <- f.Error() }()
 	select {
 	case err := <-done:
 		return err

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,7 +28,7 @@ func (n *Node) startLibrary() error {
 	}{n.trans, n.trans}
 	instance, err := raft.NewRaft(n.raftConfig(), n.machine, n.stores.logs, n.stores.stable, n.stores.snapshots, wire)
 	if err != nil {
-		return fmt.Errorf("start the node in %s: %w", n.cfg.DataDir, err)
+		return fmt.Errorf("start the node in %s: %w", n.cfg.DataDir, errors.Join(err, n.machine.unreadable))
 	}
 	instance.RegisterObserver(raft.NewObserver(nil, false, n.observe))
 	n.current.Store(&library{Raft: instance, leads: instance.LeaderCh(), gone: make(chan struct{})})

@@ -40,9 +40,10 @@ type machine struct {
 	m  Machine
 	mu sync.RWMutex // held for writing while m changes
 
-	progress *progress
-	fail     *failStop
-	notify   func(index uint64)
+	progress   *progress
+	fail       *failStop
+	notify     func(index uint64)
+	unreadable error // why the last Restore failed
 }
 
 var (
@@ -101,22 +102,32 @@ func (a *machine) Snapshot() (raft.FSMSnapshot, error) {
 	return &pinned{state: a.m.Pin(), index: a.progress.applied()}, nil
 }
 
-// Restore replaces the machine's content.
+// Restore replaces the machine's content. When that fails the content is neither
+// the old nor the new one: a node that runs stops, one that is being opened is
+// not.
 func (a *machine) Restore(source io.ReadCloser) error {
-	header := make([]byte, len(snapshotMagic)+8)
-	if _, err := io.ReadFull(source, header); err != nil {
-		return fmt.Errorf("read the head of a snapshot: %w", err)
-	}
-	if string(header[:len(snapshotMagic)]) != snapshotMagic {
-		return errors.New("this is no snapshot of ours, or of a later version")
-	}
-	if err := a.restoreLocked(source); err != nil {
+	index, err := a.restore(source)
+	if err != nil {
+		a.unreadable = fmt.Errorf("restore a snapshot: %w", err)
+		if a.fail.running.Load() {
+			a.fail.fail(a.unreadable)
+		}
 		return err
 	}
-	index := binary.BigEndian.Uint64(header[len(snapshotMagic):])
 	a.progress.advance(index)
 	a.notify(index)
 	return nil
+}
+
+func (a *machine) restore(source io.Reader) (index uint64, err error) {
+	header := make([]byte, len(snapshotMagic)+8)
+	if _, err := io.ReadFull(source, header); err != nil {
+		return 0, fmt.Errorf("read its head: %w", err)
+	}
+	if string(header[:len(snapshotMagic)]) != snapshotMagic {
+		return 0, errors.New("it is none of ours, or of a later version")
+	}
+	return binary.BigEndian.Uint64(header[len(snapshotMagic):]), a.restoreLocked(source)
 }
 
 func (a *machine) restoreLocked(source io.Reader) error {

@@ -202,6 +202,26 @@ func TestMembership_AWipedNodeIsANewNode(t *testing.T) {
 	c.converge("z", "1")
 }
 
+// A node that moved keeps its id and its vote, and is reached at its new address.
+func TestMembership_ANodeMoves(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.set("x", "1")
+	moving := c.others(c.leader())[0]
+	c.stop(moving)
+	moving.cfg.Address = fmt.Sprintf("localhost:%d", testkit.FreePort(t))
+	c.start(moving)
+	c.retry(func(leader *member) error {
+		return leader.AddNonvoter(c.ctx(), moving.Identity().NodeID, moving.cfg.Address, moving.Identity().ClusterID)
+	})
+	c.set("x", "2")
+	c.converge("x", "2")
+	for _, s := range c.leader().Status().Servers {
+		if s.ID == moving.Identity().NodeID && (!s.Voter || s.Address != moving.cfg.Address) {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
 // A node of another cluster is refused, by the leader that it asks and by every
 // node that it calls.
 func TestMembership_AnotherClustersNode(t *testing.T) {

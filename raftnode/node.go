@@ -45,11 +45,12 @@ type Node struct {
 	answered    chan struct{} // closed when no entry will be answered any more
 	reads       chan read
 
-	closeOnce sync.Once
-	closeErr  error
-	closing   chan struct{} // closed when Close begins
-	closed    chan struct{} // closed when Close is done
-	wait      sync.WaitGroup
+	goroutines sync.Mutex // held while closing is closed, and where a call adds to wait
+	closeOnce  sync.Once
+	closeErr   error
+	closing    chan struct{} // closed when Close begins
+	closed     chan struct{} // closed when Close is done
+	wait       sync.WaitGroup
 }
 
 // Open opens the node of a data directory, or makes a new one, and starts it.
@@ -164,7 +165,9 @@ func (n *Node) Shutdown(ctx context.Context) error {
 // leads; whoever still waits is answered with ErrClosed or ErrUnknown.
 func (n *Node) Close() error {
 	n.closeOnce.Do(func() {
+		n.goroutines.Lock()
 		close(n.closing)
+		n.goroutines.Unlock()
 		// Futures that the library holds when it stops are never answered. A
 		// leader without a quorum gives up within its lease, so this is short.
 		select {
@@ -180,6 +183,21 @@ func (n *Node) Close() error {
 	})
 	<-n.closed
 	return n.closeErr
+}
+
+// spawn starts a goroutine on behalf of a call, unless the node is being closed.
+func (n *Node) spawn(f func()) {
+	n.goroutines.Lock()
+	defer n.goroutines.Unlock()
+	select {
+	case <-n.closing:
+	default:
+		n.wait.Add(1)
+		go func() {
+			defer n.wait.Done()
+			f()
+		}()
+	}
 }
 
 // release lets go of what start has opened, from the top down.

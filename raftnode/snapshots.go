@@ -106,13 +106,15 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	return &snapshotSink{SnapshotSink: sink, store: s, end: place{index, term}, begun: time.Now()}, nil
 }
 
+// List lists the latest snapshot alone. The library would go back to an older
+// one when it cannot restore the latest.
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	list, err := s.inner.List()
 	if err != nil {
 		err = fmt.Errorf("list the snapshots in %s: %w", s.dir, err)
 		s.fail.halt(err)
 	}
-	return list, err
+	return list[:min(len(list), 1)], err
 }
 
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {

@@ -54,15 +54,13 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 			return ErrClosed
 		}
 	}
-	n.wait.Add(1)
-	go n.watchTransfer(reign)
+	n.spawn(func() { n.watchTransfer(reign) })
 	return fmt.Errorf("transfer leadership: %w", err)
 }
 
 // watchTransfer makes sure that a leader whose transfer failed takes proposals
 // again.
 func (n *Node) watchTransfer(reign *reign) {
-	defer n.wait.Done()
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.TransferRefusalMax)
 	defer cancel()
 	for {
