@@ -47,12 +47,10 @@ func (n *Node) connectionEnded(from string) {
 	if _, begun := n.dying.LoadOrStore(from, struct{}{}); begun {
 		return // a leader has several connections
 	}
-	n.wait.Add(1)
-	go func() {
-		defer n.wait.Done()
+	n.spawn(func() {
 		defer n.dying.Delete(from)
 		n.succeed(raft.ServerID(from))
-	}()
+	})
 }
 
 func (n *Node) isClosing() bool {

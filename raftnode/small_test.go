@@ -191,7 +191,7 @@ func FuzzGreeting(f *testing.F) {
 			return // never read
 		}
 		s := &stream{id: &identity{path: "identity.json", now: us}}
-		answer, refusal := s.judge(ids)
+		answer, _, refusal := s.judge(ids)
 		welcome := bytes.Equal(ids[:16], us.ClusterID[:]) && bytes.Equal(ids[32:], right[:])
 		if welcome != (refusal == nil) || welcome != (answer == greetingWelcome) {
 			t.Errorf("%x: %d, %v", ids, answer, refusal)

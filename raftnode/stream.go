@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -161,7 +162,7 @@ func (s *stream) receive(conn net.Conn) {
 		incoming.Close()
 		return
 	}
-	incoming.from = from
+	incoming.from.Store(&from)
 	select {
 	case s.ready <- welcome:
 	case <-s.closing:
@@ -191,7 +192,7 @@ func (s *stream) admit(conn net.Conn) (*incoming, error) {
 type incoming struct {
 	net.Conn
 	s    *stream
-	from string // id of the node at the other end, once it has greeted
+	from atomic.Pointer[string] // id of the node at the other end, once it has greeted
 	once sync.Once
 }
 
@@ -199,8 +200,8 @@ func (c *incoming) Close() error {
 	c.once.Do(func() {
 		<-c.s.conns
 		go c.forget() // Close of the stream holds the lock while it closes us
-		if c.from != "" {
-			c.s.ended(c.from)
+		if from := c.from.Load(); from != nil {
+			c.s.ended(*from)
 		}
 	})
 	return c.Conn.Close()
