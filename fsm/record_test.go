@@ -113,6 +113,10 @@ func TestFiledMSOfGarbage(t *testing.T) {
 	if _, err := parseTransaction(appendMessage(nil, 14, func(d []byte) []byte { return d })); err == nil {
 		t.Error("a record without a GID was read")
 	}
+	cut := append(appendTransaction(nil, &transaction{begin: &logpb.Begin{Gid: testCluster.Bytes()}}), 0x08)
+	if _, err := parseTransaction(cut); err == nil {
+		t.Error("a record that is cut was read")
+	}
 	withBranch := appendMessage(nil, 1, func(d []byte) []byte { return appendText(d, 1, string(testCluster[:])) })
 	withBranch = appendMessage(withBranch, 14, func(d []byte) []byte { return d })
 	if r, err := parseTransaction(withBranch); err != nil || r.branches[0].spec == nil {
