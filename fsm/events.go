@@ -96,9 +96,6 @@ func (s *State) tell(old, next *transaction) {
 		if len(before) > 0 && before[0].spec.GetId() == b.spec.GetId() {
 			was, before = before[0], before[1:]
 		}
-		if was == b {
-			continue
-		}
 		id := b.spec.GetId()
 		if !b.hint && (was.spec == nil || was.hint) {
 			s.emit(next, EventEnlisted, id)

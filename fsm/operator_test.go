@@ -51,6 +51,9 @@ func TestRecoveryWithholdsTheGap(t *testing.T) {
 		if q := w.s.Inquire(g, "1"); q.Code != Withheld || q.Verdict != VerdictWait {
 			t.Errorf("inquire: %+v", q)
 		}
+		if tx := w.s.find(g); tx != nil && tx.verdict("9") != VerdictWait {
+			t.Error("a stranger is told something")
+		}
 		for _, c := range []*logpb.Command{
 			vote(g, spec("1"), votePrepared), vote(g, spec("1"), voteRefused), report(g, "1", rolledBack),
 			submit(explicitBegin(g), specs("1"), ballots(votePrepared, "1")...), enlist(g, spec("1")), resolve(g, "1", committed),
@@ -230,8 +233,8 @@ func TestQuarantine(t *testing.T) {
 			if q := w.s.Inquire(g, "1"); q.Code != Quarantined || q.Verdict != VerdictWait {
 				t.Errorf("%+v", q)
 			}
-			if len(w.s.DueOf(g)) != 0 {
-				t.Error("due")
+			if len(w.s.DueOf(g)) != 0 || w.s.find(g).verdict("1") != VerdictWait {
+				t.Error("due, or told something")
 			}
 			if _, ok := w.s.NextDeadlineMS(); ok {
 				t.Error("in the heap")

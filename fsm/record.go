@@ -99,10 +99,6 @@ func appendMessage(dst []byte, field protowire.Number, body func([]byte) []byte)
 	start := len(dst)
 	dst = body(append(dst, 0))
 	n := len(dst) - start - 1
-	if n < 0x80 {
-		dst[start] = byte(n)
-		return dst
-	}
 	width := protowire.SizeVarint(uint64(n))
 	for range width - 1 {
 		dst = append(dst, 0)
