@@ -44,13 +44,14 @@ func startMariaDB(ctx context.Context, bin mariadbPrograms, dir string, cred *sy
 	secret, data, socket := password(), filepath.Join(dir, "data"), filepath.Join(dir, "s")
 	initCtx, cancel := context.WithTimeout(ctx, startWaitMax)
 	defer cancel()
-	if err := run(initCtx, cred, nil, bin.install, "--no-defaults", "--datadir="+data,
+	// A starting server removes the temporary tables of others that share its directory.
+	if err := run(initCtx, cred, []string{"TMPDIR=" + dir}, bin.install, "--no-defaults", "--datadir="+data,
 		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
 		"--innodb-log-file-size=16M"); err != nil {
 		return nil, fmt.Errorf("testdb: %w", err)
 	}
 
-	argv := []string{bin.server, "--no-defaults", "--datadir=" + data, "--socket=" + socket,
+	argv := []string{bin.server, "--no-defaults", "--datadir=" + data, "--tmpdir=" + dir, "--socket=" + socket,
 		"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port), "--skip-name-resolve",
 		"--pid-file=" + filepath.Join(dir, "pid"), "--max-connections=300",
 		"--innodb-log-file-size=16M", "--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=1"}
