@@ -176,7 +176,7 @@ func (b *Branch) enlist(ctx context.Context) error {
 	}
 	b.scope.branchForgotten(b.ref.ID)
 	b.end(VerdictRollback, OutcomeRolledBack)
-	return b.c.decided(b.ref.GID, err)
+	return decided(b.ref.GID, err)
 }
 
 // repeated answers a second start of the branch, for a call that was repeated:

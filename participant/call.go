@@ -14,7 +14,7 @@ import (
 // below a third of any sensible grace.
 const (
 	backoffFirst = 10 * time.Millisecond
-	backoffLast  = 200 * time.Millisecond
+	backoffLast  = 100 * time.Millisecond
 )
 
 // hopsMax bounds the hints that are followed at once, one after the other: during an
@@ -110,9 +110,14 @@ func tryOnce[A answer](ctx context.Context, c *Client, conn *grpc.ClientConn, tr
 // bound gives a context without a deadline the client's own bound, and ends it
 // when the client is closed.
 func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return c.boundBy(ctx, c.cfg.callTimeout)
+}
+
+// boundBy is bound with a bound of the caller's.
+func (c *Client) boundBy(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	cancel := context.CancelFunc(func() {})
 	if _, ok := ctx.Deadline(); !ok {
-		ctx, cancel = context.WithTimeout(ctx, c.cfg.callTimeout)
+		ctx, cancel = context.WithTimeout(ctx, d)
 	}
 	ctx, cancelCause := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.ctx, func() { cancelCause(ErrClosed) })

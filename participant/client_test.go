@@ -125,18 +125,20 @@ func TestExpiredOnBeginTakesANewGID(t *testing.T) {
 }
 
 // "EXPIRED on Submit never does: it is an unknown outcome"; nor does it on Commit.
-func TestExpiredOnCommitIsUnknown(t *testing.T) {
+func TestWhatIsSetAsideIsUnknown(t *testing.T) {
 	c := participanttest.NewCluster(t, 1)
 	client := dial(t, c)
 	tx, err := client.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	hook, _ := failing("Commit", 1, participanttest.Refusal("EXPIRED", "dropped", 0))
-	c.Before(hook)
-	var unknown *participant.OutcomeUnknownError
-	if err := tx.Commit(t.Context()); !errors.As(err, &unknown) || unknown.GID != tx.GID() {
-		t.Errorf("commit of a dropped transaction: %v, want unknown", err)
+	for _, reason := range []string{"EXPIRED", "WITHHELD", "QUARANTINED"} {
+		hook, _ := failing("Commit", 1, participanttest.Refusal(reason, "ask an operator", 0))
+		c.Before(hook)
+		var unknown *participant.OutcomeUnknownError
+		if err := tx.Commit(t.Context()); !errors.As(err, &unknown) || unknown.GID != tx.GID() {
+			t.Errorf("commit of a transaction that is %s: %v, want unknown", reason, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package participant_test
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -23,6 +24,7 @@ import (
 type realCluster struct {
 	t     testing.TB
 	id    fsm.GID
+	tls   *tls.Config
 	start time.Time // of the term
 	base  uint64    // the machine's clock then
 
@@ -49,10 +51,16 @@ type realNode struct {
 
 func newRealCluster(t testing.TB) *realCluster {
 	t.Helper()
+	return newRealClusterTLS(t, nil)
+}
+
+// newRealClusterTLS secures the nodes' listeners.
+func newRealClusterTLS(t testing.TB, secure *tls.Config) *realCluster {
+	t.Helper()
 	var random [10]byte
 	_, _ = rand.Read(random[:])
 	now := uint64(time.Now().UnixMilli())
-	cl := &realCluster{t: t, id: fsm.NewGID(now, random), leader: -1}
+	cl := &realCluster{t: t, id: fsm.NewGID(now, random), leader: -1, tls: secure}
 	for i := range 3 {
 		n := &realNode{cl: cl, index: i, grpc: "127.0.0.1:0"}
 		cl.nodes = append(cl.nodes, n)
@@ -163,7 +171,7 @@ func (n *realNode) up() {
 	if err != nil {
 		n.cl.t.Fatal(err)
 	}
-	n.server, err = api.NewServer(api.Config{NodeID: fmt.Sprint("n", n.index), LeaderWait: 500 * time.Millisecond}, api.Over(n.coord), n)
+	n.server, err = api.NewServer(api.Config{NodeID: fmt.Sprint("n", n.index), LeaderWait: 500 * time.Millisecond, TLS: n.cl.tls}, api.Over(n.coord), n)
 	if err != nil {
 		n.cl.t.Fatal(err)
 	}

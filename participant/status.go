@@ -23,9 +23,10 @@ const (
 	reasonSessionLost    = "SESSION_LOST"
 	reasonQuota          = "QUOTA"
 	reasonExpired        = "EXPIRED"
+	reasonWithheld       = "WITHHELD"
+	reasonQuarantined    = "QUARANTINED"
 	reasonAlreadyDecided = "ALREADY_DECIDED"
 	reasonSealed         = "SEALED"
-	reasonNotFound       = "NOT_FOUND"
 )
 
 // failure is an error of one try, taken apart.

@@ -135,7 +135,8 @@ func WaitFinish() CommitOption {
 
 // Commit asks for the commit and waits for the decision; nil means committed.
 // *[RolledBackError] is the other decision; *[OutcomeUnknownError] means that the
-// context ended first, and that Commit may be called again.
+// context ended first, and that Commit may be called again. A context without a
+// deadline is bounded by the transaction's timeout and the client's call timeout.
 func (t *Transaction) Commit(ctx context.Context, opts ...CommitOption) error {
 	if !t.created {
 		return &RefusedError{GID: t.gid, Reason: "KEY_CONFLICT", Detail: "the transaction of this key belongs to another initiator; ask its Outcome"}
@@ -151,12 +152,14 @@ func (t *Transaction) Commit(ctx context.Context, opts ...CommitOption) error {
 		}
 		req.Set = &quoratev1.BranchSet{Ids: ids(tr.branches)}
 	}
+	ctx, cancel := t.c.boundBy(ctx, t.root.timeout+t.c.cfg.callTimeout)
+	defer cancel()
 	for {
 		got, err := call(ctx, t.c, t.gid, func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.CommitResponse, error) {
 			return quoratev1.NewTransactionServiceClient(cc).Commit(ctx, req)
 		})
 		if err != nil {
-			return t.c.why(ctx, t.c.decided(t.gid, err))
+			return t.c.why(ctx, outcomeOf(t.gid, err))
 		}
 		switch Decision(got.GetDecision()) {
 		case DecisionCommit:
@@ -185,7 +188,7 @@ func (t *Transaction) Rollback(ctx context.Context, detail string) error {
 		return quoratev1.NewTransactionServiceClient(cc).Rollback(ctx, req)
 	})
 	if err != nil {
-		return t.c.decided(t.gid, err)
+		return outcomeOf(t.gid, err)
 	}
 	if Decision(got.GetDecision()) == DecisionCommit {
 		return &CommittedError{GID: t.gid}
@@ -197,13 +200,17 @@ func (t *Transaction) Rollback(ctx context.Context, detail string) error {
 // Outcome waits for the decision without asking for one: nil is commit, and
 // *[RolledBackError] is rollback.
 func (t *Transaction) Outcome(ctx context.Context) error {
-	ctx, cancel := t.c.bound(ctx)
+	ctx, cancel := t.c.boundBy(ctx, t.root.timeout+t.c.cfg.callTimeout)
 	defer cancel()
 	var pause backoff
 	for {
 		got, err := t.c.Get(ctx, string(t.gid))
+		var unavailable *UnavailableError
+		if errors.As(err, &unavailable) { // nothing was done, and nothing was learnt
+			return &OutcomeUnknownError{GID: t.gid, Err: err}
+		}
 		if err != nil {
-			return t.c.decided(t.gid, err)
+			return outcomeOf(t.gid, err)
 		}
 		switch Decision(got.GetDecision()) {
 		case DecisionCommit:
@@ -225,16 +232,24 @@ func (t *Transaction) heard(d Decision, index uint64) {
 	t.decision, t.index = d, index
 }
 
+// outcomeOf is what a refusal tells an initiator. A transaction that was dropped is
+// unknown to it, never presumed rolled back; so is one that was set aside for an
+// operator, because an earlier try of the same request may have decided it.
+func outcomeOf(gid GID, err error) error {
+	switch refusedWith(err) {
+	case reasonExpired, reasonWithheld, reasonQuarantined:
+		return &OutcomeUnknownError{GID: gid, Err: err}
+	}
+	return decided(gid, err)
+}
+
 // decided turns refusals that name a decision into the error of that decision.
-// A dropped transaction is unknown to a client, never presumed rolled back.
-func (c *Client) decided(gid GID, err error) error {
+func decided(gid GID, err error) error {
 	var r *RefusedError
 	if !errors.As(err, &r) {
 		return err
 	}
 	switch {
-	case r.Reason == reasonExpired:
-		return &OutcomeUnknownError{GID: gid, Err: err}
 	case r.Reason == reasonAlreadyDecided && strings.EqualFold(r.Metadata["decision"], "commit"):
 		return &CommittedError{GID: gid}
 	case r.Reason == reasonAlreadyDecided:

@@ -44,7 +44,7 @@ func (b *Branch) Vote(ctx context.Context, v Vote) (Verdict, error) {
 		}
 	case v.Kind == VoteReadOnly:
 		b.end(VerdictNone, OutcomeNone)
-		err = b.c.decided(b.ref.GID, err)
+		err = decided(b.ref.GID, err)
 	default:
 		b.leftPrepared(err)
 		err = b.tooLate(err)
