@@ -489,3 +489,37 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+func TestWithheldIsARefusalThatMeansWait(t *testing.T) {
+	n := newNode(t)
+	gid := n.begin("", branchA)
+	_, _, err := n.log.Propose(n.ctx, &logpb.Command{Kind: &logpb.Command_Recover{
+		Recover: &logpb.Recover{Incarnation: 2, HoldBeforeMs: n.Header().ClockMS + 1000}}})
+	n.must(err)
+	_, err = n.Inquire(n.ctx, InquireRequest{GID: gid, Branch: "1", Timeout: time.Second})
+	if r := wantRefusal(t, err, fsm.Withheld); r.Verdict != fsm.VerdictWait || r.Error() == "" {
+		t.Errorf("%+v", r)
+	}
+	_, err = n.Rollback(n.ctx, RollbackRequest{Transaction: ByGID(gid)})
+	wantRefusal(t, err, fsm.Withheld)
+	if s, err := n.Rollback(n.ctx, RollbackRequest{Transaction: ByGID(gid), Operator: "ann", Detail: "restored"}); err != nil || s.Decision != fsm.DecisionRollback {
+		t.Errorf("an operator's word: %+v, %v", s, err)
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	gid := fsm.NewGID(1, [10]byte{1})
+	for want, err := range map[string]error{
+		"who does is not known": &NotLeaderError{},
+		"node n2 at n2:1":       &NotLeaderError{Leader: LeaderInfo{ID: "n2", GRPCAddress: "n2:1"}},
+		"ask again with the":    &UnknownError{GID: gid, Cause: context.Canceled},
+		"try again later":       &OverloadError{Limit: "x", Max: 3},
+		"list anew":             &CompactedError{After: 1, Oldest: 9},
+		"branch 2 of":           &Refusal{Code: fsm.Sealed, GID: gid, Branch: "2"},
+		"transaction key:k":     &Refusal{Code: fsm.NotFound, Key: "k"},
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}

@@ -258,3 +258,63 @@ func TestHoldersAndResourcesAreForgotten(t *testing.T) {
 		t.Errorf("%d timers armed, want the tick's", n)
 	}
 }
+
+// A leader that slept through the end and the retention of a transaction finds
+// it gone: its caller hears unknown, which is the truth.
+func TestTransactionThatIsGoneIsForgotten(t *testing.T) {
+	w := newWorld(t)
+	gid := w.begun("", time.Minute, branchOf("1", "a", nil))
+	due := w.committedTx("", branchOf("1", "a", nil))
+	w.core.Wait(w.now, 1, gid, false)
+	w.settle()
+	w.apply(cmdRollback(gid))
+	w.apply(cmdReport(gid, "1", rolledBack))
+	w.apply(cmdReport(due, "1", committed))
+	for range 400 {
+		w.now = w.now.Add(10 * time.Second)
+		w.apply(&logpb.Command{Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}})
+	}
+	if _, ok := w.state.Get(gid); ok {
+		t.Fatal("it still stands")
+	}
+	w.core.Applied(w.now)
+	w.settle()
+	if a, ok := w.answers[1]; !ok || !a.Lost {
+		t.Errorf("the waiter heard %+v, %v", a, ok)
+	}
+	if n := w.core.Stats(w.now).Due; n != 0 || len(w.core.txns) != 0 {
+		t.Errorf("%d due, %d noted", n, len(w.core.txns))
+	}
+}
+
+// PROTOCOL.md section 1: what a restored state holds undecided is withheld; "only
+// an operator's reasoned decision ends one".
+func TestDriverLeavesToTheOperatorWhatIsWithheld(t *testing.T) {
+	w := newWorld(t)
+	w.attach(1, holderN(1), "a")
+	held := heldBranch("1", "a", holderN(1))
+	sealed := w.heldTx(held)
+	w.ok(cmdVote(sealed, held, prepared))
+	w.hold = true // the driver's word of the time before is lost
+	w.do(cmdCommit(sealed))
+	unvoted := w.begun("", time.Minute, branchOf("1", "a", holderN(1)))
+	w.hold, w.held = false, nil
+	w.ok(&logpb.Command{Kind: &logpb.Command_Recover{Recover: &logpb.Recover{Incarnation: 2, HoldBeforeMs: w.state.ClockMS() + 1000}}})
+	w.lead()
+	w.attach(2, holderN(1), "a")
+	w.vouch(2, sealed, "1")
+	w.core.Detach(w.now, 2, true, ErrDetached)
+	w.settle()
+	w.advance(5 * time.Minute)
+	w.wantState(sealed, fsm.StateSealed)
+	w.wantState(unvoted, fsm.StateActive)
+	w.ok(&logpb.Command{Kind: &logpb.Command_Decide{Decide: &logpb.Decide{
+		Gid: sealed.Bytes(), Decision: fsm.DecisionRollback, Origin: logpb.Origin_ORIGIN_OPERATOR, Operator: "ann", Detail: "it was rolled back",
+	}}})
+	w.attach(3, holderN(2), "a")
+	got := w.take(3)
+	wantList(t, branchesOf(got), "1 ROLLBACK #1")
+	if got[0].Epoch.Incarnation != 2 {
+		t.Errorf("epoch %+v", got[0].Epoch)
+	}
+}
