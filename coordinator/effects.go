@@ -47,7 +47,9 @@ type AnswerWaiter struct {
 }
 
 // HitFailpoint passes a named place of the protocol for a transaction's key.
-// It is asked for only where Core was told that failpoints are armed.
+// It is asked for only where Core was told that failpoints are armed. A pause
+// there holds up the whole driver, as a leader that stalls does; an injected
+// error changes nothing.
 type HitFailpoint struct{ Name, Key string }
 
 // Warn tells people about a branch that is stuck, or another oddity.
