@@ -441,3 +441,22 @@ func TestNodes(t *testing.T) {
 	}
 	w.must(put("b", "n4"))
 }
+
+// A repeated Submit that brings a vote stores it, also where it decides nothing;
+// one that brings nothing changes nothing.
+func TestSubmitAgainBringsVotes(t *testing.T) {
+	w := newWorld(t)
+	g := testGID(testStartMS, 1)
+	w.must(submit(namedBegin(g), specs("1", "2", "3")))
+	for i, votes := range [][]string{{"1"}, {"1", "2"}, {"2"}, {"1", "2", "3"}} {
+		r := w.must(submit(namedBegin(g), specs("1", "2", "3"), ballots(votePrepared, votes...)...))
+		if r.Changed != (i != 2) || r.Created || (r.Decision == DecisionCommit) != (i == 3) {
+			t.Errorf("%v: %+v", votes, r)
+		}
+		for _, id := range votes {
+			if b := w.s.find(g).member(id); b.vote != votePrepared {
+				t.Errorf("%v: the vote of %s is lost", votes, id)
+			}
+		}
+	}
+}

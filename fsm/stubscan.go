@@ -13,10 +13,7 @@ func filedMSOf(record []byte) uint64 {
 		}
 		record = record[n:]
 		if field == filedMSField && kind == protowire.VarintType {
-			v, n := protowire.ConsumeVarint(record)
-			if n < 0 {
-				return 0
-			}
+			v, _ := protowire.ConsumeVarint(record) // 0 where it is cut
 			return v
 		}
 		n = protowire.ConsumeFieldValue(field, kind, record)
