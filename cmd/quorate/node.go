@@ -39,7 +39,13 @@ type servingNode struct {
 
 // openNode opens everything and serves nothing yet. What is opened is closed
 // again on an error.
-func openNode(cfg *config.Config, logger *slog.Logger) (_ *servingNode, err error) {
+func openNode(cfg *config.Config, logger *slog.Logger, seams seams) (_ *servingNode, err error) {
+	if seams.fatal == nil {
+		seams.fatal = func(err error) {
+			logger.Error("the node stops itself", "error", err)
+			os.Exit(exitError)
+		}
+	}
 	n := &servingNode{cfg: cfg, logger: logger}
 	defer func() {
 		if err != nil {
@@ -66,12 +72,13 @@ func openNode(cfg *config.Config, logger *slog.Logger) (_ *servingNode, err erro
 	state := fsm.New()
 	var hears atomic.Pointer[coordinator.Coordinator]
 	raftCfg := n.raftConfig(tls, raftListener)
+	raftCfg.Fatal = seams.fatal
 	raftCfg.Applied = func(index uint64) {
 		if c := hears.Load(); c != nil {
 			c.Applied(index)
 		}
 	}
-	if n.raft, err = raftnode.Open(raftCfg, raftnode.State(state)); err != nil {
+	if n.raft, err = raftnode.Open(raftCfg, seams.machine(state)); err != nil {
 		raftListener.Close()
 		return n, err
 	}
@@ -86,11 +93,8 @@ func openNode(cfg *config.Config, logger *slog.Logger) (_ *servingNode, err erro
 	}
 	n.caller = branchcall.New(branchcall.Config{Allow: allow, TLS: tls.apiClient, ClusterID: n.clusterID})
 	if n.coordinator, err = coordinator.New(coordinator.Config{
-		Log: log, NodeID: n.raft.Identity().NodeID, Caller: n.caller, Observer: metrics, Logger: logger, Settings: driverSettings(cfg),
-		Peers: auditPeers{n.membership}, Fatal: func(err error) {
-			logger.Error("the node stops itself", "error", err)
-			os.Exit(exitError)
-		},
+		Log: log, NodeID: n.raft.Identity().NodeID, Caller: n.caller, Observer: metrics, Logger: logger, Settings: seams.settings(cfg),
+		Peers: auditPeers{n.membership}, Fatal: seams.fatal,
 	}); err != nil {
 		return n, err
 	}

@@ -80,7 +80,7 @@ func serve(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		logger.Warn("INSECURE: this node listens beyond loopback without mutual TLS; anybody who reaches its ports may decide transactions",
 			"http", cfg.Listen.HTTP, "grpc", cfg.Listen.GRPC, "raft", cfg.Listen.Raft)
 	}
-	n, err := openNode(cfg, logger)
+	n, err := openNode(cfg, logger, defaultSeams())
 	if err != nil {
 		return err
 	}
