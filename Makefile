@@ -57,7 +57,7 @@ bench: ## Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 mutants-fsm: ## Break fsm in 50 ways and count how many its tests notice
-	$(GO) run ./internal/tools/mutate -pkg ./fsm -n 50 -seed 1 -min 45
+	$(GO) run ./internal/tools/mutate -pkg ./fsm -n 50 -seed 1 -min 45 -testflags -rapid.nofailfile
 
 # The tools, each built once for the versions in tools/go.mod.
 bin/golangci-lint: $(TOOLS_MOD)

@@ -3,7 +3,10 @@
 // tests against it. The source is never touched: `go test -overlay` reads the
 // mutant from a temporary file. The same seed plants the same bugs.
 //
-//	go run ./internal/tools/mutate -pkg ./fsm -n 50 -seed 1 -min 45
+//	go run ./internal/tools/mutate -pkg ./fsm -n 50 -seed 1 -min 45 -testflags -rapid.nofailfile
+//
+// Tests that keep what failed beside the source must be told not to, as above:
+// one mutant's failure would be replayed against the next.
 package main
 
 import (
@@ -32,6 +35,7 @@ type config struct {
 	jobs    int
 	timeout time.Duration
 	only    string
+	flags   string
 	list    bool
 }
 
@@ -44,6 +48,7 @@ func main() {
 	flag.IntVar(&c.jobs, "jobs", runtime.GOMAXPROCS(0), "mutants tried at a time")
 	flag.DurationVar(&c.timeout, "timeout", 2*time.Minute, "time for one mutant's tests; one that hangs is killed")
 	flag.StringVar(&c.only, "only", "", "plant only in files whose name holds this")
+	flag.StringVar(&c.flags, "testflags", "", "flags for the package's tests, separated by spaces")
 	flag.BoolVar(&c.list, "list", false, "list all mutants and stop")
 	flag.Parse()
 	if err := run(c); err != nil {
@@ -178,7 +183,8 @@ func test(c config, overlay string) ([]byte, error) {
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}
-	return exec.CommandContext(ctx, "go", append(args, c.pkg)...).CombinedOutput()
+	args = append(append(args, c.pkg), strings.Fields(c.flags)...)
+	return exec.CommandContext(ctx, "go", args...).CombinedOutput()
 }
 
 // String names a mutant: where it is, and what is planted.
