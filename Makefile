@@ -10,9 +10,10 @@ SHELL := /bin/bash
 GO       ?= go
 RUNS     ?= 10
 GOFLAGS_TEST ?=
-# Seconds of real work in the slowest package, with a margin for a busy machine.
+# For the slowest package, with a margin for a busy machine.
 TEST_TIMEOUT ?= 15m
-FUZZTIME ?= 30s
+# What make test runs under the race detector as well; make race does all.
+RACE_PACKAGES ?= ./coordinator/... ./api/... ./participant/embedded
 TOOLS_MOD := tools/go.mod
 
 .PHONY: help build test race lint generate demo demo-databases cover bench mutants-fsm
@@ -29,6 +30,7 @@ test: ## All checks and tests: format, vet, generated code, unit and integration
 	scripts/check-generated.sh
 	$(GO) vet ./...
 	$(GO) test $(GOFLAGS_TEST) -timeout $(TEST_TIMEOUT) ./...
+	$(GO) test $(GOFLAGS_TEST) -race -timeout $(TEST_TIMEOUT) $(RACE_PACKAGES)
 	scripts/each-example.sh
 
 race: ## The tests under the race detector, RUNS times (make race RUNS=3)
