@@ -181,7 +181,35 @@ func (c *fileConn) QueryContext(ctx context.Context, q string, args []driver.Nam
 	if c.closed {
 		return nil, driver.ErrBadConn
 	}
-	return c.Conn.(driver.QueryerContext).QueryContext(ctx, q, args)
+	rows, err := c.Conn.(driver.QueryerContext).QueryContext(ctx, q, args)
+	if err != nil {
+		return nil, err
+	}
+	return &fileRows{Rows: rows, c: c}, nil
+}
+
+// fileRows step only while the connection is there.
+type fileRows struct {
+	driver.Rows
+	c *fileConn
+}
+
+func (r *fileRows) Next(dest []driver.Value) error {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	if r.c.closed {
+		return driver.ErrBadConn
+	}
+	return r.Rows.Next(dest)
+}
+
+func (r *fileRows) Close() error {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	if r.c.closed {
+		return nil // its statements went with it
+	}
+	return r.Rows.Close()
 }
 
 func (c *fileConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {

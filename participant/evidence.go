@@ -127,6 +127,16 @@ func sweep(ctx context.Context, d dialect, s rawSession, floorMS uint64) error {
 	if err != nil || floorMS <= standing {
 		return err
 	}
+	// The floor rises all the time. It is written only where a row can go: nobody's
+	// transactions should meet a writer that has nothing to do.
+	_, err = s.row(ctx, fmt.Sprintf("SELECT gid FROM %s WHERE born <= %d AND cluster = %s AND gid NOT IN ('%s', '%s') LIMIT 1",
+		EvidenceTable, floorMS, d.literal(d.cluster()), floorGID, timelineGID))
+	if errors.Is(err, errNoRow) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for evidence born at or before %d: %w", floorMS, err)
+	}
 	if err := d.raiseFloor(ctx, s, floorMS); err != nil {
 		return fmt.Errorf("raise the evidence floor to %d: %w", floorMS, err)
 	}
