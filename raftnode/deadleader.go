@@ -76,6 +76,12 @@ func (n *Node) succeed(leader raft.ServerID) {
 	}
 	n.counters.leadersFoundDead.Add(1)
 	n.cfg.Logger.Info("the leader's process is gone: starting an election", "leader", string(leader), "address", string(address))
+	n.stand()
+}
+
+// stand starts an election now, by the message that ends a transfer of
+// leadership, from this node to itself.
+func (n *Node) stand() {
 	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.self), Addr: []byte(n.cfg.Address)}}
 	if err := n.trans.TimeoutNow(n.self, raft.ServerAddress(n.cfg.Address), request, &raft.TimeoutNowResponse{}); err != nil {
 		n.cfg.Logger.Info("could not start an election: waiting for the heartbeat timeout", "error", err)

@@ -27,6 +27,7 @@ func (n *Node) Bootstrap(ctx context.Context) error {
 	if err := n.await(ctx, n.raft().BootstrapCluster(alone)); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
+	n.stand() // there is nobody whose heartbeat it could wait for
 	return n.waitLeader(ctx)
 }
 

@@ -147,7 +147,7 @@ func TestFailStop_ReportsOnce(t *testing.T) {
 	}
 	f.fail(first)
 	f.fail(second)
-	if len(reported) != 1 || !errors.Is(reported[0], first) || f.cause() != first { //nolint:errorlint // this very one
+	if len(reported) != 1 || !errors.Is(reported[0], first) || f.cause() != first {
 		t.Errorf("%v", reported)
 	}
 	if err := f.guard("read", time.Second, func() error { return nil }); !errors.Is(err, ErrFailed) {

@@ -147,7 +147,7 @@ func TestFlood(t *testing.T) {
 		cfg.ConnectionsMax = 20
 	})
 	m := c.members[0]
-	before := runtime.NumGoroutine()
+	before, own := runtime.NumGoroutine(), len(m.trans.layer.conns)
 	var silent []net.Conn
 	for range 200 {
 		conn, err := net.Dial("tcp", m.cfg.Address)
@@ -169,7 +169,7 @@ func TestFlood(t *testing.T) {
 		}
 		conn.Close()
 	}
-	testkit.Eventually(t, within, func() bool { return len(m.trans.layer.conns) == 0 && len(m.trans.layer.handshakes) == 0 },
+	testkit.Eventually(t, within, func() bool { return len(m.trans.layer.conns) == own && len(m.trans.layer.handshakes) == 0 },
 		"all tokens are back")
 	c.join(c.add())
 	c.set("x", "1")
