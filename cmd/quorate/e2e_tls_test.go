@@ -135,7 +135,8 @@ func TestMutualTLSOnEveryListener(t *testing.T) {
 	quorate(t, with([]string{"tx", "ls"}, api.file, client)...).want(t, exitOK, "0 transactions")
 	at[3] = "1s" // what is refused is asked again until then
 	t.Run("gRPC without a certificate", func(t *testing.T) {
-		quorate(t, append([]string{"tx", "ls", "--tls-ca-file", api.file}, at...)...).want(t, exitUnreachable, "tls")
+		// The refusal may be lost: the server closes as it sends it.
+		quorate(t, append([]string{"tx", "ls", "--tls-ca-file", api.file}, at...)...).want(t, exitUnreachable)
 	})
 	t.Run("gRPC with a stranger's certificate", func(t *testing.T) {
 		quorate(t, with([]string{"tx", "ls"}, api.file, strange)...).want(t, exitUnreachable)

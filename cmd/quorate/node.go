@@ -144,7 +144,7 @@ func (n *servingNode) apiConfig(tls nodeTLS, allow *branchcall.Allow, metrics *a
 		NodeID: n.raft.Identity().NodeID, Version: version, Commit: thisBuild().Commit,
 		TLS: tls.api, ForwardTLS: tls.apiClient,
 		Endpoints: allow, Metrics: metrics, Logger: n.logger,
-		Checks: []api.Check{{Name: "draining", Run: n.checkDraining}},
+		Checks: []api.Check{{Name: "not draining", Run: n.checkDraining}},
 	}
 }
 
