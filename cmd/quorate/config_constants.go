@@ -34,6 +34,8 @@ func constants(profile string) []shownSetting {
 	span(source, "session.heartbeat", driver.SessionHeartbeat, "How often a participant must be heard of.")
 	span(source, "session.grace", driver.SessionGrace, "How long a participant may be away before it counts as lost.")
 	span(source, "delivery.backoff_min", driver.BackoffMin, "First pause between two deliveries to one branch.")
+	span(source, "delivery.backoff_max", driver.BackoffMax, "Longest such pause, where tx.retry_max does not say otherwise.")
+	span(source, "delivery.timeout", driver.DeliveryTimeout, "How long one delivery may take, where tx.call_timeout does not say otherwise.")
 
 	span(source, "cluster.audit_interval", driver.AuditInterval, "How often the leader compares the nodes' states.")
 
@@ -88,8 +90,12 @@ func profileOf(name string) (raftnode.Profile, coordinator.Settings) {
 func driverSettings(cfg *config.Config) coordinator.Settings {
 	_, s := profileOf(cfg.Raft.Profile)
 	s.StuckAfter = cfg.Tx.StuckAfter
-	s.DeliveryTimeout = cfg.Tx.CallTimeout
-	s.BackoffMax = cfg.Tx.RetryMax
+	if cfg.Tx.CallTimeout > 0 {
+		s.DeliveryTimeout = cfg.Tx.CallTimeout
+	}
+	if cfg.Tx.RetryMax > 0 {
+		s.BackoffMax = max(cfg.Tx.RetryMax, s.BackoffMin)
+	}
 	s.CallsMax, s.CallsPerResourceMax = cfg.Tx.InFlight, cfg.Tx.InFlightResource
 	return s
 }

@@ -63,6 +63,13 @@ func TestTransactionsByTheCommandLine(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
+	t.Run("replicated limits", func(t *testing.T) {
+		call(t, "PATCH", http+"/v1/cluster/limits", `{"limits": {"transaction_timeout_max": "120s"}, "operator": "jane"}`)
+		limits := call(t, "GET", http+"/v1/cluster/limits", "")["limits"].(map[string]any)
+		if limits["transaction_timeout_max"] != "120s" || limits["transaction_timeout_default"] != "30s" {
+			t.Errorf("limits %v", limits)
+		}
+	})
 	t.Run("what is no transaction", func(t *testing.T) {
 		quorate(t, "tx", "show", "order-1", flag).want(t, exitUsage, "INVALID")
 		quorate(t, "tx", "show", "key:", flag).want(t, exitUsage, "INVALID")

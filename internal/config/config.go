@@ -82,8 +82,8 @@ type Raft struct {
 type Tx struct {
 	EndpointAllow    []string      `key:"tx.endpoint_allow" flag:"endpoint-allow" unit:"host or CIDR list" help:"Hosts and networks that branch endpoints may lie in; checked after DNS. Empty: none."`
 	StuckAfter       time.Duration `key:"tx.stuck_after" flag:"stuck-after" unit:"duration" help:"A branch that has been due for longer is called stuck."`
-	CallTimeout      time.Duration `key:"tx.call_timeout" flag:"call-timeout" unit:"duration" help:"How long one call of a branch's endpoint may take."`
-	RetryMax         time.Duration `key:"tx.retry_max" flag:"retry-max" unit:"duration" help:"Longest pause between two deliveries to one branch."`
+	CallTimeout      time.Duration `key:"tx.call_timeout" flag:"call-timeout" unit:"duration" help:"How long one delivery to a branch may take. 0s: the profile's."`
+	RetryMax         time.Duration `key:"tx.retry_max" flag:"retry-max" unit:"duration" help:"Longest pause between two deliveries to one branch. 0s: the profile's."`
 	InFlight         int           `key:"tx.in_flight" flag:"in-flight" unit:"deliveries" help:"Deliveries under way at once, over all resources."`
 	InFlightResource int           `key:"tx.in_flight_resource" flag:"in-flight-resource" unit:"deliveries" help:"Deliveries under way at once to one resource, so that a dead one starves no other."`
 }
@@ -109,8 +109,7 @@ func Default() Config {
 		Storage: Storage{LogStore: "boltdb", OperationTimeout: 10 * time.Second},
 		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, TrailingLogs: 10240},
 		Tx: Tx{
-			StuckAfter: 5 * time.Minute, CallTimeout: 10 * time.Second, RetryMax: time.Minute,
-			InFlight: 1024, InFlightResource: 64,
+			StuckAfter: 5 * time.Minute, InFlight: 256, InFlightResource: 32,
 		},
 		Log: Log{Level: "info", Format: "text"},
 	}

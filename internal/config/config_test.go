@@ -208,7 +208,8 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 		{"unknown store", func(c *Config) { c.Storage.LogStore = "bolt" }, "did you mean boltdb?"},
 		{"unknown level", func(c *Config) { c.Log.Level = "loud" }, "allowed are debug, info, warn, error"},
 		{"unknown format", func(c *Config) { c.Log.Format = "xml" }, "log.format"},
-		{"no time", func(c *Config) { c.Tx.CallTimeout = 0 }, "tx.call_timeout must be greater than zero"},
+		{"no time", func(c *Config) { c.Tx.StuckAfter = 0 }, "tx.stuck_after is too small"},
+		{"negative time", func(c *Config) { c.Tx.CallTimeout = -time.Second }, "tx.call_timeout is too small or negative"},
 		{"nothing in flight", func(c *Config) { c.Tx.InFlight = 0 }, "tx.in_flight"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -119,14 +119,14 @@ func validateTiming(c *Config) error {
 		{"storage.operation_timeout", c.Storage.OperationTimeout > 0},
 		{"listen.drain_timeout", c.Listen.DrainTimeout >= 0},
 		{"tx.stuck_after", c.Tx.StuckAfter > 0},
-		{"tx.call_timeout", c.Tx.CallTimeout > 0},
-		{"tx.retry_max", c.Tx.RetryMax > 0},
+		{"tx.call_timeout", c.Tx.CallTimeout >= 0},
+		{"tx.retry_max", c.Tx.RetryMax >= 0},
 		{"tx.in_flight", c.Tx.InFlight > 0},
 		{"tx.in_flight_resource", c.Tx.InFlightResource > 0},
 		{"raft.snapshot_threshold", c.Raft.SnapshotThreshold > 0},
 	} {
 		if !s.positive {
-			errs = append(errs, fmt.Errorf("%s must be greater than zero", s.key))
+			errs = append(errs, fmt.Errorf("%s is too small or negative", s.key))
 		}
 	}
 	return errors.Join(errs...)
