@@ -230,6 +230,9 @@ func TestPinnedConnectionsLeaveThePool(t *testing.T) {
 				t.Fatal(err)
 			}
 			refs = append(refs, BranchRef{gid, "1"})
+			if n := r.db.Stats().OpenConnections; n != 0 {
+				t.Errorf("the pool still counts %d connections, and its one is pinned", n)
+			}
 		}
 		ctx, _ := global(t)
 		_, err := r.db.BeginTx(ctx, nil)
