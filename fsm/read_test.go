@@ -465,3 +465,27 @@ func TestContentOfEnlist(t *testing.T) {
 		}
 	}
 }
+
+// A rollback that knows more of a hint than its name makes it due; of a sealed
+// set it adds none.
+func TestRollbackIntroducesHints(t *testing.T) {
+	w := newWorld(t)
+	g := testGID(testStartMS, 1)
+	w.must(named(g))
+	w.must(commit(g, "1", "2"))
+	w.must(clientRollback(g, spec("1"), spec("2?"), spec("3")))
+	var got []string
+	for _, d := range w.s.DueOf(g) {
+		got = append(got, d.Branch.GetId()+" "+d.Branch.GetResource())
+	}
+	if !slices.Equal(got, []string{"1 r-1"}) || len(w.get(g).GetBranches()) != 2 {
+		t.Errorf("due %v of %v", got, w.get(g).GetBranches())
+	}
+	// An active one's set is open: those that were called join, to hear of it.
+	g = testGID(testStartMS, 2)
+	w.must(named(g))
+	w.must(clientRollback(g, spec("1"), spec("2?")))
+	if len(w.s.DueOf(g)) != 1 || len(w.get(g).GetBranches()) != 2 {
+		t.Errorf("%v", w.get(g))
+	}
+}
