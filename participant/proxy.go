@@ -33,6 +33,8 @@ type Proxy struct {
 	// manage is a small pool of plain connections to the same database: for phase
 	// two, recovery, the fence and the probes.
 	manage *sql.DB
+	// managing is held for reading while a connection of manage is in use.
+	managing sync.RWMutex
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -242,6 +244,10 @@ func (p *Proxy) Close() error {
 	}
 	p.pins.close()
 	err := p.manage.Close()
+	// A sweep may be at work still: the connector must not close its connection
+	// under it.
+	p.managing.Lock()
+	defer p.managing.Unlock()
 	if c, ok := p.connector.(interface{ Close() error }); ok {
 		err = errors.Join(err, c.Close())
 	}
@@ -250,6 +256,8 @@ func (p *Proxy) Close() error {
 
 // managed runs f on one of the proxy's own connections.
 func (p *Proxy) managed(ctx context.Context, f func(rawSession) error) error {
+	p.managing.RLock()
+	defer p.managing.RUnlock()
 	c, err := p.manage.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to %q: %w", p.resource, err)
