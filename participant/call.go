@@ -121,5 +121,8 @@ func (c *Client) boundBy(ctx context.Context, d time.Duration) (context.Context,
 	}
 	ctx, cancelCause := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.ctx, func() { cancelCause(ErrClosed) })
+	if c.ctx.Err() != nil {
+		cancelCause(ErrClosed) // at once: a closed client says nothing more
+	}
 	return ctx, func() { stop(); cancelCause(nil); cancel() }
 }
