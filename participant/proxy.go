@@ -244,11 +244,11 @@ func (p *Proxy) Close() error {
 	}
 	p.pins.close()
 	err := p.manage.Close()
-	// A sweep may be at work still: the connector must not close its connection
-	// under it.
-	p.managing.Lock()
-	defer p.managing.Unlock()
 	if c, ok := p.connector.(interface{ Close() error }); ok {
+		// A sweep may be at work still: the connector must not close its connection
+		// under it.
+		p.managing.Lock()
+		defer p.managing.Unlock()
 		err = errors.Join(err, c.Close())
 	}
 	return err
