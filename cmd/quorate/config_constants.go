@@ -9,6 +9,7 @@ import (
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/participant"
 	"github.com/quorate/quorate/raftnode"
 )
 
@@ -45,7 +46,7 @@ func constants(profile string) []shownSetting {
 	add("constant", "coordinator.sessions_max", strconv.Itoa(driver.SessionsMax), "sessions", "Participants' sessions attached at once.")
 	add("constant", "coordinator.proposals_pending_max", strconv.Itoa(driver.ProposalsPendingMax), "commands", "Commands that may wait for their entry.")
 	add("constant", "api.message_bytes_max", strconv.Itoa(api.MessageBytesMax), "bytes", "Largest message or body taken in.")
-	add("constant", "participant.pinned_connections_max", "64", "connections", "Connections that one resource may keep pinned to prepared or held branches.")
+	add("constant", "participant.pinned_connections_max", strconv.Itoa(participant.PinnedConnectionsMax), "connections", "Connections that one resource may keep pinned to prepared or held branches.")
 	return shown
 }
 
