@@ -34,6 +34,13 @@ type reign struct {
 	over   chan struct{} // closed when leadership is lost
 }
 
+// settlement is a reign that has been prepared, for as long as ctx goes on: it
+// ends with the leadership that the reign is of.
+type settlement struct {
+	ctx   context.Context
+	reign *reign
+}
+
 // clockMS is the cluster clock that a leader stamps on entries: the machine's
 // clock at election and what has passed since on the leader's monotonic clock.
 // Wall time plays no part.
@@ -70,7 +77,6 @@ func (n *Node) watchLeadership() {
 	defer close(n.leadership)
 	var (
 		library = n.raft()
-		settled = make(chan *reign)
 		cancel  context.CancelFunc // ends the settling or the reign; nil when neither
 		pending []Leadership
 	)
@@ -107,13 +113,18 @@ func (n *Node) watchLeadership() {
 				ctx, stop := context.WithCancel(context.Background())
 				cancel = stop
 				n.wait.Add(1)
-				go n.settle(ctx, settled)
+				go n.settle(ctx)
 			}
-		case r := <-settled:
-			n.reign.Store(r)
+		case s := <-n.settled:
+			// It may have been on its way when leadership went. Begun now it would
+			// never end: nobody says again that leadership has gone.
+			if s.ctx.Err() != nil {
+				continue
+			}
+			n.reign.Store(s.reign)
 			n.counters.elections.Add(1)
-			n.cfg.Logger.Info("leader", "term", r.term)
-			pending = append(pending, Leadership{Leader: true, Term: r.term})
+			n.cfg.Logger.Info("leader", "term", s.reign.term)
+			pending = append(pending, Leadership{Leader: true, Term: s.reign.term})
 		case send <- next:
 			pending = pending[1:]
 		case <-n.closing:
@@ -123,13 +134,13 @@ func (n *Node) watchLeadership() {
 }
 
 // settle prepares a reign and hands it over; it ends without one when ctx does.
-func (n *Node) settle(ctx context.Context, settled chan<- *reign) {
+func (n *Node) settle(ctx context.Context) {
 	defer n.wait.Done()
 	for ctx.Err() == nil {
 		r, err := n.begin(ctx)
 		if err == nil {
 			select {
-			case settled <- r:
+			case n.settled <- settlement{ctx, r}:
 			case <-ctx.Done():
 			case <-n.closing:
 			}

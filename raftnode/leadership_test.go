@@ -1,6 +1,8 @@
 package raftnode
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -121,6 +123,33 @@ func TestLeadership_TwoTrueInARowAreLostAndRegained(t *testing.T) {
 	case <-reign.over:
 	default:
 		t.Fatal("the first reign goes on")
+	}
+}
+
+// A node that loses leadership at the very moment at which it is ready to serve
+// does not begin: it would take itself for the leader for ever, and every read
+// that it is asked for afterwards would wait for a quorum of a term that is over.
+func TestLeadership_AReignThatCameTooLateIsNotBegun(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	follower := c.members[1]
+	if follower == leader {
+		follower = c.members[2]
+	}
+	ctx, lost := context.WithCancel(c.ctx())
+	lost()
+	select {
+	case follower.settled <- settlement{ctx, &reign{term: leader.raft().CurrentTerm(), over: make(chan struct{})}}:
+	case <-time.After(within):
+		t.Fatal("nobody takes what was settled")
+	}
+	index := c.set("x", "1")
+	must(t, follower.WaitApplied(c.ctx(), index))
+	if l, ok := follower.Leader(); !ok || l.ID != string(leader.self) {
+		t.Errorf("the leader is %+v, %v, want %s", l, ok, leader.self)
+	}
+	if _, err := follower.ReadIndex(c.ctx()); !errors.Is(err, ErrNotLeader) {
+		t.Errorf("a read at a follower: %v, want %v", err, ErrNotLeader)
 	}
 }
 

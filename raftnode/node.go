@@ -36,6 +36,7 @@ type Node struct {
 	counters counters
 
 	leadership chan Leadership
+	settled    chan settlement
 	reign      atomic.Pointer[reign] // nil unless this node leads and serves
 
 	queue       chan *call
@@ -68,6 +69,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 		fail:       newFailStop(cfg.Fatal),
 		rounds:     newRounds(),
 		leadership: make(chan Leadership),
+		settled:    make(chan settlement),
 		queue:      make(chan *call, cfg.QueueCallsMax),
 		slots:      make(chan struct{}, cfg.EntriesInFlightMax),
 		inFlight:   make(chan *entry, cfg.EntriesInFlightMax),
