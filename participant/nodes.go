@@ -17,6 +17,7 @@ type nodes struct {
 	leader string   // empty: not known
 	known  []string // seeds first, then leaders that were named to us
 	turn   int      // of known, whose turn it is when no leader is known
+	hints  int      // followed since a node last answered as leader, or had its turn
 	closed bool
 }
 
@@ -53,27 +54,39 @@ func (n *nodes) pick() (address string, conn *grpc.ClientConn, err error) {
 func (n *nodes) lead(address string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.hints = 0
 	n.setLeader(address)
 }
 
 // failed notes that the node at address did not serve as leader, and whom it
 // named instead: a comma-separated list of addresses of one node, or nothing. It
 // reports whether that is somebody new to ask at once.
+//
+// The turn goes round whatever is named: a node that goes on naming one that is
+// gone, or two that name each other, must not keep us from the others.
 func (n *nodes) failed(address, hint string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.known[n.turn%len(n.known)] == address {
+		n.turn++
+	}
 	hint, _, _ = strings.Cut(hint, ",")
 	if hint != "" && hint != address {
-		n.setLeader(hint)
-		return true
+		if n.leader == hint {
+			return true
+		}
+		if n.hints < hopsMax {
+			n.hints++
+			n.setLeader(hint)
+			return true
+		}
 	}
 	if n.leader == address {
 		n.leader = ""
-	}
-	if n.known[n.turn%len(n.known)] == address {
-		n.turn++
-	} else {
-		n.skipTo(address)
+		if n.hints == 0 { // it did lead: it is asked last
+			n.skipTo(address)
+		}
+		n.hints = 0
 	}
 	return false
 }
