@@ -56,8 +56,14 @@ func (n *Node) considerElection(rpc raft.RPC) (answered bool) {
 			// All its other rules hold, those that make elections safe among them.
 			request.LeadershipTransfer = true
 		}
+		if n.knowsMore(request.ID, request.LastLogTerm, request.LastLogIndex) {
+			// The library asks its own configuration about those who say who they are
+			// only. The greeting of the connection has told us.
+			request.ID = nil
+		}
 	case *raft.RequestPreVoteRequest:
-		if n.leaderIsSilent() && n.wouldVote(request) {
+		if n.leaderIsSilent() && n.wouldVote(request) ||
+			request.Term >= n.raft().CurrentTerm() && n.knowsMore(request.ID, request.LastLogTerm, request.LastLogIndex) {
 			rpc.Respond(&raft.RequestPreVoteResponse{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.self), Addr: []byte(n.cfg.Address)},
 				Term:      request.Term, Granted: true,
@@ -85,4 +91,33 @@ func (n *Node) wouldVote(request *raft.RequestPreVoteRequest) bool {
 	}
 	end, err := n.stores.end()
 	return err == nil && (request.LastLogTerm > end.term || (request.LastLogTerm == end.term && request.LastLogIndex >= end.index))
+}
+
+// knowsMore says whether a candidate of which this node does not know that it has
+// a vote has a log that goes on beyond this node's, while nobody leads.
+//
+// The entry that gave it a vote may lie there. The library refuses such a
+// candidate for ever; and where the leader that wrote the entry dies before the
+// others have it, nobody else can win: the candidate's log is the only complete
+// one among a quorum. In Raft votes are given without a look at one's own
+// configuration, for this reason (Ongaro's thesis, section 4.1).
+func (n *Node) knowsMore(id []byte, lastTerm, lastIndex uint64) bool {
+	library := n.raft()
+	if library == nil || len(id) == 0 {
+		return false
+	}
+	switch library.State() {
+	case raft.Candidate:
+	case raft.Follower:
+		if _, leader := library.LeaderWithID(); leader != "" && !n.leaderIsSilent() {
+			return false
+		}
+	default:
+		return false
+	}
+	if s, ok := n.server(string(id)); ok && s.Suffrage == raft.Voter {
+		return false
+	}
+	end, err := n.stores.end()
+	return err == nil && (lastTerm > end.term || lastTerm == end.term && lastIndex > end.index)
 }

@@ -60,3 +60,36 @@ func TestElection_ASilentLeaderIsNoReasonToRefuse(t *testing.T) {
 		t.Error("the leader itself gave a pre-vote away")
 	}
 }
+
+// A node whose log does not hold yet that a candidate has a vote must give it
+// its own all the same when the candidate's log is ahead: after the death of the
+// leader that gave out the vote nobody else could be elected.
+func TestElection_AVoterThatIsNotKnownYetIsElectedByItsLog(t *testing.T) {
+	c := newCluster(t, 3, func(_ int, cfg *Config) { steady(cfg) })
+	c.set("x", "1")
+	c.converge("x", "1")
+	leader := c.leader()
+	m := c.others(leader)[0]
+	term, last := m.raft().CurrentTerm(), m.raft().LastIndex()
+	stranger := raft.RPCHeader{ID: []byte(newUUID()), Addr: []byte("127.0.0.1:1")}
+	preVote := func(lastTerm, lastIndex uint64) bool {
+		answers := make(chan raft.RPCResponse, 1)
+		return m.considerElection(raft.RPC{RespChan: answers, Command: &raft.RequestPreVoteRequest{
+			RPCHeader: stranger, Term: term + 1, LastLogTerm: lastTerm, LastLogIndex: lastIndex}})
+	}
+	vote := func(lastTerm, lastIndex uint64) bool {
+		request := &raft.RequestVoteRequest{RPCHeader: stranger, Term: term + 1, LastLogTerm: lastTerm, LastLogIndex: lastIndex}
+		m.considerElection(raft.RPC{Command: request})
+		return request.ID == nil
+	}
+	if preVote(term, last+1) || vote(term, last+1) {
+		t.Error("a follower that hears its leader interferes")
+	}
+	m.Node.cfg.Profile.HeartbeatTimeout = 0 // from now on the leader counts as silent
+	if !preVote(term, last+1) || !vote(term, last+1) {
+		t.Error("a candidate whose log is ahead is refused because of a configuration that is behind")
+	}
+	if preVote(term, last) || vote(term, last) || preVote(term-1, last+9) || vote(term-1, last+9) {
+		t.Error("a stranger whose log is not ahead is let through")
+	}
+}
