@@ -63,9 +63,10 @@ func postgresKV(t testing.TB) *kvDatabase {
 			cfg.DialFunc = k.dial
 			return stdlib.GetConnector(*cfg)
 		},
-		proxy: participant.Postgres,
-		put:   "INSERT INTO kv (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-		get:   "SELECT v FROM kv WHERE k = $1",
+		resource: "kv-postgres",
+		proxy:    participant.Postgres,
+		put:      "INSERT INTO kv (k, v) VALUES ($1, $2) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+		get:      "SELECT v FROM kv WHERE k = $1",
 	}
 }
 
@@ -86,19 +87,21 @@ func mysqlKV(t testing.TB) *kvDatabase {
 			}
 			return c
 		},
-		proxy: participant.MySQL,
-		put:   "INSERT INTO kv (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
-		get:   "SELECT v FROM kv WHERE k = ?",
+		resource: "kv-mysql",
+		proxy:    participant.MySQL,
+		put:      "INSERT INTO kv (k, v) VALUES (?, ?) ON DUPLICATE KEY UPDATE v = VALUES(v)",
+		get:      "SELECT v FROM kv WHERE k = ?",
 	}
 }
 
 func sqliteKV(t testing.TB) *kvDatabase {
 	dsn := "file:" + filepath.Join(t.TempDir(), "kv.db") + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(1000)"
 	return &kvDatabase{
-		connect: func(_ testing.TB, k *killable) driver.Connector { return &fileConnector{dsn: dsn, k: k} },
-		proxy:   participant.HeldDB,
-		put:     "INSERT INTO kv (k, v) VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
-		get:     "SELECT v FROM kv WHERE k = ?",
+		connect:  func(_ testing.TB, k *killable) driver.Connector { return &fileConnector{dsn: dsn, k: k} },
+		resource: "kv-held",
+		proxy:    participant.HeldDB,
+		put:      "INSERT INTO kv (k, v) VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v",
+		get:      "SELECT v FROM kv WHERE k = ?",
 	}
 }
 
@@ -225,6 +228,9 @@ func (c *fileConnector) Driver() driver.Driver { return &c.drv }
 
 // kvDatabase is a table kv in a real database.
 type kvDatabase struct {
+	// resource names the database: two databases of one name would be told each
+	// other's branches once a holder is gone.
+	resource string
 	connect  func(testing.TB, *killable) driver.Connector
 	proxy    func(driver.Connector, *participant.Client, string, ...participant.ProxyOption) *participant.Proxy
 	put, get string
@@ -255,7 +261,7 @@ func openKV(open func(testing.TB) *kvDatabase) func(testing.TB) participanttest.
 func (d *kvDatabase) Serve(t testing.TB, client *participant.Client) participant.Manager {
 	t.Helper()
 	d.k = &killable{}
-	proxy := d.proxy(d.connect(t, d.k), client, "kv", participant.LockWait(time.Second))
+	proxy := d.proxy(d.connect(t, d.k), client, d.resource, participant.LockWait(time.Second))
 	d.db = sql.OpenDB(proxy)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()

@@ -174,7 +174,8 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 			}
 		}
 		if want := map[bool]int{true: 2, false: 0}[commit]; n != want {
-			t.Errorf("%s: done in %d banks, want %d (decided commit: %v)", gid, n, want, commit)
+			t.Errorf("%s: done in %d banks, want %d (decided commit: %v): evidence %q, %q, %q of %v",
+				gid, n, want, commit, rows[0][gid], rows[1][gid], rows[2][gid], record)
 		}
 		if commit {
 			committed++
