@@ -63,7 +63,7 @@ func (r *reader) timeout(field string, timeout *durationpb.Duration) uint64 {
 		return 0
 	}
 	asked := timeout.AsDuration()
-	if asked <= 0 || asked > time.Duration(min(longest, math.MaxInt64/uint64(time.Millisecond)))*time.Millisecond {
+	if asked < time.Millisecond || asked > time.Duration(min(longest, math.MaxInt64/uint64(time.Millisecond)))*time.Millisecond {
 		r.refuse(field, "is %v: it must lie between 1ms and %v, or be left out for the cluster's default",
 			asked, time.Duration(longest)*time.Millisecond)
 		return 0

@@ -94,6 +94,8 @@ func TestBadInput(t *testing.T) {
 		{"key too long", begin(&quoratev1.BeginRequest{Key: long}), "key"},
 		{"key with an escape", begin(&quoratev1.BeginRequest{Key: "a\x1b[2J"}), "key"},
 		{"key with a line end", begin(&quoratev1.BeginRequest{Key: "a\u2028b"}), "key"},
+		{"key that turns the writing", begin(&quoratev1.BeginRequest{Key: "a\u202eb"}), "key"},
+		{"timeout under a millisecond", begin(&quoratev1.BeginRequest{Timeout: durationpb.New(time.Microsecond)}), "timeout"},
 		{"timeout zero", begin(&quoratev1.BeginRequest{Timeout: durationpb.New(0)}), "timeout"},
 		{"timeout negative", begin(&quoratev1.BeginRequest{Timeout: durationpb.New(-time.Second)}), "timeout"},
 		{"timeout a year", begin(&quoratev1.BeginRequest{Timeout: durationpb.New(365 * 24 * time.Hour)}), "timeout"},

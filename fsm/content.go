@@ -25,8 +25,11 @@ func checkPrintable(field, text string) (Result, bool) {
 	return Result{}, true
 }
 
+// isControl holds for what ends lines, moves cursors, or turns the direction of
+// writing, so that two texts which look alike may differ.
 func isControl(r rune) bool {
-	return r < 0x20 || r >= 0x7F && r < 0xA0 || r == 0x2028 || r == 0x2029 || r == 0xFEFF
+	return r < 0x20 || r >= 0x7F && r < 0xA0 || r == 0x200E || r == 0x200F ||
+		r >= 0x2028 && r <= 0x202E || r >= 0x2066 && r <= 0x2069 || r == 0xFEFF
 }
 
 // clip shortens text that no limit may refuse, because it comes with an ending.
