@@ -49,7 +49,7 @@ func TestInvalidNamesTheField(t *testing.T) {
 		{"key holds a control character", change(func(b *logpb.Begin) { b.Key = "a\u0085b" })},
 		{"key holds a control character", change(func(b *logpb.Begin) { b.Key = "a\u009fb" })},
 		{"key holds a control character", change(func(b *logpb.Begin) { b.Key = "a\u2028b" })},
-		{"key turns the direction of writing", change(func(b *logpb.Begin) { b.Key = "a\u202eb" })},
+		{"key holds a control character", change(func(b *logpb.Begin) { b.Key = "a\u202eb" })},
 		{"key holds a control character", change(func(b *logpb.Begin) { b.Key = "a\u2029b" })},
 		{"key holds a control character", change(func(b *logpb.Begin) { b.Key = "a\ufeffb" })},
 		{"traceparent is of 2000", change(func(b *logpb.Begin) { b.Traceparent = long })},
