@@ -21,8 +21,12 @@ type administration struct {
 // Status tells what this node knows. It answers without a leader, too.
 func (a *administration) Status(ctx context.Context, req *quoratev1.StatusRequest) (*quoratev1.StatusResponse, error) {
 	status, stats := a.cluster.Status(), a.coordinator.Stats()
+	header := a.header()
+	// Entries that change the nodes' set never reach the state machine; against the
+	// commit index they count as applied.
+	header.AppliedIndex = max(header.AppliedIndex, status.AppliedIndex)
 	answer := &quoratev1.StatusResponse{
-		Header: a.header(), Role: quoratev1.Role(status.Role), LeaderId: status.LeaderID, Term: status.Term,
+		Header: header, Role: quoratev1.Role(status.Role), LeaderId: status.LeaderID, Term: status.Term,
 		CommitIndex: status.CommitIndex, LastLogIndex: status.LastLogIndex, SnapshotIndex: status.SnapshotIndex,
 		Version: a.cfg.Version, FinishedTransactions: uint64(stats.Counts.Finished), InDoubtBranches: uint64(stats.Counts.InDoubt),
 		Digest: status.Digest, LogStore: status.LogStore, FsyncP99: durationpb.New(status.LogWrite.P99), DataDir: status.DataDir,

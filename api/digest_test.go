@@ -20,3 +20,18 @@ func TestStatusTellsTheDigestAtAnIndex(t *testing.T) {
 		t.Errorf("nobody asked for an index: %v, %v", answer.GetDigestAt(), err)
 	}
 }
+
+// Entries that change the nodes' set do not reach the state machine; an idle
+// node must not seem to lag behind by them.
+func TestStatusCountsWhatTheStateMachineDoesNotSee(t *testing.T) {
+	cluster := newFakeCluster()
+	cluster.set(func(s *ClusterStatus) { s.AppliedIndex = s.CommitIndex })
+	n := serve(t, Config{}, newFake(), cluster)
+	answer, err := n.cluster().Status(within(t), &quoratev1.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := answer.GetHeader().GetAppliedIndex(); got != answer.GetCommitIndex() {
+		t.Errorf("applied %d of %d committed entries", got, answer.GetCommitIndex())
+	}
+}
