@@ -16,7 +16,7 @@ TEST_TIMEOUT ?= 15m
 RACE_PACKAGES ?= ./coordinator/... ./api/... ./participant/embedded
 TOOLS_MOD := tools/go.mod
 
-.PHONY: help build test race lint generate demo demo-databases cover bench mutants-fsm
+.PHONY: help build test race lint generate demo demo-databases cover bench mutants mutants-fsm
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ cover: ## Coverage a package, without generated files
 
 bench: ## Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+mutants: ## Plant known bugs, one at a time, and see which suites find them (MUTANT=name for one)
+	$(GO) run ./internal/tools/mutants $(if $(MUTANT),-only '$(MUTANT)')
 
 mutants-fsm: ## Break fsm in 50 ways and count how many its tests notice
 	$(GO) run ./internal/tools/mutate -pkg ./fsm -n 50 -seed 1 -min 45 -testflags -rapid.nofailfile

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// suite is one way to notice a bug: a package's tests, or the binary run
+// against itself.
+type suite struct {
+	name string
+	doc  string
+	// dir of the tests, from the root; "" for the binary.
+	dir string
+	// args are the test binary's flags, or the binary's arguments. {seed} stands
+	// for the seed, {dir} for a directory that is removed afterwards.
+	args []string
+	// touching: the bug is tried where it changes one of these packages; empty
+	// means any.
+	touching []string
+	// limit is far above what the suite takes without a bug. A suite that passes
+	// it has noticed something: that it hangs.
+	limit time.Duration
+}
+
+// smoke is run first, without a fault: what fails here does not work at all,
+// and nothing would be learned from a suite that is red too.
+var smoke = suite{
+	name: "smoke", doc: "a demo without faults",
+	args:  []string{"demo", "--kills", "0", "--transfers", "60", "--seed", "{seed}", "--data-dir", "{dir}/demo", "-o", "json"},
+	limit: 60 * time.Second,
+}
+
+// suites are tried in this order, the quick ones first.
+var suites = []suite{
+	{
+		name: "sim", doc: "chaos/sim: the deterministic simulator", dir: "chaos/sim",
+		args:     []string{"-sim.seeds=4000"},
+		touching: []string{"./fsm", "./coordinator"}, limit: 4 * time.Minute,
+	},
+	{
+		name: "search", doc: "chaos/search: every order of events on the pure core", dir: "chaos/search",
+		touching: []string{"./fsm", "./coordinator"}, limit: 4 * time.Minute,
+	},
+	{
+		name: "rafttime", doc: "chaos/rafttime: Raft in virtual time", dir: "chaos/rafttime",
+		touching: []string{"./raftnode"}, limit: 4 * time.Minute,
+	},
+	{
+		name: "demo", doc: "quorate demo: leaders and a participant killed at chosen moments, then everything",
+		args: []string{"demo", "--transfers", "300", "--kills", "4", "--kill-leader", "random", "--kill-participant",
+			"--seed", "{seed}", "--data-dir", "{dir}/demo", "-o", "json"},
+		limit: 3 * time.Minute,
+	},
+	{
+		name: "chaos", doc: "quorate chaos: real processes under random faults",
+		args:  []string{"chaos", "--duration", "60s", "--seed", "{seed}", "-o", "json"},
+		limit: 4 * time.Minute,
+	},
+}
+
+// testsOf is the suite of a package's own tests.
+func testsOf(pkg string) suite {
+	return suite{name: filepath.ToSlash(filepath.Clean(pkg)) + " tests", dir: filepath.Clean(pkg), limit: 4 * time.Minute}
+}
+
+func suiteNamed(name string) (suite, bool) {
+	for _, s := range suites {
+		if s.name == name {
+			return s, true
+		}
+	}
+	return suite{}, false
+}
+
+// suitesOf are those to try on a bug: its packages' own tests, then the others.
+func suitesOf(b *bug) []suite {
+	var try []suite
+	for _, pkg := range b.Tests {
+		try = append(try, testsOf(pkg))
+	}
+	if len(b.Suites) > 0 {
+		for _, name := range b.Suites {
+			s, _ := suiteNamed(name)
+			try = append(try, s)
+		}
+		return try
+	}
+	for _, s := range suites {
+		if len(s.touching) == 0 || b.touches(s.touching...) {
+			try = append(try, s)
+		}
+	}
+	return try
+}
+
+// built says whether the suite is there to be run.
+func (s *suite) built(root string) bool {
+	switch {
+	case s.dir != "":
+		found, _ := filepath.Glob(filepath.Join(root, s.dir, "*_test.go"))
+		return len(found) > 0
+	case s.args[0] == "chaos":
+		_, err := os.Stat(filepath.Join(root, "cmd/quorate/chaos.go"))
+		return err == nil
+	default:
+		return true
+	}
+}
+
+// arguments are the suite's with the seed and the directory put in.
+func (s *suite) arguments(seed uint64, dir string) []string {
+	args := make([]string, len(s.args))
+	for i, a := range s.args {
+		switch a {
+		case "{seed}":
+			a = strconv.FormatUint(seed, 10)
+		case "{dir}/demo":
+			a = filepath.Join(dir, "demo")
+		}
+		args[i] = a
+	}
+	return args
+}
