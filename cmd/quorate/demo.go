@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/quorate/quorate/internal/bankstore/drivers"
 	"github.com/quorate/quorate/internal/demo"
 )
 
@@ -39,7 +40,7 @@ A red run keeps its data directories and logs, and says where.`,
 			if err != nil {
 				return usageError(cmd, "%v", err)
 			}
-			o.Stores, o.KillLeader, o.Opener = stores, demo.Phase(phase), demoConnector
+			o.Stores, o.KillLeader, o.Opener = stores, demo.Phase(phase), drivers.Open
 			o.Progress = demo.NewProgress(cmd.ErrOrStderr())
 			return runDemo(cmd, o, output)
 		},

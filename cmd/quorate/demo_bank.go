@@ -1,16 +1,12 @@
 package main
 
 import (
-	"database/sql/driver"
-	"fmt"
 	"log/slog"
 	"os"
 
-	"github.com/go-sql-driver/mysql"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/spf13/cobra"
 
+	"github.com/quorate/quorate/internal/bankstore/drivers"
 	"github.com/quorate/quorate/internal/demo"
 	"github.com/quorate/quorate/internal/failpoint"
 )
@@ -29,26 +25,7 @@ func newDemoBankCommand() *cobra.Command {
 				return usageError(cmd, "%v", err)
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			return demo.Serve(cmd.Context(), config, demoConnector, log)
+			return demo.Serve(cmd.Context(), config, drivers.Open, log)
 		},
 	}
-}
-
-// demoConnector opens the drivers that only the demo needs.
-func demoConnector(kind demo.StoreKind, dsn string) (driver.Connector, error) {
-	switch kind {
-	case demo.Postgres:
-		config, err := pgx.ParseConfig(dsn)
-		if err != nil {
-			return nil, err
-		}
-		return stdlib.GetConnector(*config), nil
-	case demo.MySQL:
-		config, err := mysql.ParseDSN(dsn)
-		if err != nil {
-			return nil, err
-		}
-		return mysql.NewConnector(config)
-	}
-	return nil, fmt.Errorf("no driver for %q", kind)
 }

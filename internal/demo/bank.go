@@ -14,12 +14,27 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quorate/quorate/internal/bankstore"
 	"github.com/quorate/quorate/internal/failpoint"
 	"github.com/quorate/quorate/participant"
 )
 
+// The stores that a bank can keep its money in.
+type (
+	StoreKind = bankstore.Kind
+	StoreSpec = bankstore.Spec
+	Opener    = bankstore.Opener
+)
+
+// The kinds of stores that the demo offers.
+const (
+	Embedded = bankstore.Embedded
+	Postgres = bankstore.Postgres
+	MySQL    = bankstore.MySQL
+)
+
 // ErrFunds means that an account would go below zero.
-var ErrFunds = errors.New("lack of funds")
+var ErrFunds = bankstore.ErrFunds
 
 // BankConfig says how to run one bank; command and ParseBankConfig carry it to
 // the bank's process.
@@ -81,7 +96,13 @@ func (c BankConfig) tables() string {
 	return fmt.Sprintf("quorate_%s_%c_", run, 'a'+rune(c.Side))
 }
 
-func (c BankConfig) openingOf(account int) int64 { return Plan{Opening: c.Opening}.OpeningOf(account) }
+// store is where and what the bank's books are.
+func (c BankConfig) store() bankstore.Config {
+	return bankstore.Config{
+		Resource: c.Side.String(), Spec: c.Store, Path: filepath.Join(c.Dir, c.Side.String()+".db"), Prefix: c.tables(),
+		Accounts: accountsPerBank, Opening: Plan{Opening: c.Opening}.OpeningOf,
+	}
+}
 
 // Serve runs a bank until ctx ends.
 func Serve(ctx context.Context, c BankConfig, opener Opener, log *slog.Logger) error {
@@ -92,11 +113,11 @@ func Serve(ctx context.Context, c BankConfig, opener Opener, log *slog.Logger) e
 		return err
 	}
 	defer client.Close()
-	b.store, err = openStore(ctx, c, client, opener)
+	b.store, err = bankstore.Open(ctx, c.store(), client, opener)
 	if err != nil {
 		return err
 	}
-	defer b.store.close()
+	defer b.store.Close()
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Side, err)
@@ -120,7 +141,7 @@ func Serve(ctx context.Context, c BankConfig, opener Opener, log *slog.Logger) e
 
 // bank is the service.
 type bank struct {
-	store store
+	store bankstore.Store
 	// keys has the transfer of each GID being worked on, for beforeVote.
 	keys sync.Map
 }
@@ -147,7 +168,7 @@ func (b *bank) move(w http.ResponseWriter, r *http.Request) {
 	}
 	b.keys.Store(tx.GID, req.Key)
 	defer b.keys.Delete(tx.GID)
-	switch err := b.store.move(r.Context(), req.Account, req.Delta); {
+	switch err := b.store.Work(r.Context(), []bankstore.Move{{Account: req.Account, Delta: req.Delta}}, nil); {
 	case err == nil:
 		w.WriteHeader(http.StatusOK)
 	case errors.Is(err, ErrFunds):
@@ -159,13 +180,13 @@ func (b *bank) move(w http.ResponseWriter, r *http.Request) {
 
 // books answers all that the bank holds.
 func (b *bank) books(w http.ResponseWriter, r *http.Request) {
-	books, err := b.store.books(r.Context())
+	books, err := b.store.Books(r.Context())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(books)
+	_ = json.NewEncoder(w).Encode(booksOf(books))
 }
 
 // beforeVote is where --kill-participant strikes.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quorate/quorate/internal/bankstore"
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/internal/proc"
 	"github.com/quorate/quorate/participant"
@@ -138,8 +139,8 @@ func (b *bankProcess) clean() {
 	if b.config.Store.Kind == Embedded {
 		return
 	}
-	if s, err := openTables(b.config.Store, b.config.tables(), b.r.o.Opener); err == nil {
-		s.drop()
+	if s, err := bankstore.OpenTables(b.config.store(), b.r.o.Opener); err == nil {
+		s.Drop()
 	}
 }
 
@@ -207,12 +208,8 @@ func (b *bankProcess) books(ctx context.Context) (Books, error) {
 	if err != nil || b.config.Store.Kind == Embedded {
 		return books, err
 	}
-	s, err := openTables(b.config.Store, b.config.tables(), b.r.o.Opener)
-	if err != nil {
-		return Books{}, err
-	}
-	defer s.close()
-	return s.books(ctx)
+	read, err := bankstore.ReadBooks(ctx, b.config.store(), b.r.o.Opener)
+	return booksOf(read), err
 }
 
 // askBooks asks the bank's process.

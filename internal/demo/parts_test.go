@@ -59,16 +59,6 @@ func TestTablesOfTwoRunsAndBanksDiffer(t *testing.T) {
 	}
 }
 
-func TestQueryNumbersParametersForPostgres(t *testing.T) {
-	p, m := &tables{kind: Postgres, prefix: "p_"}, &tables{kind: MySQL, prefix: "p_"}
-	if got := p.query("UPDATE %sx SET a = ? WHERE b = ?"); got != "UPDATE p_x SET a = $1 WHERE b = $2" {
-		t.Error(got)
-	}
-	if got := m.query("UPDATE %sx SET a = ?"); got != "UPDATE p_x SET a = ?" {
-		t.Error(got)
-	}
-}
-
 func TestMarkSaysWhoDiedWhen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kill-1")
 	if err := os.WriteFile(path, []byte("at-decision pid=42 at=2026-11-21T05:00:00.5Z key=transfer-0100\n"), 0o600); err != nil {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/internal/bankstore"
+	"github.com/quorate/quorate/internal/bankstore/drivers"
 	"github.com/quorate/quorate/internal/failpoint"
 	"github.com/quorate/quorate/internal/testdb"
 )
@@ -138,15 +140,15 @@ func TestDemoKillsAParticipantWithItsVoteUnsent(t *testing.T) {
 func TestDemoIsRedWhenMoneyAppears(t *testing.T) {
 	dsn := testdb.Postgres(t)
 	dir := filepath.Join(t.TempDir(), "planted")
-	books, err := openTables(StoreSpec{Kind: Postgres, DSN: dsn}, BankConfig{Dir: dir, Side: BankA}.tables(), testOpener)
+	books, err := bankstore.OpenTables(BankConfig{Dir: dir, Side: BankA, Store: StoreSpec{Kind: Postgres, DSN: dsn}}.store(), drivers.Open)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer books.drop()
+	defer books.Drop()
 	planted := false
 	plant := func(line string) {
 		if strings.Contains(line, " at once; ") { // the opening total was read
-			_, err := books.db.Exec("UPDATE " + books.prefix + "accounts SET balance = balance + 1 WHERE id = 42")
+			_, err := books.DB.Exec("UPDATE " + books.Accounts() + " SET balance = balance + 1 WHERE id = 42")
 			planted = err == nil
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/bankstore"
 )
 
 // Heard is what the initiator was told about a transfer, at the time.
@@ -33,10 +34,7 @@ type Attempt struct {
 
 // Entry is one line of a bank's ledger, written in the same local transaction
 // as the change of the balance.
-type Entry struct {
-	Account int   `json:"account"`
-	Delta   int64 `json:"delta"`
-}
+type Entry = bankstore.Move
 
 // Books are all that a bank holds, read over a fresh connection.
 type Books struct {
@@ -54,6 +52,22 @@ type Books struct {
 // newBooks returns empty books.
 func newBooks() Books {
 	return Books{Balances: map[int]int64{}, Ledger: map[string]Entry{}, Evidence: map[string]bool{}}
+}
+
+// booksOf are a store's books in the demo's terms: a transfer has one branch in a
+// bank, and that makes one move.
+func booksOf(b bankstore.Books) Books {
+	books := Books{Balances: b.Balances, Ledger: map[string]Entry{}, Evidence: b.Evidence}
+	for ref, moves := range b.Ledger {
+		gid, _, _ := strings.Cut(ref, "/")
+		for _, m := range moves {
+			books.Ledger[gid] = m
+		}
+	}
+	for _, xid := range b.Prepared {
+		books.Prepared = append(books.Prepared, xid.GID)
+	}
+	return books
 }
 
 // Total is the money in the bank.
