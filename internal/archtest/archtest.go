@@ -65,6 +65,14 @@ var Rules = []Rule{
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/..."},
 		Why:     "users import it: light and stable",
 	},
+	{
+		Package: "linearizability",
+		Never: []string{
+			"./fsm/...", "./raftnode/...", "./coordinator/...", "./participant/...", "./api/...",
+			"github.com/hashicorp/raft/...", "google.golang.org/grpc/...",
+		},
+		Why: "the model states the contract independently: a bug that it shared with the state machine would be seen by neither",
+	},
 }
 
 // drivers may be linked by cmd, tests, examples and test support alone: users
