@@ -1,10 +1,13 @@
 package raftnode
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -32,11 +35,22 @@ func newFailStop(report func(error)) *failStop {
 // fail reports err, the first time, and goes on.
 func (f *failStop) fail(err error) {
 	f.once.Do(func() {
+		err = withRoom(err)
 		f.err = err
 		close(f.failed)
 		f.report(fmt.Errorf("%w: %w", ErrFailed, err))
 	})
 }
+
+// withRoom adds what to do about a full disk, in whatever the store wrapped it.
+func withRoom(err error) error {
+	if err == nil || !errors.Is(err, syscall.ENOSPC) && !strings.Contains(err.Error(), syscall.ENOSPC.Error()) || errors.Is(err, errNoRoom) {
+		return err
+	}
+	return fmt.Errorf("%w; %w", err, errNoRoom)
+}
+
+var errNoRoom = errors.New("the disk is full: make room on the file system of the data directory (delete nothing inside it), then start this node again; nothing that was acknowledged is lost")
 
 // halt reports err and ends the calling goroutine of the library, so that it
 // does nothing more with a state that cannot be trusted; some of its callers

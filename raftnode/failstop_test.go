@@ -308,6 +308,8 @@ func TestAFullDisk(t *testing.T) {
 			}
 			if err := node.stopped(t); !errors.Is(err, syscall.ENOSPC) && !strings.Contains(err.Error(), "no space left") {
 				t.Fatalf("it stopped for %v", err)
+			} else if !strings.Contains(err.Error(), "make room on the file system") {
+				t.Errorf("it does not say what to do: %v", err)
 			}
 			c.stop(node)
 			full.relieve(t)

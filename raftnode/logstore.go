@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // castagnoli is the table of every checksum of this package.
@@ -173,6 +175,9 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 		}
 		return s.measure()
 	})
+	if err == nil {
+		err = s.do("shorten the log", func() error { return failpoint.Hit(failpoint.LogShortened, "") })
+	}
 	if err != nil {
 		return err
 	}

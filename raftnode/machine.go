@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // Machine is what the log is applied to. The node calls its methods one at a
@@ -116,6 +117,13 @@ func (a *machine) Restore(source io.ReadCloser) error {
 	}
 	a.progress.advance(index)
 	a.notify(index)
+	if !a.fail.running.Load() {
+		return nil // it was found on the disk at the start
+	}
+	if err := failpoint.Hit(failpoint.InstallRestored, ""); err != nil {
+		a.fail.fail(err)
+		return err
+	}
 	return nil
 }
 

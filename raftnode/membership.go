@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // Bootstrap founds a new cluster of this node alone, and returns when it leads
@@ -75,7 +76,7 @@ func (n *Node) AddNonvoter(ctx context.Context, id, address string, cluster fsm.
 			return fmt.Errorf("add node %s: its address %s is that of node %s; if the disk of that node is gone, remove it first: quorate cluster remove %s", id, address, s.ID, s.ID)
 		}
 	}
-	return n.change(ctx, "add node "+id, func() raft.IndexFuture {
+	return n.change(ctx, changeAdd, id, func() raft.IndexFuture {
 		return n.raft().AddNonvoter(raft.ServerID(id), raft.ServerAddress(address), 0, enqueueMax)
 	})
 }
@@ -104,7 +105,7 @@ func (n *Node) Promote(ctx context.Context, id string) error {
 	case time.Since(p.lastContact) > n.cfg.Profile.HeartbeatTimeout:
 		return fmt.Errorf("promote node %s: %w: nothing was heard from it for %v", id, ErrBehind, time.Since(p.lastContact).Round(time.Millisecond))
 	}
-	return n.change(ctx, "promote node "+id, func() raft.IndexFuture {
+	return n.change(ctx, changePromote, id, func() raft.IndexFuture {
 		return n.raft().AddVoter(s.ID, s.Address, 0, enqueueMax)
 	})
 }
@@ -139,20 +140,34 @@ func (n *Node) Remove(ctx context.Context, id string, force bool) error {
 			return fmt.Errorf("remove node %s: %w: of the %d voters that would remain %d answer", id, ErrQuorum, remaining, healthy)
 		}
 	}
-	return n.change(ctx, "remove node "+id, func() raft.IndexFuture {
+	return n.change(ctx, changeRemove, id, func() raft.IndexFuture {
 		return n.raft().RemoveServer(s.ID, 0, enqueueMax)
 	})
 }
 
+// The changes of membership.
+const (
+	changeAdd     = "add"
+	changePromote = "promote"
+	changeRemove  = "remove"
+)
+
 // change makes one change of membership. It is unknown, like a command, when
 // it was begun and not seen to end.
-func (n *Node) change(ctx context.Context, what string, begin func() raft.IndexFuture) error {
+func (n *Node) change(ctx context.Context, kind, id string, begin func() raft.IndexFuture) error {
+	what := kind + " node " + id
 	if err := n.mustLead(); err != nil {
 		return err
+	}
+	if err := failpoint.Hit(failpoint.MemberChange, kind); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	err := n.await(ctx, begin())
 	switch {
 	case err == nil:
+		if err := failpoint.Hit(failpoint.MemberChanged, kind); err != nil {
+			return fmt.Errorf("%s: %w: %w", what, ErrUnknown, err)
+		}
 		return nil
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return ErrNotLeader

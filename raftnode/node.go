@@ -81,7 +81,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 	n.peers = newPeers(n.alarmInstalls)
 	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied}
 	if err := n.start(); err != nil {
-		return nil, errors.Join(err, n.release())
+		return nil, errors.Join(withRoom(err), n.release())
 	}
 	return n, nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // snapshotStore stands between the library and its snapshots in files. The
@@ -97,6 +99,10 @@ func (s *snapshotStore) replaces(end place) bool {
 
 func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
 	configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	err := s.hit(failpoint.SnapshotBegun)
+	if err != nil {
+		return nil, err
+	}
 	sink, err := s.inner.Create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
 		err = fmt.Errorf("create a snapshot in %s: %w", s.dir, err)
@@ -104,6 +110,16 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		return nil, err
 	}
 	return &snapshotSink{SnapshotSink: sink, store: s, end: place{index, term}, begun: time.Now()}, nil
+}
+
+// hit is a place where a test may stop the node; an error there ends it as one
+// of the disk does.
+func (s *snapshotStore) hit(place string) error {
+	err := failpoint.Hit(place, "")
+	if err != nil {
+		s.fail.halt(err)
+	}
+	return err
 }
 
 // List lists the latest snapshot alone. The library would go back to an older
@@ -167,7 +183,7 @@ func (s *snapshotSink) Close() error {
 	}
 	s.store.latest.Store(&s.end)
 	s.store.duration.observe(time.Since(s.begun))
-	return nil
+	return s.store.hit(failpoint.SnapshotWritten)
 }
 
 func (s *snapshotSink) Cancel() error {

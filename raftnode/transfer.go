@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // transferProbeInterval is how often a transfer that has ended is looked after.
@@ -27,6 +29,9 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.TransferMax)
 	defer cancel()
+	if err := failpoint.Hit(failpoint.TransferBegun, ""); err != nil {
+		return fmt.Errorf("transfer leadership: %w", err)
+	}
 	var future raft.Future
 	if id == "" {
 		future = n.raft().LeadershipTransfer()
@@ -47,7 +52,7 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	if err == nil {
 		select {
 		case <-reign.over:
-			return nil
+			return failpoint.Hit(failpoint.Transferred, "")
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-n.closing:

@@ -136,6 +136,7 @@ func (n *servingNode) raftConfig(tls nodeTLS, l net.Listener) raftnode.Config {
 	cfg.SnapshotEntries = n.cfg.Raft.SnapshotThreshold
 	cfg.TrailingEntries = n.cfg.Raft.TrailingLogs
 	cfg.Logger = n.logger
+	injectDiskFaults(&cfg)
 	return cfg
 }
 

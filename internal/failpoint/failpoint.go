@@ -8,12 +8,17 @@
 // The grammar of a specification:
 //
 //	spec   = point *( ";" point )
-//	point  = name [ "@" key ] "=" action [ ",once=" FILE ]
-//	action = "kill" | "exit" | "error" | "pause(" DURATION ")"
+//	point  = name [ "@" key ] "=" action *( "," option )
+//	action = "kill" | "exit" | "error" | "error(" ERRNO ")" | "pause(" DURATION ")"
+//	option = "when=" FILE | "once=" FILE | "hits=" FILE
+//	ERRNO  = "EIO" | "ENOSPC"
 //
-// A point without a key fires for every key. `once=FILE` creates FILE and fires
-// only if it did not exist, so that several processes armed alike fire once
-// between them. A key cannot hold `=` or `;`, nor FILE a `;`.
+// A point without a key fires for every key. `when=FILE` fires only while FILE
+// exists, so that a fault begins and ends in a running process. `once=FILE`
+// creates FILE and fires only if it did not exist, so that several processes
+// armed alike fire once between them. `hits=FILE` gets a line for each time that
+// the point has fired: a fault that nobody met proves nothing. A key cannot hold
+// `=` or `;`, nor FILE a `,` or `;`.
 package failpoint
 
 import (
@@ -45,9 +50,38 @@ const (
 	Prepared       = "prepared"         // a participant's branch is durably prepared, its vote not sent
 )
 
+// The places of a node's disk. Their key is KeyLog or KeyStable, so that
+// "store-written@log" on a leader is a decision on the leader's disk alone.
+const (
+	StoreWrite   = "store-write"   // about to write and sync entries, or term and vote
+	StoreWritten = "store-written" // they are on this disk, nobody knows
+	StoreRead    = "store-read"    // about to read them
+
+	KeyLog    = "log"
+	KeyStable = "stable"
+)
+
+// The places of snapshots and of changes of the nodes' set. The key of the
+// latter two is "add", "promote" or "remove".
+const (
+	SnapshotBegun   = "snapshot-begun"   // a snapshot, own or a leader's, is about to be written
+	SnapshotWritten = "snapshot-written" // it is on the disk, the log is as before
+	LogShortened    = "log-shortened"    // the entries that it replaces are gone
+	InstallRestored = "install-restored" // a leader's snapshot is in the state machine, not answered
+	MemberChange    = "member-change"    // a change of the nodes' set is about to be proposed
+	MemberChanged   = "member-changed"   // it is applied, its caller not answered
+	TransferBegun   = "transfer-begun"   // leadership is about to be handed over
+	Transferred     = "transferred"      // it is lost to another node
+)
+
 // Names lists every failpoint of the binary.
 func Names() []string {
-	return []string{Begun, Enlisted, BeforeDecision, AtDecision, AfterDecision, PartlyDone, AllReported, Prepared}
+	return []string{
+		Begun, Enlisted, BeforeDecision, AtDecision, AfterDecision, PartlyDone, AllReported, Prepared,
+		StoreWrite, StoreWritten, StoreRead,
+		SnapshotBegun, SnapshotWritten, LogShortened, InstallRestored,
+		MemberChange, MemberChanged, TransferBegun, Transferred,
+	}
 }
 
 // ErrInjected is what Hit returns at a failpoint armed with `error`.
@@ -67,8 +101,14 @@ type point struct {
 	key    string // empty: every key
 	action action
 	pause  time.Duration
+	errno  error  // with actionError, or nil
+	when   string // file that must exist, or empty
 	once   string // file to create, or empty
+	hits   string // file to append to, or empty
 }
+
+// errnos are the errors of a disk that can be injected by name.
+var errnos = map[string]error{"EIO": syscall.EIO, "ENOSPC": syscall.ENOSPC}
 
 // armed is nil while nothing is armed; the slice it points to is never edited.
 var armed atomic.Pointer[[]point]
@@ -110,14 +150,42 @@ func Hit(name, key string) error {
 		return nil
 	}
 	for _, p := range *points {
-		if p.name != name || (p.key != "" && p.key != key) || !p.first(key) {
+		if p.name != name || (p.key != "" && p.key != key) || !p.due() || !p.first(key) {
 			continue
 		}
+		p.count(key)
 		if err := p.fire(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// due reports whether the file that the point waits for exists.
+func (p point) due() bool {
+	if p.when == "" {
+		return true
+	}
+	_, err := os.Stat(p.when)
+	return err == nil
+}
+
+// count notes that the point fires.
+func (p point) count(key string) {
+	if p.hits == "" {
+		return
+	}
+	f, err := os.OpenFile(p.hits, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return // whoever counts will miss it, and call the run vacuous
+	}
+	p.sign(f, key)
+}
+
+// sign writes who fired and when, for whoever watches the run.
+func (p point) sign(f *os.File, key string) {
+	fmt.Fprintf(f, "%s pid=%d at=%s key=%s\n", p.name, os.Getpid(), time.Now().UTC().Format(time.RFC3339Nano), key)
+	_ = f.Close()
 }
 
 // first reports whether this process may fire the point: always, unless it
@@ -130,9 +198,7 @@ func (p point) first(key string) bool {
 	if err != nil {
 		return false
 	}
-	// The file's text says who fired and when, for whoever watches the run.
-	fmt.Fprintf(f, "%s pid=%d at=%s key=%s\n", p.name, os.Getpid(), time.Now().UTC().Format(time.RFC3339Nano), key)
-	_ = f.Close()
+	p.sign(f, key)
 	return true
 }
 
@@ -145,6 +211,9 @@ func (p point) fire() error {
 	case actionPause:
 		sleep(p.pause)
 	case actionError:
+		if p.errno != nil {
+			return fmt.Errorf("%w at %s: %w", ErrInjected, p.name, p.errno)
+		}
 		return fmt.Errorf("%w at %s", ErrInjected, p.name)
 	}
 	return nil
@@ -175,27 +244,53 @@ func parsePoint(text string) (point, error) {
 	if !slices.Contains(Names(), p.name) {
 		return point{}, fmt.Errorf("no failpoint is named %q; there are %s", p.name, strings.Join(Names(), ", "))
 	}
-	verb, option, hasOption := strings.Cut(what, ",")
-	if hasOption {
-		if p.once, ok = strings.CutPrefix(option, "once="); !ok || p.once == "" {
-			return point{}, fmt.Errorf("unknown option %q: only once=FILE", option)
-		}
+	verb, options, _ := strings.Cut(what, ",")
+	if err := p.parseOptions(options); err != nil {
+		return point{}, err
 	}
-	switch inner, isPause := strings.CutPrefix(verb, "pause("); {
-	case verb == "kill":
+	verb, argument, hasArgument := cutArgument(verb)
+	switch {
+	case verb == "kill" && !hasArgument:
 		p.action = actionKill
-	case verb == "exit":
+	case verb == "exit" && !hasArgument:
 		p.action = actionExit
 	case verb == "error":
-		p.action = actionError
-	case isPause && strings.HasSuffix(inner, ")"):
-		d, err := time.ParseDuration(strings.TrimSuffix(inner, ")"))
+		if p.action, p.errno = actionError, errnos[argument]; hasArgument && p.errno == nil {
+			return point{}, fmt.Errorf("error wants EIO or ENOSPC, not %q", argument)
+		}
+	case verb == "pause" && hasArgument:
+		d, err := time.ParseDuration(argument)
 		if err != nil || d <= 0 {
-			return point{}, fmt.Errorf("pause wants a positive duration such as pause(500ms), not %q", inner)
+			return point{}, fmt.Errorf("pause wants a positive duration such as pause(500ms), not %q", argument)
 		}
 		p.action, p.pause = actionPause, d
 	default:
-		return point{}, fmt.Errorf("unknown action %q: kill, exit, error or pause(DURATION)", verb)
+		return point{}, fmt.Errorf("unknown action %q: kill, exit, error, error(ERRNO) or pause(DURATION)", verb)
 	}
 	return p, nil
+}
+
+// cutArgument splits "pause(1s)".
+func cutArgument(text string) (verb, argument string, ok bool) {
+	if inner, found := strings.CutSuffix(text, ")"); found {
+		if verb, argument, ok = strings.Cut(inner, "("); ok {
+			return verb, argument, true
+		}
+	}
+	return text, "", false
+}
+
+func (p *point) parseOptions(text string) error {
+	if text == "" {
+		return nil
+	}
+	for option := range strings.SplitSeq(text, ",") {
+		name, file, _ := strings.Cut(option, "=")
+		field := map[string]*string{"when": &p.when, "once": &p.once, "hits": &p.hits}[name]
+		if field == nil || file == "" {
+			return fmt.Errorf("unknown option %q: only when=FILE, once=FILE and hits=FILE", option)
+		}
+		*field = file
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -76,6 +77,49 @@ func TestOnceFiresOnceAcrossProcesses(t *testing.T) {
 	}
 }
 
+// A fault that begins and ends in a running process, and tells how often it was met.
+func TestWhenFiresWhileItsFileExists(t *testing.T) {
+	did := record(t)
+	dir := t.TempDir()
+	when, hits := filepath.Join(dir, "slow"), filepath.Join(dir, "hits")
+	if err := Arm("store-write@log=pause(1s),when=" + when + ",hits=" + hits); err != nil {
+		t.Fatal(err)
+	}
+	_ = Hit(StoreWrite, KeyLog)
+	if err := os.WriteFile(when, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = Hit(StoreWrite, KeyLog)
+	_ = Hit(StoreWrite, KeyLog)
+	_ = Hit(StoreWrite, KeyStable)
+	if err := os.Remove(when); err != nil {
+		t.Fatal(err)
+	}
+	_ = Hit(StoreWrite, KeyLog)
+	if len(*did) != 2 {
+		t.Errorf("it fired %d times, want twice", len(*did))
+	}
+	if text, err := os.ReadFile(hits); err != nil || strings.Count(string(text), "store-write pid=") != 2 {
+		t.Errorf("hits: %q, %v", text, err)
+	}
+}
+
+func TestErrorsOfADisk(t *testing.T) {
+	record(t)
+	if err := Arm("store-write@log=error(ENOSPC);store-read=error(EIO)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Hit(StoreWrite, KeyLog); !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, ErrInjected) {
+		t.Errorf("a full disk: %v", err)
+	}
+	if err := Hit(StoreRead, KeyStable); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a bad block: %v", err)
+	}
+	if err := Hit(StoreWrite, KeyStable); err != nil {
+		t.Errorf("the other store: %v", err)
+	}
+}
+
 func TestArmRefusesWhatItDoesNotKnow(t *testing.T) {
 	record(t)
 	for spec, why := range map[string]string{
@@ -87,6 +131,9 @@ func TestArmRefusesWhatItDoesNotKnow(t *testing.T) {
 		"begun=pause(1s":            "unknown action",
 		"begun=kill,twice=f":        "unknown option",
 		"begun=kill,once=":          "unknown option",
+		"begun=kill,once=f,when":    "unknown option",
+		"begun=error(EBUSY)":        "EIO or ENOSPC",
+		"begun=kill(1s)":            "unknown action",
 		"begun=kill;enlisted@x=run": "unknown action",
 	} {
 		if err := Arm(spec); err == nil || !strings.Contains(err.Error(), why) {
