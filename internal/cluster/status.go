@@ -26,13 +26,19 @@ const (
 
 // Status asks the node what it knows of its cluster.
 func (n *Node) Status(ctx context.Context) (*quoratev1.StatusResponse, error) {
+	return n.StatusAt(ctx, 0)
+}
+
+// StatusAt is Status with the digest of the state right after an index, 0 for
+// the present one.
+func (n *Node) StatusAt(ctx context.Context, index uint64) (*quoratev1.StatusResponse, error) {
 	conn, err := n.connection()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return quoratev1.NewClusterServiceClient(conn).Status(ctx, &quoratev1.StatusRequest{})
+	return quoratev1.NewClusterServiceClient(conn).Status(ctx, &quoratev1.StatusRequest{DigestAt: index})
 }
 
 // connection returns the node's connection, made at the first use; it finds

@@ -1,0 +1,89 @@
+package chaos
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Options say what a run does.
+type Options struct {
+	// Binary is the quorate program under test; empty: the running one.
+	Binary string
+	// Duration is how long workloads run and faults are made; healing, settling
+	// and checking come on top.
+	Duration time.Duration
+	// Seed of every random choice. The processes' timing is their own, so a seed
+	// repeats the schedule, not each step of the run.
+	Seed uint64
+	// Nodes of the cluster: 3 or 5.
+	Nodes int
+	// Faults are families or names of the table; empty: all that are possible
+	// here; `none`: none.
+	Faults []string
+	// Workloads by name; empty: registers.
+	Workloads []string
+	// Clients of each workload.
+	Clients int
+	// Rate is how many transactions a second the clients begin in all, at most; 0:
+	// as many as they can.
+	Rate float64
+	// Profile of the nodes, `fast` or `default`.
+	Profile string
+	// Dir keeps everything; empty: a temporary directory, removed after a green run.
+	Dir string
+	// Keep keeps the directory of a green run, too.
+	Keep bool
+	// NodeArgs are more flags for every node.
+	NodeArgs []string
+	// Progress receives one line a fault; nil: nothing is said.
+	Progress io.Writer
+	// Log receives what faults and workloads do; nil: the run's directory.
+	Log *slog.Logger
+}
+
+// NewOptions returns the defaults.
+func NewOptions() Options {
+	return Options{Duration: time.Minute, Nodes: 3, Clients: 16, Rate: 400, Profile: "fast", Workloads: []string{"registers"}}
+}
+
+// Validate says what is wrong with options.
+func (o Options) Validate() error {
+	if o.Nodes != 3 && o.Nodes != 5 {
+		return fmt.Errorf("--nodes %d: a run wants 3 or 5", o.Nodes)
+	}
+	if o.Duration < time.Second {
+		return fmt.Errorf("--duration %v: at least 1s", o.Duration)
+	}
+	if o.Clients < 4 {
+		return fmt.Errorf("--clients %d: at least 4, so that some want opposite decisions", o.Clients)
+	}
+	if o.Rate < 0 {
+		return fmt.Errorf("--rate %g: not negative", o.Rate)
+	}
+	if o.Profile != "fast" && o.Profile != "default" {
+		return fmt.Errorf("--profile %s: fast or default", o.Profile)
+	}
+	if _, err := Select(o.Faults); err != nil {
+		return fmt.Errorf("--faults %s: %w", strings.Join(o.Faults, ","), err)
+	}
+	if _, err := selectWorkloads(o); err != nil {
+		return fmt.Errorf("--workloads %s: %w", strings.Join(o.Workloads, ","), err)
+	}
+	return nil
+}
+
+// Command is the command line that repeats the run.
+func (o Options) Command() string {
+	words := []string{"quorate", "chaos", "--duration", o.Duration.String(), "--seed", fmt.Sprint(o.Seed), "--nodes", fmt.Sprint(o.Nodes),
+		"--clients", fmt.Sprint(o.Clients), "--rate", fmt.Sprint(o.Rate), "--profile", o.Profile}
+	if len(o.Faults) > 0 {
+		words = append(words, "--faults", strings.Join(o.Faults, ","))
+	}
+	if len(o.Workloads) > 0 {
+		words = append(words, "--workloads", strings.Join(o.Workloads, ","))
+	}
+	return strings.Join(words, " ")
+}

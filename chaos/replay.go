@@ -1,0 +1,201 @@
+package chaos
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	wal "github.com/hashicorp/raft-wal"
+	"go.etcd.io/bbolt"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/cluster"
+)
+
+// Replay is what the logs of the stopped nodes say.
+type Replay struct {
+	// Logs are the nodes' logs, n1's first.
+	Logs []NodeLog
+	// Entries are the merged log in order, each once.
+	Entries []Entry
+	// Compared is the last index up to which all logs had to be equal.
+	Compared uint64
+	// Whole says that the merged log begins at entry 1: nothing was compacted
+	// on every node.
+	Whole bool
+	// Findings are differences between logs and damage in them.
+	Findings []Finding
+}
+
+// NodeLog says which entries a node's log holds.
+type NodeLog struct {
+	Node        string
+	First, Last uint64
+}
+
+// Entry is one entry of the merged log.
+type Entry struct {
+	Index, Term uint64
+	// Batch is nil for the entries of Raft's own: a new leader's, configurations.
+	Batch *logpb.Batch
+	// Raw is the entry as the state machine gets it; empty where Batch is nil.
+	Raw []byte
+}
+
+// ReplaySummary is what the report says of it.
+type ReplaySummary struct {
+	Entries  int    `json:"entries"`
+	Commands int    `json:"commands"`
+	Compared uint64 `json:"compared_to_index"`
+	Digest   string `json:"digest,omitempty"`
+	Whole    bool   `json:"whole"`
+}
+
+// replayLogs reads the logs of stopped nodes and compares them naively: up to
+// the index that was committed when the run settled, the entry at an index is
+// the same on every node that holds it. Beyond, a node may hold what never was
+// committed.
+func replayLogs(nodes []*cluster.Node, committed uint64) (*Replay, error) {
+	r := &Replay{Compared: committed}
+	var logs []raft.LogStore
+	for _, n := range nodes {
+		store, closeStore, err := openLog(n.DataDir)
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s: %w", n.Name, err)
+		}
+		defer func() { _ = closeStore() }()
+		first, err := store.FirstIndex()
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s: %w", n.Name, err)
+		}
+		last, err := store.LastIndex()
+		if err != nil {
+			return nil, fmt.Errorf("read the log of %s: %w", n.Name, err)
+		}
+		logs = append(logs, store)
+		r.Logs = append(r.Logs, NodeLog{Node: n.Name, First: first, Last: last})
+	}
+	return r, r.merge(logs)
+}
+
+// merge walks all logs side by side.
+func (r *Replay) merge(logs []raft.LogStore) error {
+	begin := uint64(0)
+	for _, l := range r.Logs {
+		if l.Last > 0 && (begin == 0 || l.First < begin) {
+			begin = l.First
+		}
+		if l.Last < r.Compared {
+			r.found("S6", "the log of %s ends at %d, though %d was committed and applied there", l.Node, l.Last, r.Compared)
+		}
+	}
+	r.Whole = begin == 1
+	for index := begin; index <= r.Compared; index++ {
+		var kept *raft.Log
+		from := ""
+		for i, store := range logs {
+			if index < r.Logs[i].First || index > r.Logs[i].Last {
+				continue
+			}
+			l := new(raft.Log)
+			if err := store.GetLog(index, l); err != nil {
+				return fmt.Errorf("read entry %d of %s: %w", index, r.Logs[i].Node, err)
+			}
+			if kept == nil {
+				kept, from = l, r.Logs[i].Node
+				continue
+			}
+			if l.Term != kept.Term || l.Type != kept.Type || !bytes.Equal(l.Data, kept.Data) {
+				r.found("S1", "entry %d differs: %s has term %d, %d bytes; %s has term %d, %d bytes",
+					index, from, kept.Term, len(kept.Data), r.Logs[i].Node, l.Term, len(l.Data))
+			}
+		}
+		if kept == nil {
+			r.Whole = false
+			continue
+		}
+		e := Entry{Index: index, Term: kept.Term}
+		if kept.Type == raft.LogCommand {
+			batch, err := fsm.DecodeEntry(kept.Data)
+			if err != nil {
+				r.found("S18", "entry %d of %s: %v", index, from, err)
+				continue
+			}
+			e.Batch, e.Raw = batch, kept.Data
+		}
+		r.Entries = append(r.Entries, e)
+	}
+	return nil
+}
+
+func (r *Replay) found(promise, format string, args ...any) {
+	const most = 20 // a log that differs from somewhere on differs everywhere
+	if len(r.Findings) < most {
+		r.Findings = append(r.Findings, Finding{Promise: promise, Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+// summary counts it, and compares the state that the log leads to with what the
+// nodes said about theirs.
+func (r *Replay) summary(digests map[string]string, at uint64) *ReplaySummary {
+	s := &ReplaySummary{Entries: len(r.Entries), Compared: r.Compared, Whole: r.Whole}
+	for _, e := range r.Entries {
+		s.Commands += len(e.Batch.GetCommands())
+	}
+	if !r.Whole {
+		return s
+	}
+	state := fsm.New()
+	for _, e := range r.Entries {
+		if e.Batch == nil || e.Index > at {
+			continue
+		}
+		if _, err := state.ApplyEntry(e.Index, e.Term, e.Raw); err != nil {
+			r.found("S17", "entry %d cannot be applied again: %v", e.Index, err)
+			return s
+		}
+	}
+	s.Digest = state.Digest().String()
+	for node, digest := range digests {
+		if digest != s.Digest {
+			r.found("S17", "%s told digest %s at index %d; its log, applied anew, gives %s", node, digest, at, s.Digest)
+		}
+	}
+	return s
+}
+
+// openLog opens a stopped node's log to read it.
+func openLog(dataDir string) (raft.LogStore, func() error, error) {
+	path, err := findLog(dataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if filepath.Base(path) == "wal" {
+		store, err := wal.Open(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, store.Close, nil
+	}
+	store, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{ReadOnly: true, NoFreelistSync: true}})
+	if err != nil {
+		return nil, nil, err
+	}
+	return store, store.Close, nil
+}
+
+// findLog finds the log store below a data directory.
+func findLog(dataDir string) (string, error) {
+	for _, path := range []string{"log.db", "wal", "raft/log.db", "raft/wal"} {
+		path = filepath.Join(dataDir, path)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", errors.New(dataDir + " holds no log")
+}
