@@ -101,11 +101,10 @@ func (c *Client) attachments() []*Attachment {
 }
 
 // obey has the manager end a branch and reports what it did, in the background.
-// A branch that is being ended already is left to that run. attempt is the
-// delivery's number; 0 when nothing was delivered.
-func (a *Attachment) obey(ref BranchRef, v Verdict, attempt uint32) {
+// A branch that is being ended already is left to that run.
+func (a *Attachment) obey(ref BranchRef, w word) {
 	if b := a.c.live.get(ref); b != nil {
-		b.hear(v)
+		b.hear(w.verdict)
 	}
 	a.mu.Lock()
 	switch {
@@ -114,7 +113,7 @@ func (a *Attachment) obey(ref BranchRef, v Verdict, attempt uint32) {
 		return
 	case len(a.inFlight) >= windowMax:
 		a.mu.Unlock()
-		a.reportBusy(ref, attempt, "too many deliveries are waiting")
+		a.reportBusy(ref, w.attempt, "too many deliveries are waiting")
 		return
 	}
 	a.inFlight[ref] = true
@@ -124,7 +123,7 @@ func (a *Attachment) obey(ref BranchRef, v Verdict, attempt uint32) {
 		select {
 		case a.slots <- struct{}{}:
 			defer func() { <-a.slots }()
-			a.obeyNow(ref, v, attempt)
+			a.obeyNow(ref, w)
 		case <-a.ctx.Done():
 		}
 	})
@@ -138,24 +137,26 @@ func (a *Attachment) done(ref BranchRef) {
 
 // obeyNow ends the branch and reports. An error is no outcome: the cluster
 // delivers again.
-func (a *Attachment) obeyNow(ref BranchRef, v Verdict, attempt uint32) {
+func (a *Attachment) obeyNow(ref BranchRef, w word) {
 	ctx, cancel := context.WithTimeout(a.ctx, obeyTimeout)
 	defer cancel()
 	end := a.m.Rollback
-	if v == VerdictCommit {
+	if w.verdict == VerdictCommit {
 		end = a.m.Commit
 	}
+	a.c.pass(a.moment(StepHeard, ref, w, OutcomeNone))
 	outcome, err := end(ctx, ref)
 	if err != nil || outcome == OutcomeNone {
-		a.c.cfg.logger.Info("branch not ended yet", "resource", a.m.Resource(), "branch", ref, "verdict", v.String(), "err", err)
-		a.reportBusy(ref, attempt, fmt.Sprint(err))
+		a.c.cfg.logger.Info("branch not ended yet", "resource", a.m.Resource(), "branch", ref, "verdict", w.verdict.String(), "err", err)
+		a.reportBusy(ref, w.attempt, fmt.Sprint(err))
 		return
 	}
+	a.c.pass(a.moment(StepEnded, ref, w, outcome))
 	if b := a.c.live.get(ref); b != nil {
-		b.end(v, outcome)
+		b.end(w.verdict, outcome)
 	}
 	a.c.sess.tell(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{
-		Report: a.c.report(ref, outcome, "", attempt),
+		Report: a.c.report(ref, outcome, "", w.attempt),
 	}})
 }
 

@@ -144,6 +144,7 @@ func (b *Branch) Wait(ctx context.Context) (Verdict, Outcome, error) {
 // whose connection broke reports OutcomeRolledBack. It returns when the cluster
 // has the report.
 func (b *Branch) Done(ctx context.Context, o Outcome, detail string) error {
+	b.c.pass(b.att.moment(StepEnded, b.ref, word{}, o))
 	b.end(VerdictNone, o)
 	_, err := b.c.sess.request(ctx, b.ref.GID, &quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{
 		Report: b.c.report(b.ref, o, detail, 0),

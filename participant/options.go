@@ -45,8 +45,8 @@ type config struct {
 	deliveries int
 	// staleAfter is ClockStaleMax, less in tests.
 	staleAfter time.Duration
-	// beforeVote, when set, is called between a durable prepare and its vote.
-	beforeVote func(BranchRef)
+	// witness, when set, hears of each step of each branch.
+	witness func(Moment)
 	// dial are further options of gRPC's, for tests and tracing.
 	dial []grpc.DialOption
 }
@@ -120,7 +120,7 @@ func WithDialOptions(opts ...grpc.DialOption) Option {
 	return func(o *config) { o.dial = append(o.dial, opts...) }
 }
 
-// WithBeforeVote has f called each time a branch of this process is durably
-// prepared and its vote is about to be sent: the moment at which a crash leaves
-// the branch to recovery. It is for fault injection and tests.
-func WithBeforeVote(f func(BranchRef)) Option { return func(o *config) { o.beforeVote = f } }
+// WithWitness has f called at each [Step] of each branch of this process, before it
+// goes on: the moments at which a crash leaves a branch to others. It is for fault
+// injection, journals and tests; f is called from several goroutines at once.
+func WithWitness(f func(Moment)) Option { return func(o *config) { o.witness = f } }

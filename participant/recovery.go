@@ -92,7 +92,7 @@ func (a *Attachment) settle(ctx context.Context, p Prepared) bool {
 		}
 	}
 	a.c.cfg.logger.Info("recovered a prepared branch", "resource", a.m.Resource(), "branch", p.BranchRef, "verdict", verdict.String())
-	a.obey(p.BranchRef, verdict, 0)
+	a.obey(p.BranchRef, word{verdict: verdict})
 	return true
 }
 

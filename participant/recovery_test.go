@@ -24,7 +24,10 @@ func TestKilledBetweenPrepareAndVote(t *testing.T) {
 	killed := make(chan struct{})
 	var victim *participant.Client
 	var die sync.Once
-	victim = dial(t, c, participant.WithBeforeVote(func(participant.BranchRef) {
+	victim = dial(t, c, participant.WithWitness(func(m participant.Moment) {
+		if m.Step != participant.StepPrepared {
+			return
+		}
 		die.Do(func() { close(killed) })
 		<-victim.Done() // nothing more is said
 	}))

@@ -182,7 +182,7 @@ func (st *stream) deliver(d *quoratev1.Deliver) {
 	}
 	ref := BranchRef{GID: gid, ID: d.GetBranch()}
 	if a := st.c.attachment(d.GetResource()); a != nil {
-		a.obey(ref, verdict, d.GetAttempt())
+		a.obey(ref, word{verdict: verdict, epoch: epochOf(d.GetEpoch()), attempt: d.GetAttempt()})
 	}
 }
 

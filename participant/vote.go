@@ -30,8 +30,8 @@ func (b *Branch) Vote(ctx context.Context, v Vote) (Verdict, error) {
 	if v.Kind == VoteRefused {
 		return b.refuse(ctx, v), nil
 	}
-	if v.Kind == VotePrepared && b.c.cfg.beforeVote != nil {
-		b.c.cfg.beforeVote(b.ref)
+	if v.Kind == VotePrepared {
+		b.c.pass(Moment{Step: StepPrepared, Branch: b.ref, Resource: b.resource, Vote: v.Kind})
 	}
 	verdict, err := b.sendVote(ctx, v)
 	switch {
@@ -40,7 +40,7 @@ func (b *Branch) Vote(ctx context.Context, v Vote) (Verdict, error) {
 	case err == nil:
 		b.hear(verdict)
 		if verdict.Final() {
-			b.att.obey(b.ref, verdict, 0)
+			b.att.obey(b.ref, word{verdict: verdict})
 		}
 	case v.Kind == VoteReadOnly:
 		b.end(VerdictNone, OutcomeNone)
@@ -63,7 +63,9 @@ func (b *Branch) sendVote(ctx context.Context, v Vote) (Verdict, error) {
 		return VerdictNone, err
 	}
 	b.voteOnce.Do(b.scope.branchVoted)
-	return Verdict(got.GetVote().GetVerdict()), nil
+	verdict := Verdict(got.GetVote().GetVerdict())
+	b.c.pass(Moment{Step: StepVoted, Branch: b.ref, Resource: b.resource, Vote: v.Kind, Verdict: verdict})
+	return verdict, nil
 }
 
 // refuse says a refusal. Nobody need wait for it, but it should arrive: without

@@ -108,7 +108,7 @@ func (c BankConfig) store() bankstore.Config {
 func Serve(ctx context.Context, c BankConfig, opener Opener, log *slog.Logger) error {
 	b := &bank{}
 	client, err := participant.Dial(ctx, c.Seeds,
-		participant.WithName(c.Side.String()), participant.WithLogger(log), participant.WithBeforeVote(b.beforeVote))
+		participant.WithName(c.Side.String()), participant.WithLogger(log), participant.WithWitness(b.witness))
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func Serve(ctx context.Context, c BankConfig, opener Opener, log *slog.Logger) e
 // bank is the service.
 type bank struct {
 	store bankstore.Store
-	// keys has the transfer of each GID being worked on, for beforeVote.
+	// keys has the transfer of each GID being worked on, for witness.
 	keys sync.Map
 }
 
@@ -189,9 +189,9 @@ func (b *bank) books(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(booksOf(books))
 }
 
-// beforeVote is where --kill-participant strikes.
-func (b *bank) beforeVote(ref participant.BranchRef) {
-	if key, ok := b.keys.Load(ref.GID); ok {
+// witness is where --kill-participant strikes.
+func (b *bank) witness(m participant.Moment) {
+	if key, ok := b.keys.Load(m.Branch.GID); ok && m.Step == participant.StepPrepared {
 		_ = failpoint.Hit(failpoint.Prepared, key.(string))
 	}
 }
