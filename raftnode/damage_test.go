@@ -215,7 +215,7 @@ func TestDamage_ASnapshotThatTheMachineCannotRead(t *testing.T) {
 			c, m := damaged(t, LogStoreBolt)
 			must(t, m.Snapshot(c.ctx()))
 			write := func() {
-				sink, err := m.stores.snapshots.inner.Create(1, m.raft().LastIndex()+1, 99, m.raft().GetConfiguration().Configuration(), 1, m.trans)
+				sink, err := m.stores.snapshots.inner.Create(1, m.raft().LastIndex()+1, m.raft().CurrentTerm(), m.raft().GetConfiguration().Configuration(), 1, m.trans)
 				must(t, err)
 				_, err = sink.Write([]byte(content))
 				must(t, err)
@@ -287,6 +287,7 @@ func TestDamage_ACrashBeforeTheOldLogIsDropped(t *testing.T) {
 			sink, err := store.Create(1, at.index, at.term, configuration, 1, m.trans)
 			must(t, err)
 			must(t, snapshot.Persist(sink))
+			writeTerm(t, m, at.term) // taken with the leader's first message
 			c.start(m)
 			c.leader()
 			first, err := m.stores.log.FirstIndex()

@@ -46,10 +46,16 @@ func (t *transport) Close() error {
 	return err
 }
 
-// considerElection looks at a message of a candidate, and says whether it has
-// answered it. Everything else is left to the library.
-func (n *Node) considerElection(rpc raft.RPC) (answered bool) {
+// consider looks at an incoming message and says whether it has answered it:
+// those of candidates, and the word of a leader that this node was set back.
+// Everything else is left to the library.
+func (n *Node) consider(rpc raft.RPC) (answered bool) {
 	switch request := rpc.Command.(type) {
+	case *raft.AppendEntriesRequest:
+		if n.heedSetBack(request) {
+			rpc.Respond(nil, ErrFailed)
+			return true
+		}
 	case *raft.RequestVoteRequest:
 		if n.leaderIsSilent() {
 			// The one way to tell the library that a known leader does not matter.

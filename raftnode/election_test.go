@@ -23,7 +23,7 @@ func TestElection_ASilentLeaderIsNoReasonToRefuse(t *testing.T) {
 		request := &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate.self)}, Term: term + 1, LastLogIndex: last, LastLogTerm: term}
 		change(request)
 		answers := make(chan raft.RPCResponse, 1)
-		if !m.considerElection(raft.RPC{Command: request, RespChan: answers}) {
+		if !m.consider(raft.RPC{Command: request, RespChan: answers}) {
 			return false, false
 		}
 		response := (<-answers).Response.(*raft.RequestPreVoteResponse)
@@ -31,7 +31,7 @@ func TestElection_ASilentLeaderIsNoReasonToRefuse(t *testing.T) {
 	}
 	vote := func() (eased bool) {
 		request := &raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate.self)}, Term: term + 1}
-		if m.considerElection(raft.RPC{Command: request}) {
+		if m.consider(raft.RPC{Command: request}) {
 			t.Error("a vote was answered beside the library")
 		}
 		return request.LeadershipTransfer
@@ -56,7 +56,7 @@ func TestElection_ASilentLeaderIsNoReasonToRefuse(t *testing.T) {
 			t.Errorf("%s: granted", name)
 		}
 	}
-	if leader.considerElection(raft.RPC{Command: &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate.self)}, Term: term + 1, LastLogIndex: last, LastLogTerm: term}}) {
+	if leader.consider(raft.RPC{Command: &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte(candidate.self)}, Term: term + 1, LastLogIndex: last, LastLogTerm: term}}) {
 		t.Error("the leader itself gave a pre-vote away")
 	}
 }
@@ -74,12 +74,12 @@ func TestElection_AVoterThatIsNotKnownYetIsElectedByItsLog(t *testing.T) {
 	stranger := raft.RPCHeader{ID: []byte(newUUID()), Addr: []byte("127.0.0.1:1")}
 	preVote := func(lastTerm, lastIndex uint64) bool {
 		answers := make(chan raft.RPCResponse, 1)
-		return m.considerElection(raft.RPC{RespChan: answers, Command: &raft.RequestPreVoteRequest{
+		return m.consider(raft.RPC{RespChan: answers, Command: &raft.RequestPreVoteRequest{
 			RPCHeader: stranger, Term: term + 1, LastLogTerm: lastTerm, LastLogIndex: lastIndex}})
 	}
 	vote := func(lastTerm, lastIndex uint64) bool {
 		request := &raft.RequestVoteRequest{RPCHeader: stranger, Term: term + 1, LastLogTerm: lastTerm, LastLogIndex: lastIndex}
-		m.considerElection(raft.RPC{Command: request})
+		m.consider(raft.RPC{Command: request})
 		return request.ID == nil
 	}
 	if preVote(term, last+1) || vote(term, last+1) {

@@ -78,7 +78,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 		closing:    make(chan struct{}),
 		closed:     make(chan struct{}),
 	}
-	n.peers = newPeers(n.alarmInstalls)
+	n.peers = newPeers(n.alarmInstalls, n.alarmSetBack)
 	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied}
 	if err := n.start(); err != nil {
 		return nil, errors.Join(withRoom(err), n.release())
@@ -106,7 +106,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	n.trans = newTransport(&n.cfg, layer, n.rounds, n.peers, n.considerElection)
+	n.trans = newTransport(&n.cfg, layer, n.rounds, n.peers, n.consider)
 	if err := n.recover(); err != nil {
 		return err
 	}
@@ -220,6 +220,12 @@ func (n *Node) release() error {
 		errs = append(errs, n.unlock())
 	}
 	return errors.Join(errs...)
+}
+
+// alarmSetBack speaks up when a node has forgotten what it acknowledged.
+func (n *Node) alarmSetBack(err error) {
+	n.counters.nodesSetBack.Add(1)
+	n.cfg.Logger.Error("a node was set back and is sent nothing: remove it, and join it anew with an empty data directory", "error", err)
 }
 
 // alarmInstalls speaks up when a node does not get on with its snapshots.

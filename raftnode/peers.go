@@ -13,6 +13,7 @@ type peers struct {
 	mu    sync.Mutex
 	known map[raft.ServerID]peer
 	alarm func(id raft.ServerID, index uint64, times int)
+	lost  func(error) // told once a term of a node that was set back
 }
 
 // peer is one other node as seen in one term.
@@ -22,14 +23,15 @@ type peer struct {
 	lastContact time.Time // its latest answer
 	installed   uint64    // index of the last snapshot it was sent
 	installs    int       // how often in a row
+	setBack     bool      // it has forgotten what it acknowledged
 }
 
 // repeatedInstalls is how many snapshots in a row of one index are an alarm, and
 // each doubling of it: the node takes them and does not get on (hashicorp/raft #697).
 const repeatedInstalls = 4
 
-func newPeers(alarm func(raft.ServerID, uint64, int)) *peers {
-	return &peers{known: make(map[raft.ServerID]peer), alarm: alarm}
+func newPeers(alarm func(raft.ServerID, uint64, int), lost func(error)) *peers {
+	return &peers{known: make(map[raft.ServerID]peer), alarm: alarm, lost: lost}
 }
 
 // heard notes an answer of a node in term. Within a term match never goes back.
@@ -57,6 +59,19 @@ func (p *peers) installed(id raft.ServerID, index uint64) {
 	p.mu.Unlock()
 	if now.installs >= repeatedInstalls && now.installs&(now.installs-1) == 0 {
 		p.alarm(id, index, now.installs)
+	}
+}
+
+// setBack notes that a node has forgotten what it acknowledged.
+func (p *peers) setBack(id raft.ServerID, why error) {
+	p.mu.Lock()
+	now := p.known[id]
+	first := !now.setBack
+	now.setBack = true
+	p.known[id] = now
+	p.mu.Unlock()
+	if first {
+		p.lost(why)
 	}
 }
 

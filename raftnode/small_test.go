@@ -17,7 +17,7 @@ func TestPeers_RepeatedSnapshotsAreAnAlarm(t *testing.T) {
 		if index == 7 {
 			alarms = append(alarms, times)
 		}
-	})
+	}, nil)
 	for range 9 {
 		p.installed("a", 7)
 	}
@@ -31,7 +31,7 @@ func TestPeers_RepeatedSnapshotsAreAnAlarm(t *testing.T) {
 }
 
 func TestPeers_AreOfOneTerm(t *testing.T) {
-	p := newPeers(nil)
+	p := newPeers(nil, nil)
 	p.heard("a", 2, 10)
 	p.heard("a", 2, 0) // a heartbeat shows nothing of the log
 	if now, ok := p.get("a", 2); !ok || now.match != 10 || time.Since(now.lastContact) > time.Minute {

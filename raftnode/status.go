@@ -73,6 +73,9 @@ type Metrics struct {
 	// LogsReplaced counts how often this node's log had diverged and gave way to
 	// a snapshot of the leader's.
 	LogsReplaced uint64
+	// NodesSetBack counts the nodes that were found, by this one as leader, to
+	// have forgotten what they acknowledged.
+	NodesSetBack uint64
 	// LeadersFoundDead counts the elections that this node started because the
 	// leader's process was gone.
 	LeadersFoundDead uint64
@@ -86,7 +89,7 @@ type counters struct {
 	entries                           atomic.Uint64
 	leaderChanges, elections          atomic.Uint64
 	installAlarms, logsReplaced       atomic.Uint64
-	leadersFoundDead                  atomic.Uint64
+	leadersFoundDead, nodesSetBack    atomic.Uint64
 	pending                           atomic.Int64
 }
 
@@ -162,6 +165,7 @@ func (n *Node) Metrics() Metrics {
 		Elections:     c.elections.Load(),
 		InstallAlarms: c.installAlarms.Load(),
 		LogsReplaced:  c.logsReplaced.Load(),
+		NodesSetBack:  c.nodesSetBack.Load(),
 
 		LeadersFoundDead: c.leadersFoundDead.Load(),
 	}

@@ -67,6 +67,9 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 	if err := s.log.verify(); err != nil {
 		return nil, err
 	}
+	if err := s.verifyTerm(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

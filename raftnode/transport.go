@@ -72,10 +72,14 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 // AppendEntries notes before sending which round of reads it can confirm.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	round := t.rounds.stamp()
+	before, known := t.peers.get(id, args.Term)
 	if err := t.Transport.AppendEntries(id, target, args, resp); err != nil {
 		return err
 	}
 	if resp.Term == args.Term {
+		if known && resp.LastLog < before.match {
+			return t.tellSetBack(id, target, args, before.match, resp.LastLog)
+		}
 		t.rounds.answered(id, args.Term, round)
 		t.peers.heard(id, args.Term, matched(args, resp))
 	}
