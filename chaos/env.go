@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/quorate/quorate/chaos/disks"
 	"github.com/quorate/quorate/internal/cluster"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // Env is what faults and workloads may touch. Its methods may be called from
@@ -27,6 +30,10 @@ type Env struct {
 	// Start is the base of every time of the run: histories, ledger and timeline
 	// count nanoseconds from here on the monotonic clock.
 	Start time.Time
+
+	// Volumes are the nodes' disks by name, where a fault that cuts their power was
+	// chosen; nil otherwise.
+	Volumes map[string]*disks.Volume
 
 	mu        sync.Mutex
 	rand      *rand.Rand
@@ -116,7 +123,24 @@ func (e *Env) nodeEnv(node string, start int) []string {
 	for _, f := range settings {
 		env = append(env, f(node, start)...)
 	}
-	return env
+	return joinFailpoints(env)
+}
+
+// joinFailpoints makes one entry of all that arm failpoints, so that several
+// faults can: of two entries of one name a process sees the last one only.
+func joinFailpoints(env []string) []string {
+	var specs, others []string
+	for _, entry := range env {
+		if spec, ok := strings.CutPrefix(entry, failpoint.Variable+"="); ok {
+			specs = append(specs, spec)
+		} else {
+			others = append(others, entry)
+		}
+	}
+	if len(specs) == 0 {
+		return others
+	}
+	return append(others, failpoint.Variable+"="+strings.Join(specs, ";"))
 }
 
 // SetAddresses says through which address a client reaches a node: that of a

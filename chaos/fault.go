@@ -27,6 +27,11 @@ type Fault struct {
 	// Possible says why the fault cannot be made here, nil when it can. It is
 	// asked before the run, when Env has no cluster yet, too.
 	Possible func(*Env) error
+	// Prepare, when set, is called once before the cluster starts, where the fault
+	// was chosen and is possible: to mount the nodes' disks, or to add environment
+	// to their starts. What it returns is called after the nodes have stopped and
+	// were judged.
+	Prepare func(*Env) (done func() error, err error)
 	// Inject does it and returns once it is done. The injection must be healable
 	// even when the context ends. Nil without an error: there was nothing to
 	// hurt just now (no leader, say), and nothing is counted.

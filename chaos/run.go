@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,6 +126,9 @@ func (r *run) tell(format string, args ...any) {
 
 // run starts everything, hurts it, heals it, stops it and judges.
 func (r *run) run(ctx context.Context) error {
+	if err := r.prepare(); err != nil {
+		return err
+	}
 	c, err := cluster.Start(ctx, cluster.Config{
 		Binary: r.o.Binary, Nodes: r.o.Nodes, Dir: filepath.Join(r.o.Dir, "nodes"), Profile: r.o.Profile,
 		Args: r.nodeArgs(), Env: r.env.nodeEnv, OnExit: r.env.nodeExited, Log: r.o.Log,
@@ -153,6 +157,23 @@ func (r *run) run(ctx context.Context) error {
 		r.env.Surprise("the nodes did not stop in order: %v", err)
 	}
 	return r.judge(context.WithoutCancel(ctx), committed, digests, at)
+}
+
+// prepare lets the chosen faults make ready what they will need.
+func (r *run) prepare() error {
+	for _, f := range r.schedule.faults {
+		if f.Prepare == nil {
+			continue
+		}
+		done, err := f.Prepare(r.env)
+		if err != nil {
+			return fmt.Errorf("prepare %s: %w", f.Name, err)
+		}
+		if done != nil {
+			r.closers = append(r.closers, done)
+		}
+	}
+	return nil
 }
 
 // nodeArgs keep the whole log, so that it can be compared and replayed: snapshots
@@ -328,8 +349,10 @@ func (r *run) suspect() {
 
 // close ends what open made.
 func (r *run) close() {
-	for _, f := range r.closers {
-		_ = f()
+	for _, f := range slices.Backward(r.closers) {
+		if err := f(); err != nil {
+			r.env.Log.Warn("could not tidy up", "error", err)
+		}
 	}
 }
 
