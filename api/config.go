@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -56,6 +57,9 @@ type Config struct {
 	TLS *tls.Config
 	// ForwardTLS is used to reach the other nodes' gRPC; nil dials in the clear.
 	ForwardTLS *tls.Config
+
+	// Dial makes the connections to the other nodes' gRPC; nil dials TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
 
 	// Endpoints says which branch endpoints may be named; nil refuses all.
 	// *branchcall.Allow implements it.

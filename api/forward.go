@@ -142,8 +142,14 @@ func (f *forwarder) connection(address string) (*grpc.ClientConn, error) {
 	if f.cfg.ForwardTLS != nil {
 		creds = credentials.NewTLS(f.cfg.ForwardTLS)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerBytesMax)))
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerBytesMax)),
+	}
+	if f.cfg.Dial != nil {
+		opts = append(opts, grpc.WithContextDialer(f.cfg.Dial))
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -63,6 +64,9 @@ type Config struct {
 	// ServerTLS and ClientTLS secure the connections between nodes; nil means
 	// plain TCP. For mutual TLS ServerTLS must require client certificates.
 	ServerTLS, ClientTLS *tls.Config
+	// Dial makes the connections to other nodes; it must refuse where nobody
+	// listens, with syscall.ECONNREFUSED in the error.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// LogStore is LogStoreBolt or LogStoreWAL.
 	LogStore string
 	// Profile holds the timeouts of leader election.
@@ -137,6 +141,7 @@ type Config struct {
 func DefaultConfig() Config {
 	start := time.Now()
 	return Config{
+		Dial:               new(net.Dialer).DialContext,
 		LogStore:           LogStoreBolt,
 		Profile:            Default(),
 		CommandBytesMax:    256 << 10,
@@ -212,8 +217,8 @@ func (c *Config) validate() error {
 			bad("%s is %d and must be positive", v.name, v.value)
 		}
 	}
-	if c.Clock == nil || c.Wall == nil || c.Applied == nil || c.Logger == nil {
-		bad("Clock, Wall, Applied and Logger must be set: begin with DefaultConfig()")
+	if c.Dial == nil || c.Clock == nil || c.Wall == nil || c.Applied == nil || c.Logger == nil {
+		bad("Dial, Clock, Wall, Applied and Logger must be set: begin with DefaultConfig()")
 	}
 	return errors.Join(errs...)
 }

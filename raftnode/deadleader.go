@@ -3,7 +3,6 @@ package raftnode
 import (
 	"context"
 	"errors"
-	"net"
 	"syscall"
 	"time"
 
@@ -118,7 +117,7 @@ func (n *Node) refuses(address string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), deadLeaderCallsMax)
 	defer cancel()
 	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		conn, err := n.cfg.Dial(ctx, "tcp", address)
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return true
 		}

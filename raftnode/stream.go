@@ -47,6 +47,7 @@ type stream struct {
 	listener             net.Listener
 	serverTLS, clientTLS *tls.Config
 	id                   *identity
+	dial                 func(ctx context.Context, network, address string) (net.Conn, error)
 	handshakeMax         time.Duration
 	ended                func(from string) // told when a greeted incoming connection ends
 	logger               *slog.Logger
@@ -77,7 +78,7 @@ func newStream(cfg *Config, id *identity, ended func(from string)) (*stream, err
 	}
 	s := &stream{
 		listener: listener, serverTLS: cfg.ServerTLS, clientTLS: cfg.ClientTLS, id: id,
-		handshakeMax: cfg.HandshakeMax, logger: cfg.Logger, ended: ended,
+		dial: cfg.Dial, handshakeMax: cfg.HandshakeMax, logger: cfg.Logger, ended: ended,
 		ready:      make(chan net.Conn),
 		handshakes: make(chan struct{}, handshakesMax),
 		conns:      make(chan struct{}, cfg.ConnectionsMax),
@@ -267,7 +268,7 @@ func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	conn, err := s.dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -62,6 +62,7 @@ type client struct {
 	seeds   []string
 	timeout time.Duration
 	creds   credentials.TransportCredentials
+	options []grpc.DialOption // of every connection
 	conns   map[string]*grpc.ClientConn
 	leader  string // address that a node named as the leader's, or ""
 	// attempt bounds one node's answer; a command that asks to wait raises it.
@@ -179,7 +180,7 @@ func (c *client) conn(address string) (*grpc.ClientConn, error) {
 	if conn := c.conns[address]; conn != nil {
 		return conn, nil
 	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(c.creds))
+	conn, err := grpc.NewClient(address, slices.Concat(c.options, []grpc.DialOption{grpc.WithTransportCredentials(c.creds)})...)
 	if err != nil {
 		return nil, withCode(exitUsage, fmt.Errorf("endpoint %q: %w", address, err))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quorate/quorate/internal/bankstore/drivers"
 	"github.com/quorate/quorate/internal/demo"
+	"github.com/quorate/quorate/internal/detour"
 	"github.com/quorate/quorate/internal/failpoint"
 )
 
@@ -22,6 +23,9 @@ func newDemoBankCommand() *cobra.Command {
 				return usageError(cmd, "%v", err)
 			}
 			if err := failpoint.Arm(os.Getenv(failpoint.Variable)); err != nil {
+				return usageError(cmd, "%v", err)
+			}
+			if err := detour.Arm(os.Getenv(detour.Variable)); err != nil {
 				return usageError(cmd, "%v", err)
 			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))

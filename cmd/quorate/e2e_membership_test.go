@@ -386,10 +386,20 @@ func TestWhatServeRefusesAtItsStart(t *testing.T) {
 		n.spec.Env = []string{"QUORATE_FAILPOINTS=at-decision=kill"}
 		n.start(t).ends(t, exitUsage, "failpoints are for tests on one machine")
 	})
+	t.Run("detours beyond loopback", func(t *testing.T) {
+		n := newLoneNode(t, "n1", "--bootstrap", "--insecure", "--listen-grpc", "0.0.0.0:"+strconv.Itoa(testkit.FreePort(t)), "--advertise-grpc", "localhost:36790")
+		n.spec.Env = []string{"QUORATE_DETOURS=" + filepath.Join(t.TempDir(), "detours")}
+		n.start(t).ends(t, exitUsage, "detours are for tests on one machine")
+	})
 	t.Run("a failpoint that is none", func(t *testing.T) {
 		n := newLoneNode(t, "n1", "--bootstrap")
 		n.spec.Env = []string{"QUORATE_FAILPOINTS=at-lunch=kill"}
 		n.start(t).ends(t, exitUsage, "at-lunch")
+	})
+	t.Run("a file of detours that is none", func(t *testing.T) {
+		n := newLoneNode(t, "n1", "--bootstrap")
+		n.spec.Env = []string{"QUORATE_DETOURS=" + filepath.Join(t.TempDir(), "none")}
+		n.start(t).ends(t, exitUsage, "no such file")
 	})
 	t.Run("an endpoint rule that is none", func(t *testing.T) {
 		newLoneNode(t, "n1", "--bootstrap", "--endpoint-allow", "10.0.0.0/99").start(t).ends(t, exitUsage, "tx.endpoint_allow")

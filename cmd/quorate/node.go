@@ -16,6 +16,7 @@ import (
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/detour"
 	"github.com/quorate/quorate/raftnode"
 )
 
@@ -91,7 +92,11 @@ func openNode(cfg *config.Config, logger *slog.Logger, seams seams) (_ *servingN
 	if err != nil {
 		return n, withCode(exitUsage, fmt.Errorf("tx.endpoint_allow: %w", err))
 	}
-	n.caller = branchcall.New(branchcall.Config{Allow: allow, TLS: tls.apiClient, ClusterID: n.clusterID})
+	calls := branchcall.Config{Allow: allow, TLS: tls.apiClient, ClusterID: n.clusterID}
+	if detour.Armed() {
+		calls.Detour = detour.Address
+	}
+	n.caller = branchcall.New(calls)
 	if n.coordinator, err = coordinator.New(coordinator.Config{
 		Log: log, NodeID: n.raft.Identity().NodeID, Caller: n.caller, Observer: metrics, Logger: logger, Settings: seams.settings(cfg),
 		Peers: auditPeers{n.membership}, Fatal: seams.fatal,
@@ -136,17 +141,22 @@ func (n *servingNode) raftConfig(tls nodeTLS, l net.Listener) raftnode.Config {
 	cfg.SnapshotEntries = n.cfg.Raft.SnapshotThreshold
 	cfg.TrailingEntries = n.cfg.Raft.TrailingLogs
 	cfg.Logger = n.logger
+	cfg.Dial = detour.Dial
 	injectDiskFaults(&cfg)
 	return cfg
 }
 
 func (n *servingNode) apiConfig(tls nodeTLS, allow *branchcall.Allow, metrics *api.Metrics) api.Config {
-	return api.Config{
+	cfg := api.Config{
 		NodeID: n.raft.Identity().NodeID, Version: version, Commit: thisBuild().Commit,
 		TLS: tls.api, ForwardTLS: tls.apiClient,
 		Endpoints: allow, Metrics: metrics, Logger: n.logger,
 		Checks: []api.Check{{Name: "not draining", Run: n.checkDraining}},
 	}
+	if detour.Armed() {
+		cfg.Dial = detour.DialTCP
+	}
+	return cfg
 }
 
 // checkDraining makes a node that is being stopped not ready before it stops

@@ -18,6 +18,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/detour"
 	"github.com/quorate/quorate/raftnode"
 	"google.golang.org/protobuf/proto"
 )
@@ -372,7 +373,11 @@ func (m *membership) removedError() error {
 
 // client is a client of other nodes, with this node's certificate.
 func (m *membership) client(addresses []string) *client {
-	return &client{seeds: addresses, timeout: askTimeout, attempt: attemptTimeout, creds: m.creds, conns: make(map[string]*grpc.ClientConn)}
+	c := &client{seeds: addresses, timeout: askTimeout, attempt: attemptTimeout, creds: m.creds, conns: make(map[string]*grpc.ClientConn)}
+	if detour.Armed() {
+		c.options = append(c.options, grpc.WithContextDialer(detour.DialTCP))
+	}
+	return c
 }
 
 // selfEntry is what the log shall say about a node.

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/detour"
 	"github.com/quorate/quorate/internal/failpoint"
 )
 
@@ -38,6 +39,9 @@ at once. A failed or stalled disk, damaged data and a broken invariant end it wi
 			}
 			logger := newLogger(&loaded.Config, cmd.ErrOrStderr())
 			if err := armFailpoints(&loaded.Config, os.Getenv(failpoint.Variable), logger); err != nil {
+				return withCode(exitUsage, err)
+			}
+			if err := armDetours(&loaded.Config, os.Getenv(detour.Variable), logger); err != nil {
 				return withCode(exitUsage, err)
 			}
 			return serve(cmd.Context(), &loaded.Config, logger)
@@ -71,6 +75,22 @@ func armFailpoints(cfg *config.Config, spec string, logger *slog.Logger) error {
 		return err
 	}
 	logger.Warn("FAILPOINTS ARE ARMED: this node will fail on purpose", "failpoints", spec)
+	return nil
+}
+
+// armDetours arms what the environment asks for, on loopback only, like
+// failpoints.
+func armDetours(cfg *config.Config, path string, logger *slog.Logger) error {
+	if path == "" {
+		return nil
+	}
+	if cfg.BeyondLoopback() {
+		return fmt.Errorf("%s is set, and this node listens beyond loopback: detours are for tests on one machine; unset it", detour.Variable)
+	}
+	if err := detour.Arm(path); err != nil {
+		return err
+	}
+	logger.Warn("DETOURS ARE ARMED: this node dials proxies instead of the other processes", "detours", path)
 	return nil
 }
 

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/bankstore"
+	"google.golang.org/grpc"
+
+	"github.com/quorate/quorate/internal/detour"
 	"github.com/quorate/quorate/internal/failpoint"
 	"github.com/quorate/quorate/participant"
 )
@@ -107,8 +110,13 @@ func (c BankConfig) store() bankstore.Config {
 // Serve runs a bank until ctx ends.
 func Serve(ctx context.Context, c BankConfig, opener Opener, log *slog.Logger) error {
 	b := &bank{}
-	client, err := participant.Dial(ctx, c.Seeds,
-		participant.WithName(c.Side.String()), participant.WithLogger(log), participant.WithWitness(b.witness))
+	options := []participant.Option{
+		participant.WithName(c.Side.String()), participant.WithLogger(log), participant.WithWitness(b.witness),
+	}
+	if detour.Armed() {
+		options = append(options, participant.WithDialOptions(grpc.WithContextDialer(detour.DialTCP)))
+	}
+	client, err := participant.Dial(ctx, c.Seeds, options...)
 	if err != nil {
 		return err
 	}
