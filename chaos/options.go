@@ -46,7 +46,7 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() Options {
-	return Options{Duration: time.Minute, Nodes: 3, Clients: 16, Rate: 400, Profile: "fast", Workloads: []string{"registers"}}
+	return Options{Duration: time.Minute, Nodes: 3, Clients: 12, Rate: 60, Profile: "fast", Workloads: []string{"registers"}}
 }
 
 // Validate says what is wrong with options.

@@ -377,4 +377,3 @@ func (r *run) finish() error {
 	}
 	return fmt.Errorf("the run is red: %s; everything is kept in %s; once more: %s", strings.Join(words, ", "), v.Dir, v.Command)
 }
-

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -118,3 +119,5 @@ type Made struct {
 	Phase    string `json:"phase,omitempty"`
 	Evidence string `json:"evidence"`
 }
+
+func sortedNames[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -73,11 +73,16 @@ type Judgement struct {
 	Counts map[string]int64
 }
 
-// workloadKinds are what --workloads names; each makes a workload for one run.
-var workloadKinds = []struct {
+// workloadKind makes a workload for one run.
+type workloadKind struct {
 	name string
 	make func(Options) Workload
-}{}
+}
+
+// workloadKinds are what --workloads names.
+var workloadKinds = []workloadKind{
+	{"registers", func(o Options) Workload { return &registers{o: o} }},
+}
 
 // selectWorkloads makes the named workloads.
 func selectWorkloads(o Options) ([]Workload, error) {
