@@ -1,7 +1,11 @@
 package linearizability
 
 import (
+	"cmp"
 	"context"
+	"runtime"
+	"slices"
+	"sync"
 	"time"
 )
 
@@ -14,17 +18,131 @@ type Options struct {
 	Parallel int
 	// HTML is a directory for drawings of failing partitions; empty for none.
 	HTML string
-	// ViolationsMax bounds how many are reported, default 100.
+	// ViolationsMax bounds how many are reported, default 100. The rest are
+	// counted in one more.
 	ViolationsMax int
 }
+
+const (
+	timeoutDefaultCheck  = 30 * time.Second
+	violationsMaxDefault = 100
+)
 
 // Check judges a history by every model and every invariant. It never skips: what
 // it cannot decide in time, or when ctx ends, is a violation.
 func Check(ctx context.Context, h *History, options Options) Report {
+	if options.Timeout <= 0 {
+		options.Timeout = timeoutDefaultCheck
+	}
+	if options.Parallel <= 0 {
+		options.Parallel = runtime.GOMAXPROCS(0)
+	}
+	if options.ViolationsMax <= 0 {
+		options.ViolationsMax = violationsMaxDefault
+	}
 	began := time.Now()
-	report := Report{Stats: Stats{Checked: map[string]int{}}}
-	report.Stats.Operations = len(h.Operations)
-	report.Stats.Observations = len(h.Observations)
-	report.Stats.Duration = time.Since(began)
-	return report
+	j := &judge{ctx: ctx, history: h, options: options, compiler: newCompiler(h)}
+	j.stats.Checked = map[string]int{}
+	j.stats.Operations, j.stats.Observations = len(h.Operations), len(h.Observations)
+	j.run()
+	j.stats.Duration = time.Since(began)
+	return Report{Violations: j.conclude(), Stats: j.stats}
+}
+
+// judge is one check under way.
+type judge struct {
+	ctx      context.Context
+	history  *History
+	options  Options
+	compiler *compiler
+
+	mu         sync.Mutex
+	violations []Violation
+	stats      Stats
+}
+
+func (j *judge) run() {
+	ops := usable(j.history)
+	for i := range j.history.Operations {
+		switch j.history.Operations[i].Status {
+		case StatusUnknown:
+			j.stats.Unknown++
+		case StatusFailed:
+			j.stats.Failed++
+		}
+	}
+	j.invariants()
+	parts := partitions(ops)
+	keys := keyPartitions(ops)
+	j.stats.GIDs, j.stats.Keys = len(parts), len(keys)
+	j.each(len(parts), func(i int) { j.checkGID(parts[i]) })
+	j.each(len(keys), func(i int) { j.checkKey(keys[i]) })
+	j.count("S7", len(parts)+len(keys))
+}
+
+// each runs do for 0..n-1 on the workers.
+func (j *judge) each(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(j.options.Parallel, max(n, 1)) {
+		wg.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+// broken records a violation.
+func (j *judge) broken(v Violation) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.violations = append(j.violations, v)
+}
+
+func (j *judge) count(promise string, n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.stats.Checked[promise] += n
+}
+
+// conclude puts the violations in order and leaves out what only repeats: a
+// transaction with two decisions is not linearizable either, and saying so in the
+// most general terms would hide the plain ones.
+func (j *judge) conclude() []Violation {
+	specific := map[string]bool{}
+	for _, v := range j.violations {
+		if v.Promise != promiseLinearizable && v.GID != "" {
+			specific[v.GID] = true
+		}
+	}
+	out := j.violations[:0:0]
+	for _, v := range j.violations {
+		if v.Promise == promiseLinearizable && specific[v.GID] {
+			for i := range j.violations {
+				if j.violations[i].GID == v.GID && j.violations[i].HTML == "" {
+					j.violations[i].HTML = v.HTML
+				}
+			}
+		}
+	}
+	for _, v := range j.violations {
+		if v.Promise != promiseLinearizable || !specific[v.GID] {
+			out = append(out, v)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Violation) int {
+		return cmp.Or(cmp.Compare(rank(a.Promise), rank(b.Promise)), cmp.Compare(a.GID, b.GID), cmp.Compare(a.Text, b.Text))
+	})
+	if extra := len(out) - j.options.ViolationsMax; extra > 0 {
+		out = append(out[:j.options.ViolationsMax:j.options.ViolationsMax], Violation{
+			Promise: promiseHistory, Text: plural(extra, "more violation") + " not shown",
+		})
+	}
+	return out
 }

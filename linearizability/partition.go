@@ -1,0 +1,199 @@
+package linearizability
+
+import (
+	"cmp"
+	"encoding/json"
+	"slices"
+)
+
+// partition is what happened to one GID, or to one key.
+type partition struct {
+	name string
+	ops  []*Operation
+}
+
+// partitions sorts operations by the GID that they are about, in the order of
+// their first calls. An operation by key belongs to the GID that its answer names.
+func partitions(ops []*Operation) []*partition {
+	byGID := make(map[string]*partition)
+	var all []*partition
+	owners := keyOwners(ops)
+	for _, op := range ops {
+		gid := about(op, owners)
+		if gid == "" || op.Output.Refusal == refusalKey {
+			continue // no transaction answered: the key's model has it
+		}
+		p := byGID[gid]
+		if p == nil {
+			p = &partition{name: gid}
+			byGID[gid] = p
+			all = append(all, p)
+		}
+		p.ops = append(p.ops, op)
+	}
+	return all
+}
+
+type keyName struct{ namespace, key string }
+
+func keyOf(op *Operation) keyName {
+	if op.Namespace == "" {
+		return keyName{namespaceDefault, op.Key}
+	}
+	return keyName{op.Namespace, op.Key}
+}
+
+// keyOwners finds, for each key, the one GID that answered for it; "" where there
+// were several.
+func keyOwners(ops []*Operation) map[keyName]string {
+	owners := map[keyName]string{}
+	for _, op := range ops {
+		if op.Key == "" || op.Output.GID == "" {
+			continue
+		}
+		if had, ok := owners[keyOf(op)]; ok && had != op.Output.GID {
+			owners[keyOf(op)] = ""
+			continue
+		}
+		owners[keyOf(op)] = op.Output.GID
+	}
+	return owners
+}
+
+// about is the GID that an operation is about.
+func about(op *Operation, owners map[keyName]string) string {
+	switch {
+	case op.Kind == KindList || op.Kind == KindWatch:
+		return ""
+	case op.Output.GID != "":
+		return op.Output.GID
+	case op.GID != "":
+		return op.GID
+	default:
+		return owners[keyOf(op)]
+	}
+}
+
+// usable leaves out what says nothing: definite failures, and reads of unknown
+// outcome. It drops an unknown repetition of an unknown call, too: a command takes
+// effect at most once, and the first one may do so at any time that the second may.
+func usable(h *History) []*Operation {
+	type once struct {
+		kind                    Kind
+		gid, key, branch, asked string
+	}
+	seen := map[once]bool{}
+	var out []*Operation
+	for i := range h.Operations {
+		op := &h.Operations[i]
+		switch {
+		case op.Status == StatusFailed || op.Status == StatusRefused && neverModelled(op.Output.Refusal):
+			continue
+		case op.Status != StatusUnknown:
+			out = append(out, op)
+			continue
+		}
+		switch op.Kind {
+		case KindGet, KindList, KindWatch:
+			continue
+		case KindReport, KindResolve:
+			out = append(out, op)
+			continue
+		}
+		asked, err := json.Marshal(op.Input)
+		id := once{op.Kind, op.GID, op.Key, op.Branch, string(asked)}
+		if err != nil || !seen[id] {
+			seen[id] = true
+			out = append(out, op)
+		}
+	}
+	return out
+}
+
+// neverModelled refusals come before the contract of one GID: the request was
+// malformed, or a bound was reached, or an operator must decide.
+func neverModelled(refusal string) bool {
+	switch refusal {
+	case "INVALID", "QUOTA", "WITHHELD", "QUARANTINED", "NOT_LEADER", "NO_LEADER", "LAGGING", "DENIED", "COMPACTED":
+		return true
+	default:
+		return false
+	}
+}
+
+// events compiles a partition. With byItself it holds, too, what the cluster may
+// have done of its own accord, and calls that waited have their answers apart.
+func (c *compiler) events(p *partition, byItself bool) []event {
+	out := make([]event, 0, len(p.ops)+4)
+	for _, op := range p.ops {
+		e := c.event(op, p.name)
+		switch {
+		case e.unknown && op.Kind == KindInquire:
+			if byItself && e.presumable {
+				e.role = rolePresume
+				out = append(out, e)
+			}
+			continue
+		case byItself && waited(op):
+			await := e
+			e.role, await.role = roleAsk, roleAwait
+			out = append(out, e, await)
+		default:
+			out = append(out, e)
+		}
+	}
+	if byItself {
+		out = c.addInternal(out, p)
+	}
+	slices.SortStableFunc(out, func(a, b event) int { return cmp.Compare(a.from, b.from) })
+	return out
+}
+
+// waited: the answer may tell of a later time than the effect.
+func waited(op *Operation) bool {
+	if op.Status != StatusOK || op.Input.Wait == WaitNone {
+		return false
+	}
+	return op.Kind == KindCommit || op.Kind == KindSubmit || op.Kind == KindRollback && op.Input.Wait == WaitFinish
+}
+
+// addInternal adds the steps that nobody called, each with the earliest time at
+// which it could happen.
+func (c *compiler) addInternal(events []event, p *partition) []event {
+	deadline, first := timeInfinity, timeInfinity
+	holders, held := false, false
+	for _, op := range p.ops {
+		first = min(first, op.Call)
+		if op.Kind == KindBegin || op.Kind == KindSubmit {
+			deadline = min(deadline, op.Call+c.timeoutNS(op))
+		}
+		holders = holders || op.Input.Holder != "" || slices.ContainsFunc(op.Input.Branches, func(b Branch) bool { return b.Holder != "" })
+		held = held || op.Input.Held || slices.ContainsFunc(op.Input.Branches, func(b Branch) bool { return b.Held })
+	}
+	if deadline <= c.maxTime {
+		events = append(events, event{role: roleTimeout, from: deadline, to: timeInfinity})
+	}
+	if holders {
+		events = append(events, event{role: roleLost, from: first, to: timeInfinity})
+	}
+	if held {
+		events = append(events, event{role: roleDrive, from: first, to: timeInfinity})
+	}
+	return events
+}
+
+// timeoutNS is the least time that can pass on the recorder's clock before a
+// transaction that op creates times out.
+func (c *compiler) timeoutNS(op *Operation) int64 {
+	if c.header.ClockSkewed {
+		return 0
+	}
+	ms := int64(op.Input.TimeoutMS)
+	if ms == 0 {
+		ms = int64(c.header.TimeoutDefaultMS)
+	}
+	if ms == 0 {
+		ms = timeoutDefault.Milliseconds()
+	}
+	return ms * (1000 - clockDriftPerMille) * 1000
+}
