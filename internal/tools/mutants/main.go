@@ -37,6 +37,7 @@ type config struct {
 	verbose bool
 	suites  string
 	missing bool
+	quick   bool
 }
 
 func main() {
@@ -48,7 +49,8 @@ func main() {
 	flag.BoolVar(&c.check, "check", false, "only check that each bug fits the sources and compiles")
 	flag.BoolVar(&c.render, "render", false, "only write the page anew from the results")
 	flag.BoolVar(&c.verbose, "v", false, "print what a red suite said")
-	flag.StringVar(&c.suites, "suites", "", "try these suites alone, with commas between them")
+	flag.StringVar(&c.suites, "suites", "", "try these suites alone, with commas between them; tests: the packages' own")
+	flag.BoolVar(&c.quick, "quick", false, "skip the run without faults: for a first look, not for the page")
 	flag.BoolVar(&c.missing, "missing", false, "only bugs without a result, or that survived")
 	flag.Parse()
 	if err := run(c); err != nil {
@@ -187,7 +189,7 @@ func (h *hunt) plant(b *bug) error {
 	}
 	planted := &bench{root: h.root, dir: dir, overlay: overlay, seed: h.seed, built: make(map[string]string)}
 	r := result{Name: b.Name, Commit: commit(h.root), Date: time.Now().UTC().Format(time.DateOnly)}
-	if b.Smoke {
+	if b.Smoke && !h.quick {
 		v, err := planted.run(smoke)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.Name, err)
@@ -201,7 +203,7 @@ func (h *hunt) plant(b *bug) error {
 		if len(r.Killers) >= h.kills {
 			break
 		}
-		if !s.built(h.root) || h.suites != "" && !slices.Contains(strings.Split(h.suites, ","), s.name) {
+		if !s.built(h.root) || !h.wants(s) {
 			continue
 		}
 		if err := h.control(s); err != nil {
@@ -228,6 +230,15 @@ func (h *hunt) plant(b *bug) error {
 		return fmt.Errorf("%s SURVIVED %s", b.Name, strings.Join(r.Survived, ", "))
 	}
 	return nil
+}
+
+// wants says that the flags ask for the suite.
+func (h *hunt) wants(s suite) bool {
+	if h.suites == "" {
+		return true
+	}
+	names := strings.Split(h.suites, ",")
+	return slices.Contains(names, s.name) || strings.HasSuffix(s.name, " tests") && slices.Contains(names, "tests")
 }
 
 func word(red bool) string {
