@@ -41,6 +41,7 @@ Exit codes:  0 ok · 1 error · 2 usage · 3 not found · 4 unreachable, no lead
 		newVersionCommand(),
 		newCompletionCommand(),
 	)
+	root.AddCommand(newBankCommands()...)
 	return root
 }
 

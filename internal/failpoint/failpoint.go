@@ -48,6 +48,8 @@ const (
 	PartlyDone     = "partly-delivered" // one of several branches has reported
 	AllReported    = "all-reported"     // the last branch of a commit has reported
 	Prepared       = "prepared"         // a participant's branch is durably prepared, its vote not sent
+	Heard          = "heard"            // a participant was told a verdict, and has not obeyed
+	Ended          = "ended"            // it has obeyed, and not reported
 )
 
 // The places of a node's disk. Their key is KeyLog or KeyStable, so that
@@ -77,7 +79,7 @@ const (
 // Names lists every failpoint of the binary.
 func Names() []string {
 	return []string{
-		Begun, Enlisted, BeforeDecision, AtDecision, AfterDecision, PartlyDone, AllReported, Prepared,
+		Begun, Enlisted, BeforeDecision, AtDecision, AfterDecision, PartlyDone, AllReported, Prepared, Heard, Ended,
 		StoreWrite, StoreWritten, StoreRead,
 		SnapshotBegun, SnapshotWritten, LogShortened, InstallRestored,
 		MemberChange, MemberChanged, TransferBegun, Transferred,

@@ -13,6 +13,7 @@ import (
 	"modernc.org/sqlite"
 
 	"github.com/quorate/quorate/internal/bankstore"
+	"github.com/quorate/quorate/internal/detour"
 )
 
 var _ bankstore.Opener = Open
@@ -25,12 +26,14 @@ func Open(kind bankstore.Kind, dsn string) (driver.Connector, error) {
 		if err != nil {
 			return nil, err
 		}
+		config.DialFunc = detour.Dial
 		return stdlib.GetConnector(*config), nil
 	case bankstore.MySQL:
 		config, err := mysql.ParseDSN(dsn)
 		if err != nil {
 			return nil, err
 		}
+		config.DialFunc = detour.Dial
 		return mysql.NewConnector(config)
 	case bankstore.SQLite:
 		return sqliteConnector{dsn: dsn}, nil
