@@ -1,0 +1,502 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// oracle is the simulator's own account of what was promised, made from what
+// participants hold and what anybody was told. It judges the state machine and
+// never asks it for an opinion.
+type oracle struct {
+	w          *World
+	violations []Violation
+	txs        map[fsm.GID]*account
+	order      []fsm.GID
+
+	// ghost is the log as it was first applied by anybody.
+	ghost []ghostEntry
+
+	commits, rollbacks int // decisions
+	acknowledged       int
+	flipped            int
+	damageFound        int
+	heuristics         int
+}
+
+// Violation is a promise that was broken.
+type Violation struct {
+	Promise string // of docs/guarantees.md: "S1" and so on
+	GID     string
+	Text    string
+	At      time.Duration
+}
+
+func (v Violation) String() string {
+	return fmt.Sprintf("%s at %.6fs %s: %s", v.Promise, v.At.Seconds(), v.GID, v.Text)
+}
+
+// account is what is known of one transaction.
+type account struct {
+	gid      fsm.GID
+	run      *run
+	decision fsm.Decision
+	seenBy   string
+	// applied: a node has applied the decision, so a quorum has it.
+	applied      fsm.Decision
+	appliedIndex uint64
+	members      []string // of the set that was committed
+
+	begunAt    uint64 // by World.steps: when its begin was acknowledged
+	decidedAt  uint64 // when a decision was acknowledged
+	begunOK    bool
+	finished   bool
+	sets       [][]string // that a commit was asked with
+	bare       bool
+	rolledBack bool // asked, or refused by a branch, or out of time: a rollback is no surprise
+
+	branches []*branchAccount
+}
+
+// branchAccount is what is known of one branch, by its database.
+type branchAccount struct {
+	id         string
+	works      bool
+	prepared   bool // durably, or held open, at some time
+	readOnly   bool
+	held       bool
+	lost       bool // a held branch whose connection went
+	enlistedAt uint64
+	vote       logpb.VoteKind
+	effects    int
+	undone     bool // rolled back by a verdict, or fenced
+	reported   fsm.Outcome
+}
+
+type ghostEntry struct {
+	term   uint64
+	data   []byte
+	digest fsm.Digest
+	has    bool
+}
+
+func newOracle(w *World) *oracle { return &oracle{w: w, txs: make(map[fsm.GID]*account)} }
+
+func (o *oracle) violate(promise, gid, format string, args ...any) {
+	v := Violation{Promise: promise, GID: gid, Text: fmt.Sprintf(format, args...), At: o.w.now}
+	o.w.say("ORACLE", "%v", v)
+	o.violations = append(o.violations, v)
+	o.w.over = true
+}
+
+func (o *oracle) of(gid fsm.GID) *account {
+	a, ok := o.txs[gid]
+	if !ok {
+		a = &account{gid: gid}
+		o.txs[gid] = a
+		o.order = append(o.order, gid)
+	}
+	return a
+}
+
+func (a *account) branch(id string) *branchAccount {
+	for _, b := range a.branches {
+		if b.id == id {
+			return b
+		}
+	}
+	b := &branchAccount{id: id}
+	a.branches = append(a.branches, b)
+	return b
+}
+
+func (o *oracle) initiated(r *run) {
+	a := o.of(r.gid)
+	a.run = r
+}
+
+func (o *oracle) setAsked(gid fsm.GID, set []string) {
+	a := o.of(gid)
+	a.sets = append(a.sets, slices.Clone(set))
+}
+
+func (o *oracle) bareAsked(gid fsm.GID) { o.of(gid).bare = true }
+
+func (o *oracle) works(at ref, b *work) {
+	x := o.of(at.GID).branch(at.Branch)
+	x.works, x.held = true, b.isHeld()
+}
+
+func (o *oracle) branchHeld(at ref)     { o.of(at.GID).branch(at.Branch).prepared = true }
+func (o *oracle) branchReadOnly(at ref) { o.of(at.GID).branch(at.Branch).readOnly = true }
+
+func (o *oracle) branchPrepared(at ref) {
+	a := o.of(at.GID)
+	b := a.branch(at.Branch)
+	b.prepared = true
+}
+
+func (o *oracle) openLost(at ref) {
+	if b := o.of(at.GID).branch(at.Branch); b.held {
+		b.lost = true
+	}
+}
+
+// saw: somebody was told, or holds, a decision. S1, S2.
+func (o *oracle) saw(gid fsm.GID, d fsm.Decision, who string) {
+	if d == fsm.DecisionNone {
+		return
+	}
+	a := o.of(gid)
+	if a.decision == fsm.DecisionNone {
+		a.decision, a.seenBy = d, who
+		return
+	}
+	if a.decision != d {
+		o.violate("S1", gid.String(), "%s says %v, %s said %v", who, d, a.seenBy, a.decision)
+	}
+}
+
+// says: a node answers. What it names is a decision that a process holds.
+func (o *oracle) says(n *node, a answer) {
+	if a.err != nil || a.unseen || a.result.GID.IsZero() {
+		return
+	}
+	o.saw(a.result.GID, a.result.Decision, n.name)
+}
+
+// delivery: the driver tells a branch.
+func (o *oracle) delivery(n *node, d coordinator.Delivery) {
+	if d.Verdict == fsm.VerdictCommit {
+		o.saw(d.GID, fsm.DecisionCommit, n.name+" by a delivery")
+	}
+	if d.Epoch.Term != n.hard.term {
+		o.violate("S12", d.GID.String(), "%s delivers for epoch %v in term %d", n.name, d.Epoch, n.hard.term)
+	}
+}
+
+// told: a participant hears a final verdict on a branch.
+func (o *oracle) told(p *process, at ref, v fsm.Verdict) {
+	a := o.of(at.GID)
+	switch {
+	case v == fsm.VerdictCommit:
+		o.saw(at.GID, fsm.DecisionCommit, p.name+" by a verdict")
+		if a.applied != fsm.DecisionCommit {
+			o.violate("S11", at.GID.String(), "branch %s is told commit before any node applied it", at.Branch)
+		}
+	case a.applied == fsm.DecisionCommit && slices.Contains(a.members, at.Branch) && o.unended(at):
+		o.violate("S1", at.GID.String(), "branch %s is told rollback, and the transaction was committed with it", at.Branch)
+	}
+}
+
+// unended: the branch is prepared, or held open, somewhere.
+func (o *oracle) unended(at ref) bool {
+	for _, d := range o.w.dbs {
+		if d.prepared[at] != nil {
+			return true
+		}
+		for _, t := range d.open {
+			if t.ref == at {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// branchEnded: a database commits or rolls back what was prepared or held.
+func (o *oracle) branchEnded(d *database, at ref, commit bool) {
+	a := o.of(at.GID)
+	b := a.branch(at.Branch)
+	if !commit {
+		b.undone = true
+		if a.applied == fsm.DecisionCommit && slices.Contains(a.members, at.Branch) {
+			o.violate("S11", at.GID.String(), "%s rolls branch %s back, and the transaction was committed with it", d.name, at.Branch)
+		}
+		return
+	}
+	if b.effects++; b.effects > 1 {
+		o.violate("S11", at.GID.String(), "branch %s takes effect %d times", at.Branch, b.effects)
+	}
+	if a.applied != fsm.DecisionCommit {
+		o.violate("S11", at.GID.String(), "branch %s commits, and no node has applied a commit", at.Branch)
+	}
+}
+
+// outcome: a participant reports what a branch did.
+func (o *oracle) outcome(p *process, at ref, out fsm.Outcome) {
+	b := o.of(at.GID).branch(at.Branch)
+	b.reported = out
+	switch {
+	case out == committed && b.effects == 0 && !b.readOnly:
+		o.violate("S14", at.GID.String(), "branch %s is reported as committed by %s, and nothing happened", at.Branch, p.name)
+	case out == rolledBack && b.effects > 0:
+		o.violate("S14", at.GID.String(), "branch %s is reported as rolled back by %s, and it took effect", at.Branch, p.name)
+	}
+}
+
+// Acknowledgements: what a client or a participant has heard, it may rely on.
+
+// asked is when a request was sent, by the order of events.
+type asked struct{ at uint64 }
+
+func (o *oracle) asks(string, fsm.GID) asked { return asked{uint64(o.w.steps)} }
+
+func (o *oracle) answered(who *actor, what string, gid fsm.GID, q asked, a answer) {
+	o.w.cover.answer(what, a)
+	if a.err != nil {
+		return
+	}
+	if !a.result.GID.IsZero() {
+		gid = a.result.GID
+	}
+	if gid.IsZero() {
+		return
+	}
+	x := o.of(gid)
+	o.readsBack(x, what, q, a)
+	now := uint64(o.w.steps)
+	if a.code == fsm.OK && (what == "begin" || what == "commit" || what == "submit") && !x.begunOK {
+		x.begunOK, x.begunAt = true, now
+		o.acknowledged++
+	}
+	if a.result.Decision != fsm.DecisionNone && !a.unseen && x.decidedAt == 0 {
+		x.decidedAt = now
+		o.acknowledged++
+	}
+}
+
+// hears: a participant's request over its session is answered.
+func (o *oracle) hears(_ *actor, at ref, what string, a answer) { o.w.cover.answer(what, a) }
+
+func (o *oracle) enlisted(at ref) {
+	b := o.of(at.GID).branch(at.Branch)
+	if b.enlistedAt == 0 {
+		b.enlistedAt = uint64(o.w.steps)
+		o.acknowledged++
+	}
+}
+
+func (o *oracle) voted(at ref, ballot *logpb.Ballot) {
+	b := o.of(at.GID).branch(at.Branch)
+	if b.vote == 0 && ballot.GetKind() != refused { // a refusal of what is rolled back is not kept
+		b.vote = ballot.GetKind()
+		o.acknowledged++
+	}
+}
+
+// readsBack: S7: a linearizable read sees what was acknowledged before it was
+// asked; S8: a local one is a prefix of the truth, at the index that it names.
+func (o *oracle) readsBack(x *account, what string, q asked, a answer) {
+	switch what {
+	case "get", "inquire":
+		if x.decidedAt != 0 && x.decidedAt < q.at && a.result.Decision == fsm.DecisionNone && a.code == fsm.OK {
+			o.violate("S7", x.gid.String(), "a %s that began after the decision was acknowledged sees none", what)
+		}
+		if x.begunOK && x.begunAt < q.at && a.code == fsm.NotFound {
+			o.violate("S7", x.gid.String(), "a %s that began after the begin was acknowledged does not find it", what)
+		}
+	case "get local":
+		if x.appliedIndex != 0 && a.header.applied >= x.appliedIndex && a.result.Decision == fsm.DecisionNone && a.code != fsm.Expired {
+			o.violate("S8", x.gid.String(), "a read at index %d sees no decision, which stands at %d", a.header.applied, x.appliedIndex)
+		}
+	}
+}
+
+// The log, as nodes apply it.
+
+func (o *oracle) beforeApply(n *node, e logEntry) []stateBefore {
+	for uint64(len(o.ghost)) <= e.index {
+		o.ghost = append(o.ghost, ghostEntry{})
+	}
+	if o.ghost[e.index].has {
+		return nil
+	}
+	o.quorumHas(n, e)
+	return o.w.cover.before(n.state, e)
+}
+
+// quorumHas: what is applied must be on the disks of a quorum. This is the log's
+// own promise; without it no other can be kept.
+func (o *oracle) quorumHas(n *node, e logEntry) {
+	have := 0
+	for _, other := range o.w.nodes {
+		d := other.disk
+		switch {
+		case d.snap != nil && d.snap.index >= e.index:
+			have++
+		case other == o.w.faults.damaged:
+			have++ // it had it, and another one fault is not more than a minority
+		case e.index >= d.first && e.index < d.first+uint64(len(d.log)):
+			if x := d.log[e.index-d.first]; x.term == e.term && !x.torn {
+				have++
+			}
+		}
+	}
+	if have < n.quorum() && !d0(o.w) {
+		o.violate("S6", "", "%s applies entry %d, which %d of %d nodes have on disk", n.name, e.index, have, len(o.w.nodes))
+	}
+}
+
+// d0: with the planted bug this check would find it in one event; the suite is to
+// find what follows from it.
+func d0(w *World) bool { return w.bug == BugNoSync }
+
+func (o *oracle) applied(n *node, e logEntry, before []stateBefore, results []fsm.Result) {
+	g := &o.ghost[e.index]
+	digest := n.state.Digest()
+	o.w.mix(e.index, uint64(digest[0])<<8|uint64(digest[15]))
+	if g.has {
+		switch {
+		case g.term != e.term || !bytes.Equal(g.data, e.data):
+			o.violate("S6", "", "%s applies another entry at %d (term %d) than was applied there before (term %d)", n.name, e.index, e.term, g.term)
+		case g.digest != digest:
+			o.violate("S17", "", "after index %d %s has digest %s, another node had %s", e.index, n.name, digest, g.digest)
+		}
+		return
+	}
+	*g = ghostEntry{term: e.term, data: e.data, digest: digest, has: true}
+	o.w.cover.after(before, results, o.w)
+	o.newDecisions(n, e)
+	if e.index%o.w.plan.checkEvery() == 0 {
+		o.invariants(n)
+	}
+}
+
+func (p *Plan) checkEvery() uint64 {
+	if p.Seed%8 == 0 {
+		return 1
+	}
+	return 16
+}
+
+func (o *oracle) invariants(n *node) {
+	if err := n.state.CheckInvariants(); err != nil {
+		o.violate("S2", "", "%s after index %d: %v", n.name, n.applied, err)
+	}
+	if q := n.state.Counts().Quarantined; q > 0 {
+		o.violate("S2", "", "%s has %d transactions in quarantine", n.name, q)
+	}
+}
+
+// newDecisions judges each decision that this entry made.
+func (o *oracle) newDecisions(n *node, e logEntry) {
+	events, _, ok := n.state.Events(e.index-1, fsm.EventsKept)
+	if !ok {
+		return
+	}
+	for _, ev := range events {
+		if ev.Index != e.index {
+			continue
+		}
+		switch ev.Kind {
+		case fsm.EventDecided:
+			o.decidedNow(n, e, ev)
+		case fsm.EventFinished:
+			o.of(ev.GID).finished = true
+		case fsm.EventQuarantined:
+			o.violate("S2", ev.GID.String(), "is quarantined at index %d", e.index)
+		case fsm.EventDropped:
+			o.droppedNow(n, ev.GID)
+		}
+	}
+}
+
+// decidedNow: S3: a commit needs every branch of the set that was asked, each
+// prepared or read-only by its own database; S10: and every branch that was
+// acknowledged.
+func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
+	o.saw(ev.GID, ev.Decision, n.name+" by its log")
+	a := o.of(ev.GID)
+	a.applied, a.appliedIndex = ev.Decision, e.index
+	if ev.Decision != fsm.DecisionCommit {
+		o.rollbacks++
+		return
+	}
+	o.commits++
+	rec, ok := n.state.Get(ev.GID)
+	if !ok {
+		o.violate("S6", ev.GID.String(), "is decided at %d and not there", e.index)
+		return
+	}
+	for _, b := range rec.GetBranches() {
+		id := b.GetSpec().GetId()
+		a.members = append(a.members, id)
+		x := a.branch(id)
+		switch {
+		case !x.prepared && !x.readOnly:
+			o.violate("S3", ev.GID.String(), "is committed, and branch %s has not prepared", id)
+		case x.undone:
+			o.violate("S1", ev.GID.String(), "is committed, and branch %s was rolled back before", id)
+		}
+	}
+	for _, x := range a.branches {
+		if x.enlistedAt != 0 && !slices.Contains(a.members, x.id) {
+			o.violate("S10", ev.GID.String(), "is committed without branch %s, which was acknowledged", x.id)
+		}
+	}
+	if a.bare {
+		return
+	}
+	for _, set := range a.sets {
+		if slices.Equal(set, a.members) {
+			return
+		}
+	}
+	o.violate("S3", ev.GID.String(), "is committed with branches %v, asked were %v", a.members, a.sets)
+}
+
+// droppedNow: S13: a record goes only when every branch has ended for good.
+func (o *oracle) droppedNow(n *node, gid fsm.GID) {
+	if gid.BornMS() > n.state.Clock().HorizonMS {
+		o.violate("S13", gid.String(), "is dropped, and born after the horizon")
+	}
+	for _, id := range o.of(gid).members {
+		if o.unended(ref{GID: gid, Branch: id}) {
+			o.violate("S13", gid.String(), "is dropped, and branch %s is still prepared", id)
+		}
+	}
+}
+
+func (o *oracle) restored(n *node) {
+	if n.applied < uint64(len(o.ghost)) {
+		at := n.state.Clock().AppliedIndex
+		if g := o.ghost[at]; g.has && g.digest != n.state.Digest() {
+			o.violate("S17", "", "%s restores a snapshot at %d with digest %s, want %s", n.name, at, n.state.Digest(), g.digest)
+		}
+	}
+	o.invariants(n)
+}
+
+// stopped: a node ends itself, because it cannot apply an entry.
+func (o *oracle) stopped(n *node, err error) {
+	if errors.Is(err, fsm.ErrEntryChecksum) || errors.Is(err, fsm.ErrEntryMalformed) || errors.Is(err, fsm.ErrEntryVersion) {
+		o.violate("S18", "", "%s applies a damaged entry, and only then finds out: %v", n.name, err)
+		return
+	}
+	o.violate("S17", "", "%s stops: %v", n.name, err)
+}
+
+func (a *account) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %v", a.gid, a.decision)
+	for _, x := range a.branches {
+		fmt.Fprintf(&b, " %s[prepared=%v effects=%d undone=%v]", x.id, x.prepared, x.effects, x.undone)
+	}
+	return b.String()
+}
+
+func hashOf(b []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(b)
+	return h.Sum64()
+}
