@@ -193,6 +193,9 @@ func (t *tx) resolve(c *call) (*tx, answer) {
 	switch {
 	case m == nil:
 		return t, refuse(refusalEnlisted)
+	case m.vote == VoteReadOnly, m.vote == VoteRefused && !m.maybe:
+		// It had nothing to do; what an operator hears of it is left open.
+		return t, answer{refusal: refusalReported, or: []string{answeredOK, refusalBranch}}
 	case m.resolved == c.input.Outcome:
 		// A repetition; it may be told, too, that the branch has spoken since.
 		return t, answer{or: []string{refusalReported}}
@@ -203,9 +206,6 @@ func (t *tx) resolve(c *call) (*tx, answer) {
 		return t, refuse(refusalReported)
 	case m.resolved != "":
 		return t, refuse(refusalBranch)
-	case m.terminal() && m.own != ownHazard:
-		// Read-only, or refused: its vote was its word.
-		return t, answer{refusal: refusalReported, or: []string{answeredOK}}
 	}
 	n := t.clone()
 	n.find(c.branch.ID).resolved = c.input.Outcome

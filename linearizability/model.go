@@ -90,7 +90,10 @@ func (t *tx) showsGone(e *event) bool {
 	out := &e.op.Output
 	return out.Refusal == refusalExpired ||
 		e.kind == KindInquire && out.Unseen && out.Verdict == VerdictRollback ||
-		e.kind == KindReport && t.phase == phaseUnseen && e.op.Status == StatusOK
+		e.kind == KindReport && e.op.Status == StatusOK &&
+			(t.phase == phaseUnseen || out.Verdict == VerdictRollback && t.verdictOn(e.branch.ID) == VerdictCommit) ||
+		// A participant is told "rolled back", and of no state: there is none.
+		e.kind == KindRollback && e.input.Participant && e.op.Status == StatusOK && out.State == ""
 }
 
 // droppable: unseen, or ended with every branch's own durable word on a commit; an
