@@ -42,6 +42,9 @@ type Config struct {
 	// QUORATE_FAILPOINTS=...; start counts from 1, so that a failpoint can be
 	// armed for the first start only. Nil: none.
 	Env func(node string, start int) []string
+	// Prepare, when set, is called with every node once its addresses are chosen
+	// and before the first process is started.
+	Prepare func(nodes []*Node) error
 	// TLS, when set, is used to ask the nodes for their status.
 	TLS *tls.Config
 	// OnExit, when set, is called from a goroutine of its own whenever a node's
@@ -86,6 +89,11 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	c := &Cluster{cfg: cfg}
 	for k := range ports {
 		c.nodes = append(c.nodes, newNode(c, k, ports))
+	}
+	if cfg.Prepare != nil {
+		if err := cfg.Prepare(c.nodes); err != nil {
+			return nil, fmt.Errorf("start cluster: %w", err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, StartTimeout)
 	defer cancel()
