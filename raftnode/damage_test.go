@@ -318,6 +318,7 @@ func TestDirectory(t *testing.T) {
 		{"another log store", func(cfg *Config) { cfg.LogStore = LogStoreWAL }, nil, "log.db"},
 		{"an unreadable identity", func(cfg *Config) { rewrite(t, cfg, "{") }, ErrDamaged, "identity.json"},
 		{"no node id", func(cfg *Config) { rewrite(t, cfg, "{}") }, ErrDamaged, "identity.json"},
+		{"a wrong checksum", func(cfg *Config) { rewrite(t, cfg, `{"node_id":"`+newUUID()+`","checksum":"00000000"}`) }, ErrDamaged, "checksum"},
 		{"a bad cluster id", func(cfg *Config) { rewrite(t, cfg, `{"node_id":"`+newUUID()+`","cluster_id":"x"}`) }, ErrDamaged, "cluster id"},
 		{"no identity", func(cfg *Config) { must(t, os.Remove(filepath.Join(cfg.DataDir, "identity.json"))) }, ErrDamaged, "no identity.json"},
 	} {

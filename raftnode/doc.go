@@ -40,6 +40,7 @@
 //	LOCK            held while a process uses the directory
 //	log.db          the log, term and vote (log store "boltdb")
 //	wal/            the same (log store "wal")
+//	highwater       how far log, term and vote had come, see highwater.go
 //	snapshots/      the latest snapshots, each with its checksum
 //	peers.json      put there by an operator to force a recovery, see recovery.go
 //

@@ -69,7 +69,7 @@ func (n *Node) consider(rpc raft.RPC) (answered bool) {
 		}
 	case *raft.RequestPreVoteRequest:
 		if n.leaderIsSilent() && n.wouldVote(request) ||
-			request.Term >= n.raft().CurrentTerm() && n.knowsMore(request.ID, request.LastLogTerm, request.LastLogIndex) {
+			n.knowsMore(request.ID, request.LastLogTerm, request.LastLogIndex) && request.Term >= n.raft().CurrentTerm() {
 			rpc.Respond(&raft.RequestPreVoteResponse{
 				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.self), Addr: []byte(n.cfg.Address)},
 				Term:      request.Term, Granted: true,

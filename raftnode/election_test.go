@@ -93,3 +93,18 @@ func TestElection_AVoterThatIsNotKnownYetIsElectedByItsLog(t *testing.T) {
 		t.Error("a stranger whose log is not ahead is let through")
 	}
 }
+
+// A message that comes before the library has started is left for later: the
+// process is not ended by it.
+func TestElection_BeforeTheLibraryHasStarted(t *testing.T) {
+	n := &Node{}
+	for _, request := range []any{
+		&raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("a")}, Term: 9, LastLogIndex: 9, LastLogTerm: 9},
+		&raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("a")}, Term: 9, LastLogIndex: 9, LastLogTerm: 9},
+		&raft.AppendEntriesRequest{Term: 9},
+	} {
+		if n.consider(raft.RPC{Command: request}) {
+			t.Errorf("%T was answered", request)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,13 @@ type identityFile struct {
 	ClusterID string `json:"cluster_id,omitempty"`
 	// Founding is set from bootstrap until Found has been applied.
 	Founding bool `json:"founding,omitempty"`
+	// Checksum covers the rest. A flipped digit would make another node of this
+	// one. Files of older versions have none.
+	Checksum string `json:"checksum,omitempty"`
+}
+
+func (f identityFile) checksum() string {
+	return fmt.Sprintf("%08x", crc32.Checksum(fmt.Appendf(nil, "%s %s %t", f.NodeID, f.ClusterID, f.Founding), castagnoli))
 }
 
 // identity is the Identity of an open data directory; changes are durable when
@@ -63,7 +71,7 @@ func openIdentity(dir, wantNode string) (*identity, error) {
 // create makes a new node. A directory that holds a log but no identity is not
 // touched: a new id beside an old log would vote twice.
 func (id *identity) create(dir, wantNode string) error {
-	for _, trace := range []string{"log.db", "wal", "snapshots"} {
+	for _, trace := range []string{"log.db", "wal", "snapshots", highwaterFile} {
 		if _, err := os.Stat(filepath.Join(dir, trace)); err == nil {
 			return fmt.Errorf("open %s: %w: it holds %s but no identity.json; restore that file, or remove the directory and join again", dir, ErrDamaged, trace)
 		}
@@ -82,6 +90,9 @@ func (id *identity) parse(content []byte) error {
 	var file identityFile
 	if err := json.Unmarshal(content, &file); err != nil {
 		return fmt.Errorf("read %s: %w: %w; restore the file, or remove the data directory and join again", id.path, ErrDamaged, err)
+	}
+	if file.Checksum != "" && file.Checksum != file.checksum() {
+		return fmt.Errorf("read %s: %w: its checksum does not match; restore the file, or remove the data directory and join again", id.path, ErrDamaged)
 	}
 	if _, err := parseUUID(file.NodeID); err != nil {
 		return fmt.Errorf("read %s: %w: %w; restore the file, or remove the data directory and join again", id.path, ErrDamaged, err)
@@ -104,6 +115,7 @@ func (id *identity) write(now Identity, founding bool) error {
 	if !now.ClusterID.IsZero() {
 		file.ClusterID = now.ClusterID.String()
 	}
+	file.Checksum = file.checksum()
 	content, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type logStore struct {
 	write *histogram
 
 	snapshots *snapshotStore
+	high      *highwater
 	replaced  func() // called when a diverged log was dropped
 
 	mu          sync.Mutex    // held over changes of the log
@@ -52,10 +53,13 @@ func (s *logStore) verify() error {
 			return err
 		}
 		first, last := s.first.Load(), s.last.Load()
+		snapshot := s.snapshots.latest.Load()
+		if err := s.high.verifyLast(max(last, snapshot.index)); err != nil {
+			return withRemedy(err)
+		}
 		if last == 0 {
 			return nil
 		}
-		snapshot := s.snapshots.latest.Load()
 		if first > snapshot.index+1 {
 			return withRemedy(fmt.Errorf("%w: it begins at entry %d, but the latest snapshot ends at %d", ErrDamaged, first, snapshot.index))
 		}
@@ -155,7 +159,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		s.write.observe(time.Since(start))
 		s.last.Store(last)
 		s.first.CompareAndSwap(0, first)
-		return nil
+		return s.high.set(false, func(m *mark) { m.last = last })
 	})
 }
 
@@ -167,6 +171,11 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 	err := s.do(fmt.Sprintf("delete log entries %d to %d", first, last), func() (err error) {
 		if index := s.last.Load(); index != 0 {
 			if err := s.inner.GetLog(index, &end); err != nil {
+				return err
+			}
+		}
+		if last >= s.last.Load() {
+			if err := s.high.set(true, func(m *mark) { m.last = min(m.last, first-1) }); err != nil {
 				return err
 			}
 		}

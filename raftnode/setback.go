@@ -55,7 +55,7 @@ func (n *Node) heedSetBack(request *raft.AppendEntriesRequest) bool {
 // verifyTerm compares the term on disk with the log's and the snapshot's last
 // entries, whose terms cannot be later.
 func (s *stores) verifyTerm() error {
-	term, err := s.stable.GetUint64([]byte("CurrentTerm"))
+	term, err := s.stable.GetUint64([]byte(keyTerm))
 	if err != nil && !errors.Is(err, errNotFound) {
 		return err
 	}

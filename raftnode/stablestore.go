@@ -17,6 +17,7 @@ const (
 	keyVoteTerm      = "LastVoteTerm"
 	keyVoteCandidate = "LastVoteCand"
 	keyVote          = "QuorateVote"
+	keyTerm          = "CurrentTerm"
 )
 
 // errNotFound has the text by which the library knows a missing value.
@@ -34,6 +35,7 @@ type stableStore struct {
 	path  string // for messages
 	fail  *failStop
 	max   time.Duration
+	high  *highwater
 
 	mu          sync.Mutex
 	pendingTerm uint64 // written with the next candidate
@@ -82,14 +84,16 @@ func (s *stableStore) GetUint64(key []byte) (uint64, error) {
 
 // verify reads what the node will rely on.
 func (s *stableStore) verify() error {
-	return faultsArePanics("verify term and vote", func() error {
-		if _, err := s.GetUint64([]byte("CurrentTerm")); err != nil && err != errNotFound { //nolint:errorlint // get returns it bare
+	return faultsArePanics("verify term and vote in "+s.path, func() error {
+		term, err := s.GetUint64([]byte(keyTerm))
+		if err != nil && err != errNotFound { //nolint:errorlint // get returns it bare
 			return err
 		}
-		if _, _, err := s.vote(); err != nil && err != errNotFound { //nolint:errorlint // get returns it bare
+		voteTerm, candidate, err := s.vote()
+		if err != nil && err != errNotFound { //nolint:errorlint // get returns it bare
 			return err
 		}
-		return nil
+		return withRemedy(s.high.verifyVote(term, voteTerm, crc32.Checksum(candidate, castagnoli)))
 	})
 }
 
@@ -116,7 +120,19 @@ func (s *stableStore) number(key string, value []byte) (uint64, error) {
 }
 
 func (s *stableStore) put(key string, value []byte) error {
-	return s.do("write "+key, func() error { return s.inner.Set([]byte(key), seal(key, value)) })
+	return s.do("write "+key, func() error {
+		if err := s.inner.Set([]byte(key), seal(key, value)); err != nil {
+			return err
+		}
+		return s.high.set(false, func(m *mark) {
+			switch {
+			case key == keyTerm && len(value) == 8:
+				m.term = binary.BigEndian.Uint64(value)
+			case key == keyVote:
+				m.voteTerm, m.vote = binary.BigEndian.Uint64(value), crc32.Checksum(value[8:], castagnoli)
+			}
+		})
+	})
 }
 
 func (s *stableStore) get(key string) (value []byte, err error) {

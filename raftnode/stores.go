@@ -53,11 +53,17 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 	if cfg.WrapStableStore != nil {
 		stable = cfg.WrapStableStore(stable)
 	}
-	s.stable = &stableStore{inner: stable, path: s.path, fail: fail, max: cfg.StoreOperationMax}
+	high, err := openHighwater(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	closeStores := s.close
+	s.close = func() error { return errors.Join(closeStores(), high.f.Close()) }
+	s.stable = &stableStore{inner: stable, path: s.path, fail: fail, max: cfg.StoreOperationMax, high: high}
 	if s.snapshots, err = openSnapshots(cfg, fail); err != nil {
 		return nil, err
 	}
-	s.log = &logStore{inner: logs, path: s.path, fail: fail, max: cfg.StoreOperationMax, write: write, snapshots: s.snapshots}
+	s.log = &logStore{inner: logs, path: s.path, fail: fail, max: cfg.StoreOperationMax, write: write, snapshots: s.snapshots, high: high}
 	if s.logs, err = raft.NewLogCache(logCacheEntries, s.log); err != nil {
 		return nil, err
 	}

@@ -123,26 +123,30 @@ func (c *Cluster) waitLeader(ctx context.Context, needed []*Node) (*Node, error)
 // WaitWhole waits until every node of the cluster is a voter that the leader
 // has heard from lately.
 func (c *Cluster) WaitWhole(ctx context.Context) error {
-	return c.poll(ctx, "every node to be a voter", func() error {
-		leader, ok := c.Leader(ctx)
-		if !ok {
-			return errors.New("no node says that it leads")
+	return c.poll(ctx, "every node to be a voter", func() error { return c.IsWhole(ctx) })
+}
+
+// IsWhole says whether every node is a voter that the leader has heard from
+// lately, or why not.
+func (c *Cluster) IsWhole(ctx context.Context) error {
+	leader, ok := c.Leader(ctx)
+	if !ok {
+		return errors.New("no node says that it leads")
+	}
+	status, err := leader.Status(ctx)
+	if err != nil {
+		return err
+	}
+	voters := 0
+	for _, node := range status.GetNodes() {
+		if node.GetVoter() && (node.GetHealthy() || node.GetLeader()) {
+			voters++
 		}
-		status, err := leader.Status(ctx)
-		if err != nil {
-			return err
-		}
-		voters := 0
-		for _, node := range status.GetNodes() {
-			if node.GetVoter() && (node.GetHealthy() || node.GetLeader()) {
-				voters++
-			}
-		}
-		if voters < len(c.nodes) {
-			return fmt.Errorf("%d of %d nodes are healthy voters", voters, len(c.nodes))
-		}
-		return nil
-	})
+	}
+	if voters < len(c.nodes) {
+		return fmt.Errorf("%d of %d nodes are healthy voters", voters, len(c.nodes))
+	}
+	return nil
 }
 
 // poll calls look until it succeeds. A needed node that has ended ends the wait

@@ -73,9 +73,10 @@ type Storage struct {
 
 // Raft is the replication's timing.
 type Raft struct {
-	Profile           string `key:"raft.profile" flag:"profile" unit:"fast|default" help:"Timing: fast is heartbeat and election 300 ms (one machine, one rack), default is 1 s."`
-	SnapshotThreshold uint64 `key:"raft.snapshot_threshold" flag:"raft-snapshot-threshold" unit:"entries" help:"Log entries after which a snapshot is taken."`
-	TrailingLogs      uint64 `key:"raft.trailing_logs" flag:"raft-trailing-logs" unit:"entries" help:"Log entries kept behind a snapshot, so that a node that is a little behind needs no snapshot."`
+	Profile           string        `key:"raft.profile" flag:"profile" unit:"fast|default" help:"Timing: fast is heartbeat and election 300 ms (one machine, one rack), default is 1 s."`
+	SnapshotThreshold uint64        `key:"raft.snapshot_threshold" flag:"raft-snapshot-threshold" unit:"entries" help:"Log entries after which a snapshot is taken."`
+	SnapshotInterval  time.Duration `key:"raft.snapshot_interval" flag:"raft-snapshot-interval" unit:"duration" help:"How often a node looks whether a snapshot is due; up to as much again is added."`
+	TrailingLogs      uint64        `key:"raft.trailing_logs" flag:"raft-trailing-logs" unit:"entries" help:"Log entries kept behind a snapshot, so that a node that is a little behind needs no snapshot."`
 }
 
 // Tx is how transactions are driven by this node while it leads.
@@ -107,7 +108,7 @@ func Default() Config {
 			DrainTimeout: 5 * time.Second,
 		},
 		Storage: Storage{LogStore: "boltdb", OperationTimeout: 10 * time.Second},
-		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, TrailingLogs: 10240},
+		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240},
 		Tx: Tx{
 			StuckAfter: 5 * time.Minute, InFlight: 256, InFlightResource: 32,
 		},

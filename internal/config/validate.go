@@ -124,6 +124,7 @@ func validateTiming(c *Config) error {
 		{"tx.in_flight", c.Tx.InFlight > 0},
 		{"tx.in_flight_resource", c.Tx.InFlightResource > 0},
 		{"raft.snapshot_threshold", c.Raft.SnapshotThreshold > 0},
+		{"raft.snapshot_interval", c.Raft.SnapshotInterval > 0},
 	} {
 		if !s.positive {
 			errs = append(errs, fmt.Errorf("%s is too small or negative", s.key))
