@@ -22,6 +22,9 @@ type bug struct {
 	Listed bool   // in the published list of bugs that must be found
 	// Tests are the packages whose own tests are tried, in this order.
 	Tests []string
+	// First names tests that should notice, as a regular expression: they are run
+	// before the rest of their package.
+	First string
 	// Suites are tried after them; empty: those that the touched packages imply.
 	Suites []string
 	// Pending names the feature that has yet to be built before the bug can be
@@ -123,6 +126,8 @@ func (b *bug) set(line string) error {
 		b.Listed = value == "yes"
 	case "tests":
 		b.Tests = strings.Fields(value)
+	case "first":
+		b.First = value
 	case "suites":
 		b.Suites = strings.Fields(value)
 	case "pending":

@@ -178,7 +178,7 @@ func (h *hunt) run(chosen []bug) error {
 
 // plant tries the suites on one bug and keeps what they said.
 func (h *hunt) plant(b *bug) error {
-	dir, err := os.MkdirTemp("", "mutant-")
+	dir, err := temporary("", "mutant-")
 	if err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (h *hunt) plant(b *bug) error {
 		if err := h.control(s); err != nil {
 			return err
 		}
-		v, err := planted.run(s)
+		v, err := planted.try(s, b.First)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.Name, err)
 		}
@@ -238,7 +238,7 @@ func (h *hunt) wants(s suite) bool {
 		return true
 	}
 	names := strings.Split(h.suites, ",")
-	return slices.Contains(names, s.name) || strings.HasSuffix(s.name, " tests") && slices.Contains(names, "tests")
+	return slices.Contains(names, s.name) || s.tests() && slices.Contains(names, "tests")
 }
 
 func word(red bool) string {
@@ -258,7 +258,7 @@ func (h *hunt) control(s suite) error {
 	}
 	h.mu.Unlock()
 	c.once.Do(func() {
-		dir, err := os.MkdirTemp("", "control-")
+		dir, err := temporary("", "control-")
 		if err != nil {
 			c.err = err
 			return

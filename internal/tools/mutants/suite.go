@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -65,6 +66,9 @@ var suites = []suite{
 func testsOf(pkg string) suite {
 	return suite{name: filepath.ToSlash(filepath.Clean(pkg)) + " tests", dir: filepath.Clean(pkg), limit: 4 * time.Minute}
 }
+
+// tests says that the suite is a package's own tests.
+func (s *suite) tests() bool { return strings.HasSuffix(s.name, " tests") }
 
 func suiteNamed(name string) (suite, bool) {
 	for _, s := range suites {

@@ -1,0 +1,62 @@
+package testkit
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// cachestat(2), of Linux 6.5: the number is the same on all machines that have it.
+const sysCachestat = 451
+
+type cachestatRange struct{ off, len uint64 }
+
+type cachestat struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
+
+// unsyncedPages counts the pages of a file that are in memory only, or on their
+// way to the disk.
+func unsyncedPages(path string) (uint64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var whole cachestatRange // of length 0: to the end
+	var stat cachestat
+	_, _, errno := syscall.Syscall6(sysCachestat, f.Fd(), uintptr(unsafe.Pointer(&whole)), uintptr(unsafe.Pointer(&stat)), 0, 0, 0)
+	if errno != 0 {
+		return 0, fmt.Errorf("cachestat %s: %w", path, errno)
+	}
+	return stat.dirty + stat.writeback, nil
+}
+
+// Synced fails the test where a file's content has not been forced to the disk:
+// a power cut now would lose it. It asks the kernel which pages are dirty, and
+// needs neither root nor a disk that can be cut off. Where the machine cannot
+// tell (no Linux 6.5, a file system in memory) it says so in the log and returns
+// false.
+func Synced(t testing.TB, paths ...string) bool {
+	t.Helper()
+	// A canary first: what nobody has synced must show as such, or a green answer
+	// would mean nothing.
+	canary := filepath.Join(filepath.Dir(paths[0]), "canary-of-synced")
+	defer os.Remove(canary)
+	if err := os.WriteFile(canary, make([]byte, 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := unsyncedPages(canary); err != nil || n == 0 {
+		t.Logf("not possible here: whether a file is synced (%d dirty pages of a file that nobody synced, %v)", n, err)
+		return false
+	}
+	for _, path := range paths {
+		if n, err := unsyncedPages(path); err != nil {
+			t.Error(err)
+		} else if n > 0 {
+			t.Errorf("%s: %d pages are in memory only: a power cut would lose what was acknowledged", path, n)
+		}
+	}
+	return true
+}
