@@ -51,6 +51,7 @@ func proposal(command *logpb.Command) request {
 				return
 			}
 			r := results[len(results)-1]
+			n.overwrites(command, &r)
 			reply(answer{code: r.Code, result: r})
 		})
 	}

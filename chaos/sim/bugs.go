@@ -79,6 +79,13 @@ func (n *node) localTimeout(gid fsm.GID, waiter uint64, reply func(answer)) {
 	})
 }
 
+// overwrites lets the last who asks have his way.
+func (n *node) overwrites(c *logpb.Command, r *fsm.Result) {
+	if d := c.GetDecide(); n.w.bug == BugLastWriterWins && r.Code == fsm.AlreadyDecided {
+		r.Code, r.Decision = fsm.OK, d.GetDecision()
+	}
+}
+
 // planted bends the commands that are proposed for a caller.
 func (n *node) planted(c *logpb.Command) []*logpb.Command {
 	d := c.GetDecide()

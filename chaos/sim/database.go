@@ -150,14 +150,14 @@ func (d *database) notFound(at ref, v fsm.Verdict) fsm.Outcome {
 	case v == fsm.VerdictCommit && at.GID.BornMS() <= d.sweptTo:
 		return hazard
 	}
-	if d.w.bug != BugNoFence {
-		d.fence(at)
-	}
+	d.fence(at)
 	return rolledBack
 }
 
+// fence makes sure that the branch can never happen any more.
 func (d *database) fence(at ref) {
-	if d.rows[at] == 0 {
+	d.w.oracle.branchFenced(at)
+	if d.rows[at] == 0 && d.w.bug != BugNoFence {
 		d.rows[at] = rowFenced
 	}
 }

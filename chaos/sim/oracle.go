@@ -78,7 +78,8 @@ type branchAccount struct {
 	enlistedAt uint64
 	vote       logpb.VoteKind
 	effects    int
-	undone     bool // rolled back by a verdict, or fenced
+	undone     bool // rolled back by a verdict
+	fenced     bool // an evidence row says that it can never happen
 	reported   fsm.Outcome
 }
 
@@ -143,7 +144,12 @@ func (o *oracle) branchPrepared(at ref) {
 	a := o.of(at.GID)
 	b := a.branch(at.Branch)
 	b.prepared = true
+	if b.fenced {
+		o.violate("S12", at.GID.String(), "branch %s prepares after it was reported that it never can", at.Branch)
+	}
 }
+
+func (o *oracle) branchFenced(at ref) { o.of(at.GID).branch(at.Branch).fenced = true }
 
 func (o *oracle) openLost(at ref) {
 	if b := o.of(at.GID).branch(at.Branch); b.held {
