@@ -2,9 +2,11 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -35,10 +37,13 @@ type Env struct {
 	// chosen; nil otherwise.
 	Volumes map[string]*disks.Volume
 
+	sights *sights // through which running nodes are aimed at
+
 	mu        sync.Mutex
 	rand      *rand.Rand
 	settings  []NodeEnv
 	expected  map[string]int // nodes that may end, and by how many faults
+	doomed    map[int]bool   // pids that a fault has ended, or is about to
 	claimed   map[string]bool
 	surprises []string
 	processes map[string][]Process
@@ -66,7 +71,7 @@ func newEnv(o Options) *Env {
 	return &Env{
 		Options: o, Dir: o.Dir, Log: o.Log, Start: time.Now(),
 		rand:     rand.New(rand.NewPCG(o.Seed, 0x9e3779b97f4a7c15)),
-		expected: map[string]int{}, claimed: map[string]bool{}, processes: map[string][]Process{},
+		expected: map[string]int{}, doomed: map[int]bool{}, claimed: map[string]bool{}, processes: map[string][]Process{},
 	}
 }
 
@@ -243,11 +248,20 @@ func (e *Env) Expect(n *cluster.Node) (done func()) {
 	})
 }
 
-// nodeExited is told of each process of a node that ended.
-func (e *Env) nodeExited(n *cluster.Node, err error) {
+// Doom says that the process which a node runs now ends by a fault's hand. It
+// must be called before the blow, or while Expect holds.
+func (e *Env) Doom(n *cluster.Node) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.expected[n.Name] > 0 {
+	e.doomed[n.Pid()] = true
+}
+
+// nodeExited is told of each process of a node that ended, some time after.
+func (e *Env) nodeExited(n *cluster.Node, err error) {
+	var ended *exec.ExitError
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.expected[n.Name] > 0 || errors.As(err, &ended) && e.doomed[ended.Pid()] {
 		return
 	}
 	e.surprises = append(e.surprises, fmt.Sprintf("%s ended though nothing was aimed at it (%v); see %s", n.Name, err, n.LogPath))

@@ -42,6 +42,9 @@ type Fault struct {
 type Injection struct {
 	// Target is what was hurt, for people: `n2 (leader)`.
 	Target string
+	// Times is how often it struck, for faults that strike again and again; 0
+	// counts as 1.
+	Times int
 	// Phase is the failpoint at which it happened, empty when it was not aimed.
 	Phase string
 	// At is when it took effect, by Env.Now; 0: when Inject was called.

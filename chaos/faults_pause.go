@@ -14,8 +14,18 @@ import (
 // (SIGCONT): what they believed may be long over by then.
 var pauseFaults = []Fault{
 	{
-		Name: "pause-leader", Kind: "pause", Weight: 1, Hold: Range{100 * time.Millisecond, 3 * time.Second},
-		Doc:    "SIGSTOP the leader, mostly beyond its lease, then SIGCONT",
+		Name: "pause-leader", Kind: "pause", Weight: 4, Hold: Range{100 * time.Millisecond, 1500 * time.Millisecond},
+		Doc:    "SIGSTOP the leader, half of the time at a phase of the protocol, mostly beyond its lease, then SIGCONT",
+		Inject: pauseLeader,
+	},
+	{
+		Name: "pause-follower", Kind: "pause", Weight: 3, Hold: Range{100 * time.Millisecond, 1500 * time.Millisecond},
+		Doc:    "SIGSTOP a follower, then SIGCONT",
+		Inject: pauseFollower,
+	},
+	{
+		Name: "pause-leader-long", Kind: "pause", Weight: 1, Hold: Range{3 * time.Second, 6 * time.Second},
+		Doc:    "SIGSTOP the leader for several seconds, beyond timeouts of transactions",
 		Inject: pauseLeader,
 	},
 }
@@ -25,58 +35,70 @@ func pauseLeader(ctx context.Context, env *Env) (*Injection, error) {
 	if n == nil {
 		return nil, nil
 	}
-	injection, err := pauseNode(env, n)
-	if injection != nil {
-		injection.Target = n.Name + " (leader)"
+	i, err := pauseOne(ctx, env, n, append([]string{storeWrittenLog}, leaderPhases...))
+	if i != nil {
+		i.Target += " (leader)"
 	}
-	return injection, err
+	return i, err
 }
 
-// pauseNode pauses a claimed node.
-func pauseNode(env *Env, n *cluster.Node) (*Injection, error) {
-	if err := n.Pause(); err != nil {
-		env.Release(n)
-		return nil, err
+func pauseFollower(ctx context.Context, env *Env) (*Injection, error) {
+	n := env.ClaimFollower(ctx)
+	if n == nil {
+		return nil, nil
 	}
-	began := time.Now()
-	stopped := processState(n.Pid())
+	return pauseOne(ctx, env, n, []string{storeWrittenLog})
+}
+
+// pauseOne pauses a claimed node, perhaps at one of the phases.
+func pauseOne(ctx context.Context, env *Env, n *cluster.Node, phases []string) (*Injection, error) {
+	struck, phase, err := strike(ctx, env, n, "stop", phases)
+	if struck == nil {
+		struck = n
+	}
+	i := paused(env, struck)
+	i.Phase = phase
+	return i, err
+}
+
+// paused is the injection of a claimed node that was stopped.
+func paused(env *Env, n *cluster.Node) *Injection {
+	began, pid := time.Now(), n.Pid()
+	state := ""
 	var lasted time.Duration
 	return &Injection{
 		Target: n.Name,
 		Heal: func(context.Context) error {
 			defer env.Release(n)
-			if now := processState(n.Pid()); now != "" {
-				stopped = now
-			}
-			lasted = time.Since(began)
+			state, lasted = processState(pid), time.Since(began)
 			return n.Resume()
 		},
 		Evidence: func() (string, error) {
-			if stopped != "T" {
-				return "", fmt.Errorf("%s was in state %q, not stopped", n.Name, stopped)
+			if state != "T" && state != unknownState {
+				return "", fmt.Errorf("%s was in state %q, not stopped", n.Name, state)
 			}
 			return fmt.Sprintf("stopped for %v", lasted.Round(time.Millisecond)), nil
 		},
-	}, nil
+	}
 }
 
-// processState is the kernel's letter for a process (T: stopped), empty where
-// there is no /proc.
+// unknownState stands where a machine does not tell a process' state.
+const unknownState = "?"
+
+// processState is the kernel's letter for a process (T: stopped).
 func processState(pid int) string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return ""
+		if _, err := os.Stat("/proc/self/stat"); err != nil {
+			return unknownState
+		}
+		return "gone"
 	}
 	// The name before the state may hold anything, parentheses too.
-	_, rest, _ := cut(string(text), ") ")
-	state, _, _ := strings.Cut(rest, " ")
-	return state
-}
-
-// cut is strings.Cut at the last separator.
-func cut(s, separator string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, separator); i >= 0 {
-		return s[:i], s[i+len(separator):], true
+	line := string(text)
+	rest := strings.Fields(line[strings.LastIndex(line, ")")+1:])
+	if len(rest) == 0 {
+		return unknownState
 	}
-	return s, "", false
+	return rest[0]
 }

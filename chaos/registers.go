@@ -42,7 +42,7 @@ type registers struct {
 	decided   sync.Map // gids whose decision was acknowledged
 	recentMu  sync.Mutex
 	recent    []*plan // of the last transactions, for those who read
-	closeOnce sync.Once
+	settling  atomic.Bool
 }
 
 // How the workload is shaped.

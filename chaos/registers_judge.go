@@ -19,12 +19,15 @@ import (
 func (w *registers) Settle(ctx context.Context, env *Env) []Finding {
 	w.stopLoad()
 	w.load.Wait()
+	w.settling.Store(true)
 	w.echoes.Wait()
+	env.Log.Info("registers: the load has ended", "at", env.Now())
 	open, err := w.waitClosed(ctx, env)
 	var findings []Finding
 	if err != nil {
 		findings = append(findings, Finding{Promise: "S5", Text: fmt.Sprintf("not everything has ended %v after the last fault was healed: %v; open: %s", settleMax, err, strings.Join(open, ", "))})
 	}
+	env.Log.Info("registers: nothing is open", "at", env.Now(), "err", err)
 	w.recorder.Observe(linearizability.Observation{Sight: linearizability.SightQuiescent})
 	if err := w.finals(ctx, env); err != nil {
 		findings = append(findings, Finding{Text: fmt.Sprintf("read what stands in the end: %v", err)})

@@ -189,7 +189,7 @@ func (p *party) deliver(s *partyStream, d *quoratev1.Deliver) {
 	if first {
 		p.journal(key, step)
 	}
-	if p.rand.Float64() < 0.02 {
+	if !p.w.settling.Load() && p.rand.Float64() < 0.02 {
 		return // the report is lost: the leader asks again
 	}
 	req := &quoratev1.ReportRequest{Gid: key.gid, Branch: key.branch, Outcome: outcome, Attempt: d.GetAttempt(), Holder: p.holder}

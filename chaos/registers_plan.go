@@ -35,6 +35,9 @@ type planned struct {
 	by *party
 }
 
+// contentLabel is the label by which "the same GID, other content" is made.
+const contentLabel = "content"
+
 // shape is how a transaction is made.
 type shape int
 
@@ -114,7 +117,7 @@ func (w *registers) newGID(r *rand.Rand) string {
 }
 
 func (p *plan) begin() *quoratev1.BeginRequest {
-	req := &quoratev1.BeginRequest{Gid: p.gid, Key: p.key, Timeout: durationpb.New(p.timeout), Labels: map[string]string{"content": p.content}}
+	req := &quoratev1.BeginRequest{Gid: p.gid, Key: p.key, Timeout: durationpb.New(p.timeout), Labels: map[string]string{contentLabel: p.content}}
 	if p.shape == named || p.shape == submit {
 		req.Entry = quoratev1.Entry_ENTRY_NAMED
 	} else {

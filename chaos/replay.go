@@ -25,9 +25,12 @@ type Replay struct {
 	Entries []Entry
 	// Compared is the last index up to which all logs had to be equal.
 	Compared uint64
-	// Whole says that the merged log begins at entry 1: nothing was compacted
-	// on every node.
+	// Whole says that the merged log begins at entry 1, has no gap, and that no
+	// node's log holds a client's command after it: what is not in it never was.
 	Whole bool
+	// FromStart says that it begins at entry 1 and has no gap: a state can be
+	// built from it.
+	FromStart bool
 	// Findings are differences between logs and damage in them.
 	Findings []Finding
 }
@@ -85,52 +88,97 @@ func replayLogs(nodes []*cluster.Node, committed uint64) (*Replay, error) {
 
 // merge walks all logs side by side.
 func (r *Replay) merge(logs []raft.LogStore) error {
-	begin := uint64(0)
+	first, last := uint64(0), uint64(0)
 	for _, l := range r.Logs {
-		if l.Last > 0 && (begin == 0 || l.First < begin) {
-			begin = l.First
+		if l.Last > 0 && (first == 0 || l.First < first) {
+			first = l.First
 		}
+		last = max(last, l.Last)
 		if l.Last < r.Compared {
 			r.found("S6", "the log of %s ends at %d, though %d was committed and applied there", l.Node, l.Last, r.Compared)
 		}
 	}
-	r.Whole = begin == 1
-	for index := begin; index <= r.Compared; index++ {
-		var kept *raft.Log
-		from := ""
-		for i, store := range logs {
-			if index < r.Logs[i].First || index > r.Logs[i].Last {
-				continue
-			}
-			l := new(raft.Log)
-			if err := store.GetLog(index, l); err != nil {
-				return fmt.Errorf("read entry %d of %s: %w", index, r.Logs[i].Node, err)
-			}
-			if kept == nil {
-				kept, from = l, r.Logs[i].Node
-				continue
-			}
-			if l.Term != kept.Term || l.Type != kept.Type || !bytes.Equal(l.Data, kept.Data) {
-				r.found("S1", "entry %d differs: %s has term %d, %d bytes; %s has term %d, %d bytes",
-					index, from, kept.Term, len(kept.Data), r.Logs[i].Node, l.Term, len(l.Data))
-			}
+	r.FromStart, r.Whole = first == 1, true
+	for index := first; index <= last; index++ {
+		all, err := r.readAll(logs, index)
+		if err != nil {
+			return err
 		}
-		if kept == nil {
+		switch {
+		case index > r.Compared:
+			r.afterTheEnd(all)
+		case len(all) == 0:
+			r.FromStart = false
+		default:
+			r.compare(index, all)
+		}
+	}
+	r.Whole = r.Whole && r.FromStart
+	return nil
+}
+
+// copied is an entry as one node's log holds it.
+type copied struct {
+	node string
+	raft.Log
+}
+
+// readAll reads the entry at an index from every log that reaches it.
+func (r *Replay) readAll(logs []raft.LogStore, index uint64) ([]copied, error) {
+	var all []copied
+	for i, store := range logs {
+		if index < r.Logs[i].First || index > r.Logs[i].Last {
+			continue
+		}
+		c := copied{node: r.Logs[i].Node}
+		if err := store.GetLog(index, &c.Log); err != nil {
+			return nil, fmt.Errorf("read entry %d of %s: %w", index, c.node, err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// compare keeps one of the copies, which must be the same.
+func (r *Replay) compare(index uint64, all []copied) {
+	kept := all[0]
+	for _, c := range all[1:] {
+		if c.Term != kept.Term || c.Type != kept.Type || !bytes.Equal(c.Data, kept.Data) {
+			r.found("S1", "entry %d differs: %s has term %d, %d bytes; %s has term %d, %d bytes",
+				index, kept.node, kept.Term, len(kept.Data), c.node, c.Term, len(c.Data))
+		}
+	}
+	e := Entry{Index: index, Term: kept.Term}
+	if kept.Type == raft.LogCommand {
+		batch, err := fsm.DecodeEntry(kept.Data)
+		if err != nil {
+			r.found("S18", "entry %d of %s: %v", index, kept.node, err)
+			return
+		}
+		e.Batch, e.Raw = batch, kept.Data
+	}
+	r.Entries = append(r.Entries, e)
+}
+
+// afterTheEnd looks at entries behind what was committed at the end: they may
+// differ, as nobody knows which will stand. Nothing but a leader's housekeeping
+// is expected there.
+func (r *Replay) afterTheEnd(all []copied) {
+	for _, c := range all {
+		if c.Type != raft.LogCommand {
+			continue
+		}
+		batch, err := fsm.DecodeEntry(c.Data)
+		if err != nil {
 			r.Whole = false
 			continue
 		}
-		e := Entry{Index: index, Term: kept.Term}
-		if kept.Type == raft.LogCommand {
-			batch, err := fsm.DecodeEntry(kept.Data)
-			if err != nil {
-				r.found("S18", "entry %d of %s: %v", index, from, err)
-				continue
+		for _, command := range batch.GetCommands() {
+			if known := commandOf(command); known.GID != "" {
+				r.Whole = false
 			}
-			e.Batch, e.Raw = batch, kept.Data
 		}
-		r.Entries = append(r.Entries, e)
 	}
-	return nil
 }
 
 func (r *Replay) found(promise, format string, args ...any) {
@@ -143,11 +191,11 @@ func (r *Replay) found(promise, format string, args ...any) {
 // summary counts it, and compares the state that the log leads to with what the
 // nodes said about theirs.
 func (r *Replay) summary(digests map[string]string, at uint64) *ReplaySummary {
-	s := &ReplaySummary{Entries: len(r.Entries), Compared: r.Compared, Whole: r.Whole}
+	s := &ReplaySummary{Entries: len(r.Entries), Compared: r.Compared, Whole: r.FromStart}
 	for _, e := range r.Entries {
 		s.Commands += len(e.Batch.GetCommands())
 	}
-	if !r.Whole {
+	if !r.FromStart {
 		return s
 	}
 	state := fsm.New()

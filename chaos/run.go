@@ -160,7 +160,13 @@ func (r *run) run(ctx context.Context) error {
 }
 
 // prepare lets the chosen faults make ready what they will need.
-func (r *run) prepare() error {
+func (r *run) prepare() (err error) {
+	if r.env.sights, err = newSights(filepath.Join(r.o.Dir, "aim"), r.o.Nodes); err != nil {
+		return err
+	}
+	if len(r.schedule.faults) > 0 {
+		r.env.AddNodeEnv(r.env.sights.arm)
+	}
 	for _, f := range r.schedule.faults {
 		if f.Prepare == nil {
 			continue
@@ -302,6 +308,7 @@ func (r *run) fill() {
 	}
 	v.OpsPerSecond = float64(p.Operations) / max(0.001, v.DurationS)
 	v.Faults, v.Phases, v.Windows = s.counts, s.phases, s.windows
+	v.Failpoints = r.env.sights.passed()
 	v.FailoverMS, v.CombinedMS, v.ProbeMS = spread(s.single), spread(s.combined), spread(s.probes)
 	for _, w := range s.windows {
 		v.CommitsDuring += w.During

@@ -201,7 +201,7 @@ func (s *schedule) hold(ctx context.Context, all []*made) {
 		}
 	}
 	s.wait(ctx, s.env.Between(span))
-	if len(all) > 1 || all[0].heard == nil || s.env.Chance(0.1) {
+	if len(all) > 1 || all[0].heard == nil || all[0].injection.Unavailable || s.env.Chance(0.1) {
 		return
 	}
 	select {
@@ -247,7 +247,7 @@ func (s *schedule) whole(ctx context.Context, all []*made) {
 func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 	quorum := len(all) == 1
 	for _, m := range all {
-		s.counts[m.fault.Name]++
+		s.counts[m.fault.Name] += max(1, m.injection.Times)
 		if m.injection.Phase != "" {
 			s.phases[m.injection.Phase]++
 		}

@@ -20,6 +20,9 @@ func (c *Coordinator) Begin(ctx context.Context, begin *logpb.Begin) (Status, er
 	if err != nil {
 		return Status{}, err
 	}
+	if err := c.passKey(failpoint.BeforeBegin, gid, begin.GetKey()); err != nil {
+		return Status{}, err
+	}
 	r, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Begin{Begin: begin}})
 	if err != nil {
 		return Status{}, err
@@ -95,6 +98,9 @@ func heldElsewhere(gid fsm.GID, branch *logpb.BranchSpec) error {
 }
 
 func (c *Coordinator) enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (Status, error) {
+	if err := c.pass(failpoint.BeforeEnlist, gid); err != nil {
+		return Status{}, err
+	}
 	r, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Enlist{
 		Enlist: &logpb.Enlist{Gid: gid.Bytes(), Branch: branch}}})
 	if err != nil {
@@ -118,6 +124,9 @@ func (c *Coordinator) Vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballo
 }
 
 func (c *Coordinator) vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (Status, error) {
+	if err := c.pass(failpoint.BeforeVote, gid); err != nil {
+		return Status{}, err
+	}
 	r, err := c.proposeOne(ctx, gid, ending, &logpb.Command{Kind: &logpb.Command_Vote{
 		Vote: &logpb.Vote{Gid: gid.Bytes(), Ballot: ballot}}})
 	if err != nil {
@@ -130,6 +139,9 @@ func (c *Coordinator) vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballo
 		if err := c.pass(failpoint.AtDecision, r.GID); err != nil {
 			return Status{}, err
 		}
+	}
+	if err := c.pass(failpoint.Voted, r.GID); err != nil {
+		return Status{}, err
 	}
 	return statusOfResult(r), nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // Report records a branch's own outcome, in a proposal shared with others.
@@ -17,6 +18,10 @@ func (c *Coordinator) Report(ctx context.Context, r ReportRequest) (Status, erro
 		return Status{}, err
 	}
 	if err := c.admit(ending); err != nil {
+		return Status{}, err
+	}
+	if err := c.pass(failpoint.BeforeReport, r.GID); err != nil {
+		c.pending.Add(-1)
 		return Status{}, err
 	}
 	done := make(chan result, 1)

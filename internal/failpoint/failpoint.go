@@ -9,9 +9,12 @@
 //
 //	spec   = point *( ";" point )
 //	point  = name [ "@" key ] "=" action *( "," option )
-//	action = "kill" | "exit" | "error" | "error(" ERRNO ")" | "pause(" DURATION ")"
+//	action = "kill" | "stop" | "exit" | "error" | "error(" ERRNO ")" | "pause(" DURATION ")" | "note"
 //	option = "when=" FILE | "once=" FILE | "hits=" FILE
 //	ERRNO  = "EIO" | "ENOSPC"
+//
+// `kill` is SIGKILL, `stop` SIGSTOP: the process stands still until somebody sends
+// SIGCONT. `note` does nothing; with `hits` it counts who passes.
 //
 // A point without a key fires for every key. `when=FILE` fires only while FILE
 // exists, so that a fault begins and ends in a running process. `once=FILE`
@@ -40,12 +43,17 @@ const ExitCode = 86
 
 // The places of the protocol, in the order in which a transaction passes them.
 const (
+	BeforeBegin    = "before-begin"     // a Begin is asked, and not proposed yet
 	Begun          = "begun"            // a Begin is applied, its caller not answered
+	BeforeEnlist   = "before-enlist"    // an Enlist is asked, and not proposed yet
 	Enlisted       = "enlisted"         // an Enlist is applied, its caller not answered
+	BeforeVote     = "before-vote"      // a vote came, and is not proposed yet
+	Voted          = "voted"            // a vote is applied, its caller not answered
 	BeforeDecision = "before-decision"  // a commit is asked, and not proposed yet
 	AtDecision     = "at-decision"      // the decision is applied, nobody was told
 	AfterDecision  = "after-decision"   // a commit stands, no delivery of it was sent
 	PartlyDone     = "partly-delivered" // one of several branches has reported
+	BeforeReport   = "before-report"    // a report came, and is not proposed yet
 	AllReported    = "all-reported"     // the last branch of a commit has reported
 	Prepared       = "prepared"         // a participant's branch is durably prepared, its vote not sent
 	Heard          = "heard"            // a participant was told a verdict, and has not obeyed
@@ -79,7 +87,8 @@ const (
 // Names lists every failpoint of the binary.
 func Names() []string {
 	return []string{
-		Begun, Enlisted, BeforeDecision, AtDecision, AfterDecision, PartlyDone, AllReported, Prepared, Heard, Ended,
+		BeforeBegin, Begun, BeforeEnlist, Enlisted, BeforeVote, Voted,
+		BeforeDecision, AtDecision, AfterDecision, PartlyDone, BeforeReport, AllReported, Prepared, Heard, Ended,
 		StoreWrite, StoreWritten, StoreRead,
 		SnapshotBegun, SnapshotWritten, LogShortened, InstallRestored,
 		MemberChange, MemberChanged, TransferBegun, Transferred,
@@ -96,6 +105,8 @@ const (
 	actionExit
 	actionPause
 	actionError
+	actionStop
+	actionNote
 )
 
 type point struct {
@@ -121,6 +132,7 @@ var (
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // the signal is on its way: nothing after the failpoint may run
 	}
+	stop  = func() { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
 	exit  = os.Exit
 	sleep = time.Sleep
 )
@@ -181,6 +193,11 @@ func (p point) count(key string) {
 	if err != nil {
 		return // whoever counts will miss it, and call the run vacuous
 	}
+	if p.action == actionNote { // passed often: a line is enough
+		_, _ = f.WriteString("\n")
+		_ = f.Close()
+		return
+	}
 	p.sign(f, key)
 }
 
@@ -208,6 +225,8 @@ func (p point) fire() error {
 	switch p.action {
 	case actionKill:
 		kill()
+	case actionStop:
+		stop()
 	case actionExit:
 		exit(ExitCode)
 	case actionPause:
@@ -254,6 +273,10 @@ func parsePoint(text string) (point, error) {
 	switch {
 	case verb == "kill" && !hasArgument:
 		p.action = actionKill
+	case verb == "stop" && !hasArgument:
+		p.action = actionStop
+	case verb == "note" && !hasArgument:
+		p.action = actionNote
 	case verb == "exit" && !hasArgument:
 		p.action = actionExit
 	case verb == "error":
@@ -267,7 +290,7 @@ func parsePoint(text string) (point, error) {
 		}
 		p.action, p.pause = actionPause, d
 	default:
-		return point{}, fmt.Errorf("unknown action %q: kill, exit, error, error(ERRNO) or pause(DURATION)", verb)
+		return point{}, fmt.Errorf("unknown action %q: kill, stop, exit, error, error(ERRNO), pause(DURATION) or note", verb)
 	}
 	return p, nil
 }

@@ -14,8 +14,9 @@ import (
 func record(t *testing.T) *[]string {
 	t.Helper()
 	var did []string
-	k, e, s := kill, exit, sleep
+	k, e, s, st := kill, exit, sleep, stop
 	kill = func() { did = append(did, "kill") }
+	stop = func() { did = append(did, "stop") }
 	exit = func(code int) {
 		if code != ExitCode {
 			t.Errorf("exit(%d), want %d", code, ExitCode)
@@ -24,7 +25,7 @@ func record(t *testing.T) *[]string {
 	}
 	sleep = func(d time.Duration) { did = append(did, "pause "+d.String()) }
 	t.Cleanup(func() {
-		kill, exit, sleep = k, e, s
+		kill, exit, sleep, stop = k, e, s, st
 		armed.Store(nil)
 	})
 	return &did
@@ -57,6 +58,28 @@ func TestHitFiresOnlyWhatIsArmed(t *testing.T) {
 	}
 	if err := Arm(""); err != nil || Armed() {
 		t.Errorf("disarm: %v, armed %v", err, Armed())
+	}
+}
+
+// A note does nothing and is counted: it tells that a place was passed.
+func TestNotesAndStops(t *testing.T) {
+	did := record(t)
+	hits := filepath.Join(t.TempDir(), "hits")
+	if err := Arm("voted=note,hits=" + hits + ";begun=stop"); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := Hit(Voted, "k"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = Hit(Begun, "k")
+	if got := strings.Join(*did, ","); got != "stop" {
+		t.Errorf("did %q, want one stop", got)
+	}
+	text, err := os.ReadFile(hits)
+	if err != nil || strings.Count(string(text), "\n") != 3 {
+		t.Errorf("counted %q, %v: want three lines", text, err)
 	}
 }
 
