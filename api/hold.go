@@ -41,6 +41,9 @@ func hold[T any](ctx context.Context, s *Server, f func() (T, error)) (T, error)
 // leaderless tells of an error that says: nobody is known to lead, nothing was
 // done. A leader's name without an address to go to is none either.
 func leaderless(err error) bool {
+	if errors.Is(err, coordinator.ErrUnknown) {
+		return false // leadership went after something may have been appended
+	}
 	if errors.Is(err, coordinator.ErrNoLeader) {
 		return true
 	}

@@ -36,10 +36,12 @@ func translate(err error, did effect) *Error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &typed):
-		return typed
+	// Before all else: the cause of an unknown outcome may be an error that alone
+	// would say that nothing was done, such as the end of a session.
 	case errors.As(err, &unknown):
 		return unknownOutcome(unknown.GID, unknown.Cause)
+	case errors.As(err, &typed):
+		return typed
 	case errors.Is(err, coordinator.ErrUnknown):
 		return unknownOutcome(fsm.GID{}, err)
 	case errors.As(err, &refusal):

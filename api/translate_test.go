@@ -1,8 +1,11 @@
 package api
 
 import (
+	"context"
 	"testing"
+	"time"
 
+	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
@@ -46,5 +49,38 @@ func TestRefusalText(t *testing.T) {
 	}
 	if got := translate(coordinator.ErrNotLeader, changes).Reason; got != ReasonNoLeader {
 		t.Errorf("ErrNotLeader alone is %s", got)
+	}
+}
+
+// TestUnknownStaysUnknown: an outcome that nobody knows is never dressed up as a
+// failure by what it was caused by: a session that ends because leadership goes, a
+// leader that is lost between the entry and its answer.
+func TestUnknownStaysUnknown(t *testing.T) {
+	for _, cause := range []error{
+		Errorf(ReasonNotLeader, "this node leads no more"), coordinator.ErrNoLeader, &coordinator.NotLeaderError{},
+		&coordinator.Refusal{Code: fsm.NotFound}, context.Canceled,
+	} {
+		err := &coordinator.UnknownError{GID: testGID, Cause: cause}
+		if got := translate(err, changes).Reason; got != ReasonOutcomeUnknown {
+			t.Errorf("caused by %v: %s, want %s", cause, got, ReasonOutcomeUnknown)
+		}
+	}
+}
+
+// TestHoldGivesUpOnTheUnknown: a call that may have taken effect is not held for
+// the next leader, whose "nothing was done" would be about the second try alone.
+func TestHoldGivesUpOnTheUnknown(t *testing.T) {
+	c := newFake()
+	n := serve(t, Config{LeaderWait: time.Hour}, c, newFakeCluster())
+	for _, cause := range []error{coordinator.ErrNoLeader, coordinator.ErrNotLeader, &coordinator.NotLeaderError{}} {
+		c.setFail(&coordinator.UnknownError{GID: testGID, Cause: cause})
+		before := c.called("Commit")
+		_, err := n.transactions().Commit(t.Context(), &quoratev1.CommitRequest{Transaction: testGID.String()})
+		if got := ReasonOf(err); got != ReasonOutcomeUnknown {
+			t.Errorf("caused by %v: %v, want %s", cause, err, ReasonOutcomeUnknown)
+		}
+		if calls := c.called("Commit") - before; calls != 1 {
+			t.Errorf("caused by %v: %d calls, want one", cause, calls)
+		}
 	}
 }

@@ -34,15 +34,15 @@ type registers struct {
 	unknown, duplicates, mutating        atomic.Int64
 	begun, contended, acknowledged, late atomic.Int64
 
-	stopLoad  context.CancelFunc // no new transactions, no new reads
-	stopAll   context.CancelFunc // nothing at all
-	load      sync.WaitGroup     // conductors and readers
-	echoes    sync.WaitGroup     // duplicates under way
-	sessions  sync.WaitGroup
-	decided   sync.Map // gids whose decision was acknowledged
-	recentMu  sync.Mutex
-	recent    []*plan // of the last transactions, for those who read
-	settling  atomic.Bool
+	stopLoad context.CancelFunc // no new transactions, no new reads
+	stopAll  context.CancelFunc // nothing at all
+	load     sync.WaitGroup     // conductors and readers
+	echoes   sync.WaitGroup     // duplicates under way
+	sessions sync.WaitGroup
+	decided  sync.Map // gids whose decision was acknowledged
+	recentMu sync.Mutex
+	recent   []*plan // of the last transactions, for those who read
+	settling atomic.Bool
 }
 
 // How the workload is shaped.

@@ -39,13 +39,23 @@ type request struct {
 	read bool
 }
 
+// operation is the request as this client's.
+func (a *actor) operation(q request) linearizability.Operation {
+	q.op.Client = a.id
+	return q.op
+}
+
 // once sends the request to one node, recorded.
 func (a *actor) once(ctx context.Context, q request, node int) (answer, linearizability.Output) {
-	q.op.Client = a.id
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	pending := a.w.recorder.Invoke(q.op)
+	pending := a.w.recorder.Invoke(a.operation(q))
 	out, header, err := q.send(ctx, a.h.conns[node])
+	return a.complete(q, pending, node, out, header, err)
+}
+
+// complete writes down how a call ended.
+func (a *actor) complete(q request, pending *linearizability.Pending, node int, out linearizability.Output, header *quoratev1.ResponseHeader, err error) (answer, linearizability.Output) {
 	got := classify(err)
 	a.w.operations.Add(1)
 	switch got.status {
@@ -55,7 +65,7 @@ func (a *actor) once(ctx context.Context, q request, node int) (answer, lineariz
 		pending.ReturnFrom(a.h.nodes[node].Name, got.status, out)
 		a.w.note(q, out)
 	case linearizability.StatusRefused:
-		out = linearizability.Output{Refusal: got.reason}
+		out = linearizability.Output{Refusal: got.reason, GID: got.gid}
 		pending.ReturnFrom(a.h.nodes[node].Name, got.status, out)
 	case linearizability.StatusFailed:
 		pending.Failed(got.reason, got.err)

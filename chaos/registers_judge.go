@@ -49,10 +49,11 @@ func (w *registers) waitClosed(ctx context.Context, env *Env) ([]string, error) 
 		if open, err = w.listOpen(ctx, env); err == nil && len(open) == 0 {
 			return nil, nil
 		}
+		env.Log.Debug("registers: waiting for the end", "open", len(open), "err", err, "first", first(open))
 		select {
 		case <-ctx.Done():
 			return open, errors.Join(context.Cause(ctx), err)
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
@@ -60,7 +61,13 @@ func (w *registers) waitClosed(ctx context.Context, env *Env) ([]string, error) 
 func (w *registers) listOpen(ctx context.Context, env *Env) ([]string, error) {
 	var open []string
 	err := w.list(ctx, env, false, func(t *quoratev1.Transaction) {
-		open = append(open, fmt.Sprintf("%s %v", t.GetGid(), t.GetState()))
+		text := fmt.Sprintf("%s %v", t.GetGid(), t.GetState())
+		for _, b := range t.GetBranches() {
+			if !b.GetTerminal() {
+				text += fmt.Sprintf(" branch %s of %s (%v, tried %d times)", b.GetSpec().GetId(), b.GetSpec().GetResource(), b.GetVote(), b.GetDelivery().GetAttempts())
+			}
+		}
+		open = append(open, text)
 	})
 	return open, err
 }
@@ -163,3 +170,10 @@ func (w *registers) check(ctx context.Context, env *Env) (Judgement, error) {
 }
 
 func share(part, whole int64) float64 { return float64(part) / float64(max(1, whole)) }
+
+func first(all []string) string {
+	if len(all) == 0 {
+		return ""
+	}
+	return all[0]
+}

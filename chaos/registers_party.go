@@ -199,14 +199,14 @@ func (p *party) deliver(s *partyStream, d *quoratev1.Deliver) {
 		p.w.echoes.Go(func() { a.once(context.Background(), q, int(p.h.leader.Load())) })
 		return
 	}
-	// The frame must leave before the next one is read; its answer may take its time.
+	// Written down before it is sent; its answer may take its time.
+	pending := p.w.recorder.Invoke(a.operation(q))
 	heard := s.request(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{Report: req}})
 	p.w.echoes.Go(func() {
-		q.send = func(ctx context.Context, _ *grpc.ClientConn) (linearizability.Output, *quoratev1.ResponseHeader, error) {
-			r, err := s.wait(ctx, heard)
-			return linearizability.Output{}, r.GetReport().GetHeader(), err
-		}
-		a.once(context.Background(), q, int(p.h.leader.Load()))
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		r, err := s.wait(ctx, heard)
+		a.complete(q, pending, int(p.h.leader.Load()), linearizability.Output{}, r.GetReport().GetHeader(), err)
 	})
 }
 

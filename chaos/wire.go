@@ -96,6 +96,7 @@ type answer struct {
 	status linearizability.Status
 	reason string // our typed reason; empty without one
 	leader string // gRPC address of the leader, where a refusal names it
+	gid    string // that a refusal names: it is another one where a key stood for it
 	err    error
 }
 
@@ -118,7 +119,7 @@ func classify(err error) answer {
 	if s, ok := status.FromError(err); ok {
 		for _, detail := range s.Details() {
 			if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == "quorate" {
-				a.reason, a.leader = info.GetReason(), info.GetMetadata()["leader_grpc"]
+				a.reason, a.leader, a.gid = info.GetReason(), info.GetMetadata()["leader_grpc"], info.GetMetadata()["gid"]
 			}
 		}
 	}
@@ -127,7 +128,7 @@ func classify(err error) answer {
 		a.status = linearizability.StatusFailed
 	case a.reason != "" && !unknowns[a.reason]:
 		a.status = linearizability.StatusRefused
-	case a.reason == "" && strings.Contains(err.Error(), "error while dialing"):
+	case a.reason == "" && strings.Contains(strings.ToLower(err.Error()), "error while dialing"):
 		a.status, a.reason = linearizability.StatusFailed, undelivered
 	}
 	return a
