@@ -263,7 +263,7 @@ func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 		quorum = quorum && !m.injection.Unavailable
 		if gap, ok := m.failover(); ok {
 			w.FailoverMS = milliseconds(gap)
-			if len(all) == 1 {
+			if quorum {
 				s.single = append(s.single, gap)
 			} else {
 				s.combined = append(s.combined, gap)
