@@ -42,6 +42,7 @@ func Check(ctx context.Context, h *History, options Options) Report {
 	}
 	began := time.Now()
 	j := &judge{ctx: ctx, history: h, options: options, compiler: newCompiler(h)}
+	j.quiescent = slices.ContainsFunc(h.Observations, func(o Observation) bool { return o.Sight == SightQuiescent })
 	j.stats.Checked = map[string]int{}
 	j.stats.Operations, j.stats.Observations = len(h.Operations), len(h.Observations)
 	j.run()
@@ -55,6 +56,8 @@ type judge struct {
 	history  *History
 	options  Options
 	compiler *compiler
+	// quiescent: the history says that its end was waited for.
+	quiescent bool
 
 	mu         sync.Mutex
 	violations []Violation
@@ -62,7 +65,9 @@ type judge struct {
 }
 
 func (j *judge) run() {
-	ops := usable(j.history)
+	log := newReplay(j.history, j.compiler)
+	ops := usable(j.history, log)
+	j.stats.Removed = log.removed
 	for i := range j.history.Operations {
 		switch j.history.Operations[i].Status {
 		case StatusUnknown:
@@ -71,7 +76,7 @@ func (j *judge) run() {
 			j.stats.Failed++
 		}
 	}
-	j.invariants()
+	j.invariants(ops, log)
 	parts := partitions(ops)
 	keys := keyPartitions(ops)
 	j.stats.GIDs, j.stats.Keys = len(parts), len(keys)

@@ -77,7 +77,8 @@ func about(op *Operation, owners map[keyName]string) string {
 // usable leaves out what says nothing: definite failures, and reads of unknown
 // outcome. It drops an unknown repetition of an unknown call, too: a command takes
 // effect at most once, and the first one may do so at any time that the second may.
-func usable(h *History) []*Operation {
+// And where the whole log is known, what it does not hold never happened.
+func usable(h *History, log *replay) []*Operation {
 	type once struct {
 		kind                    Kind
 		gid, key, branch, asked string
@@ -96,6 +97,12 @@ func usable(h *History) []*Operation {
 		switch op.Kind {
 		case KindGet, KindList, KindWatch:
 			continue
+		}
+		if log.absent(op) {
+			log.removed++
+			continue
+		}
+		switch op.Kind {
 		case KindReport, KindResolve:
 			out = append(out, op)
 			continue

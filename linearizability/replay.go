@@ -1,0 +1,168 @@
+package linearizability
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// replay is the log, as the history's observations show it, fed to the contract: a
+// naive reference machine that keeps every state that a GID may be in (only when a
+// deadline or a horizon took hold is open).
+type replay struct {
+	compiler *compiler
+	byGID    map[string][]*Observation
+	// from and through bound what is known; whole says that no log holds more.
+	from, through uint64
+	whole         bool
+	// clocks are the cluster clock at each index that shows one, in order.
+	clocks []clockAt
+	// removed counts operations that no log holds.
+	removed int
+}
+
+type clockAt struct{ index, ms uint64 }
+
+func newReplay(h *History, c *compiler) *replay {
+	r := &replay{compiler: c, byGID: map[string][]*Observation{}}
+	for i := range h.Observations {
+		o := &h.Observations[i]
+		switch o.Sight {
+		case SightLog:
+			r.from, r.through, r.whole = o.From, o.Through, r.whole || o.Whole
+		case SightCommand:
+			if o.Command.GID != "" {
+				r.byGID[o.Command.GID] = append(r.byGID[o.Command.GID], o)
+			}
+			if o.ClockMS > 0 {
+				r.clocks = append(r.clocks, clockAt{o.Index, o.ClockMS})
+			}
+		}
+	}
+	for _, commands := range r.byGID {
+		slices.SortStableFunc(commands, func(a, b *Observation) int { return cmp.Compare(a.Index, b.Index) })
+	}
+	slices.SortStableFunc(r.clocks, func(a, b clockAt) int { return cmp.Compare(a.index, b.index) })
+	return r
+}
+
+// covers tells whether the state at an index can be replayed.
+func (r *replay) covers(index uint64) bool { return r.from == 1 && index <= r.through && index > 0 }
+
+// clock is the newest cluster clock at or before an index.
+func (r *replay) clock(index uint64) uint64 {
+	i, found := slices.BinarySearchFunc(r.clocks, index, func(c clockAt, index uint64) int { return cmp.Compare(c.index, index) })
+	for found && i+1 < len(r.clocks) && r.clocks[i+1].index == index {
+		i++
+	}
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return 0
+	}
+	return r.clocks[i].ms
+}
+
+// holds tells whether the log has a command of a kind.
+func (r *replay) holds(kind Kind, gid, branch string) bool {
+	return slices.ContainsFunc(r.byGID[gid], func(o *Observation) bool {
+		return o.Command.Kind == kind && (branch == "" || o.Command.Branch == branch)
+	})
+}
+
+// mayCommit tells whether the log can have committed a GID.
+func (r *replay) mayCommit(gid string) bool {
+	return slices.ContainsFunc(r.at(gid, math.MaxUint64), func(t *tx) bool { return t.decision() == DecisionCommit })
+}
+
+// at returns every state that a GID may be in right after an index.
+func (r *replay) at(gid string, index uint64) []*tx {
+	states := []*tx{unseenTx}
+	var deadline uint64
+	for _, o := range r.byGID[gid] {
+		if o.Index > index {
+			break
+		}
+		// Ticks before this command may have ended it.
+		states = r.aged(states, gid, deadline, r.clock(o.Index))
+		c := r.call(o)
+		next := make([]*tx, 0, len(states))
+		for _, t := range states {
+			n, _ := t.apply(c)
+			if t.phase == phaseUnseen && n.phase != phaseUnseen {
+				deadline = r.deadline(o)
+			}
+			next = add(next, n)
+		}
+		states = next
+	}
+	return r.aged(states, gid, deadline, r.clock(index))
+}
+
+func add(states []*tx, t *tx) []*tx {
+	if slices.ContainsFunc(states, t.equal) {
+		return states
+	}
+	return append(states, t)
+}
+
+// aged adds what ticks may have made of the states by a clock.
+func (r *replay) aged(states []*tx, gid string, deadline, clock uint64) []*tx {
+	for _, t := range slices.Clone(states) {
+		if deadline > 0 && clock >= deadline {
+			states = add(states, t.byItself(reasonTimeout))
+		}
+	}
+	born, known := bornMS(gid)
+	if known && clock >= born+uint64(r.compiler.retention().Milliseconds()) {
+		for _, t := range slices.Clone(states) {
+			if t.phase == phaseUnseen || t.decision() != DecisionNone && t.over() {
+				states = add(states, &tx{gone: true})
+			}
+		}
+	}
+	return states
+}
+
+func (r *replay) deadline(o *Observation) uint64 {
+	timeout := cmp.Or(o.Command.Input.TimeoutMS, r.compiler.header.TimeoutDefaultMS, uint64(timeoutDefault.Milliseconds()))
+	if o.Command.Kind != KindBegin && o.Command.Kind != KindSubmit {
+		return 0
+	}
+	return r.clock(o.Index) + timeout
+}
+
+func (r *replay) call(o *Observation) *call {
+	c := compileCall(o.Command.Kind, o.Command.Branch, &o.Command.Input, o.Command.Namespace, o.Command.Key, r.compiler.header.TimeoutDefaultMS)
+	c.driver, c.reason = o.Command.Driver, o.Command.Reason
+	c.stale = c.driver && o.Term > 0 && o.Command.Epoch.Term > 0 && o.Command.Epoch.Term < o.Term
+	return &c
+}
+
+// contradicts says why the log up to an index cannot have decided so, or "".
+func (r *replay) contradicts(gid string, d Decision, index uint64) string {
+	states := r.at(gid, index)
+	for _, t := range states {
+		if t.decision() == d {
+			return ""
+		}
+	}
+	return fmt.Sprintf("it was %s", states[0].describe())
+}
+
+// absent tells whether an operation of unknown outcome is in no log at all, so that
+// it never took effect and never will.
+func (r *replay) absent(op *Operation) bool {
+	if !r.whole || op.GID == "" || op.Kind == KindInquire {
+		return false
+	}
+	if op.Key != "" && (op.Kind == KindBegin || op.Kind == KindSubmit) {
+		return !r.holds(op.Kind, op.GID, "")
+	}
+	return !slices.ContainsFunc(r.byGID[op.GID], func(o *Observation) bool {
+		in := &o.Command.Input
+		return o.Command.Kind == op.Kind && o.Command.Branch == op.Branch && in.Vote == op.Input.Vote && in.Outcome == op.Input.Outcome
+	})
+}
