@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/chaos/disks"
+	"github.com/quorate/quorate/chaos/links"
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/internal/failpoint"
 )
@@ -36,6 +37,10 @@ type Env struct {
 	// Volumes are the nodes' disks by name, where a fault that cuts their power was
 	// chosen; nil otherwise.
 	Volumes map[string]*disks.Volume
+
+	// Links are the proxies between all processes, where a fault of the network was
+	// chosen; nil otherwise.
+	Links *links.Network
 
 	sights *sights // through which running nodes are aimed at
 

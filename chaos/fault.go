@@ -74,6 +74,8 @@ func Evident(format string, args ...any) func() (string, error) {
 var Table = slices.Concat(
 	killFaults,
 	pauseFaults,
+	partitionFaults,
+	linkFaults,
 )
 
 // Kinds returns the families of the table in its order.

@@ -131,7 +131,7 @@ func (r *run) run(ctx context.Context) error {
 	}
 	c, err := cluster.Start(ctx, cluster.Config{
 		Binary: r.o.Binary, Nodes: r.o.Nodes, Dir: filepath.Join(r.o.Dir, "nodes"), Profile: r.o.Profile,
-		Args: r.nodeArgs(), Env: r.env.nodeEnv, OnExit: r.env.nodeExited, Log: r.o.Log,
+		Args: r.nodeArgs(), Env: r.env.nodeEnv, Prepare: r.env.nodesKnown, OnExit: r.env.nodeExited, Log: r.o.Log,
 	})
 	if err != nil {
 		return err
