@@ -9,19 +9,36 @@ import (
 	"testing"
 )
 
-// TestGuaranteesNameTestsThatExist reads the table of docs/guarantees.md: each
-// row of a promise names tests, and each of them is there.
+// TestGuaranteesNameTestsThatExist reads the tables of docs/guarantees.md and
+// docs/history.md: each row of a promise, and of a bug that others had, names
+// tests, and each of them is there.
 func TestGuaranteesNameTestsThatExist(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "guarantees.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	exists := testsOfTheRepository(t)
+	for _, page := range []struct {
+		file, from string
+		rows       int
+	}{
+		{"guarantees.md", "## How each is shown", 10},
+		{"history.md", "# Bugs that others shipped", 25},
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "docs", page.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, table, _ := strings.Cut(string(text), page.from)
+		if rows := checkTable(t, table, exists); rows < page.rows {
+			t.Errorf("%s: only %d rows were read", page.file, rows)
+		}
+	}
+}
+
+// checkTable looks for the tests that the rows name, and returns how many rows
+// there are.
+func checkTable(t *testing.T, table string, exists map[string]bool) (rows int) {
+	t.Helper()
 	name := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`")
-	rows := 0
-	_, table, _ := strings.Cut(string(text), "## How each is shown")
 	for line := range strings.Lines(table) {
-		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| promise") {
+		if !strings.HasPrefix(line, "| ") || strings.HasPrefix(line, "| promise") || strings.HasPrefix(line, "| bug") {
 			continue
 		}
 		rows++
@@ -35,9 +52,7 @@ func TestGuaranteesNameTestsThatExist(t *testing.T) {
 			}
 		}
 	}
-	if rows < 10 {
-		t.Fatalf("only %d promises were read", rows)
-	}
+	return rows
 }
 
 func testsOfTheRepository(t *testing.T) map[string]bool {
