@@ -44,7 +44,6 @@ type request func(n *node, reply func(answer))
 // proposal serves a command, and waits for the decision where one was asked.
 func proposal(command *logpb.Command) request {
 	return func(n *node, reply func(answer)) {
-		n.w.cover.command(command)
 		n.submit(n.planted(command), func(results []fsm.Result, err error) {
 			if err != nil {
 				reply(answer{err: err})

@@ -119,7 +119,6 @@ func (n *node) proposeForCore(e coordinator.Propose) {
 		n.after(0, func() { bring(nil, coordinator.ErrNotLeader) })
 		return
 	}
-	n.w.cover.command(e.Command)
 	n.submit([]*logpb.Command{e.Command}, func(results []fsm.Result, err error) {
 		n.after(0, func() { bring(results, err) }) // never within the step that asked
 	})

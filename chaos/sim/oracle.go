@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -320,7 +319,7 @@ func (o *oracle) readsBack(x *account, what string, q asked, a answer) {
 
 // The log, as nodes apply it.
 
-func (o *oracle) beforeApply(n *node, e logEntry) []stateBefore {
+func (o *oracle) beforeApply(n *node, e logEntry) []commandAt {
 	for uint64(len(o.ghost)) <= e.index {
 		o.ghost = append(o.ghost, ghostEntry{})
 	}
@@ -357,7 +356,7 @@ func (o *oracle) quorumHas(n *node, e logEntry) {
 // find what follows from it.
 func d0(w *World) bool { return w.bug == BugNoSync }
 
-func (o *oracle) applied(n *node, e logEntry, before []stateBefore, results []fsm.Result) {
+func (o *oracle) applied(n *node, e logEntry, before []commandAt) {
 	g := &o.ghost[e.index]
 	digest := n.state.Digest()
 	o.w.mix(e.index, uint64(digest[0])<<8|uint64(digest[15]))
@@ -371,7 +370,7 @@ func (o *oracle) applied(n *node, e logEntry, before []stateBefore, results []fs
 		return
 	}
 	*g = ghostEntry{term: e.term, data: e.data, digest: digest, has: true}
-	o.w.cover.after(before, results, o.w)
+	o.w.cover.reached(o.w, before)
 	o.newDecisions(n, e)
 	if e.index%o.w.plan.checkEvery() == 0 {
 		o.invariants(n)
@@ -404,6 +403,7 @@ func (o *oracle) newDecisions(n *node, e logEntry) {
 		if ev.Index != e.index {
 			continue
 		}
+		o.w.cover.event(o.w, n.state, ev)
 		switch ev.Kind {
 		case fsm.EventDecided:
 			o.decidedNow(n, e, ev)
@@ -499,10 +499,4 @@ func (a *account) String() string {
 		fmt.Fprintf(&b, " %s[prepared=%v effects=%d undone=%v]", x.id, x.prepared, x.effects, x.undone)
 	}
 	return b.String()
-}
-
-func hashOf(b []byte) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(b)
-	return h.Sum64()
 }

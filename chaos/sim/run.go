@@ -19,6 +19,7 @@ type Result struct {
 	Rollbacks  int
 	Acked      int
 	Lost, Torn int // writes
+	Histories  int // checked for linearizability
 	Coverage   *Coverage
 	Story      []string
 	Ended      time.Duration

@@ -5,36 +5,72 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 var (
-	flagSeeds = flag.Uint64("sim.seeds", 20, "how many seeds to run")
-	flagFrom  = flag.Uint64("sim.from", 1, "the first seed")
-	flagSeed  = flag.Uint64("sim.seed", 0, "run this seed alone")
-	flagTrace = flag.Bool("sim.trace", false, "print the story of the seed")
+	flagSeeds   = flag.Uint64("sim.seeds", 0, "how many seeds to run; 0: as many as the time allows")
+	flagFrom    = flag.Uint64("sim.from", 1, "the first seed")
+	flagSeed    = flag.Uint64("sim.seed", 0, "run this seed alone")
+	flagTrace   = flag.Bool("sim.trace", false, "print the story of the seed, whole")
+	flagMinutes = flag.Float64("sim.minutes", 0.5, "how long to run, where -sim.seeds does not say")
+	flagJSON    = flag.String("sim.json", "", "append the figures to this file, as a line of JSON")
+	flagTable   = flag.Bool("sim.table", false, "print the table of what was reached")
 )
 
+// Thousands of clusters, each with faults of its own, and every promise that the
+// oracle knows: S1-S6, S7-S14 in part, S17, S18.
 func TestSeeds(t *testing.T) {
 	if *flagSeed != 0 {
-		r := Run(NewPlan(*flagSeed, Options{}), BugNone, *flagTrace)
-		if *flagTrace {
-			os.Stdout.WriteString(strings.Join(r.Story, "\n") + "\n")
-		}
-		t.Logf("%+v", r.Violations)
-		t.Logf("steps %d delivered %d commits %d rollbacks %d faults %v ended %v", r.Steps, r.Delivered, r.Commits, r.Rollbacks, r.Faults, r.Ended)
-		if len(r.Violations) > 0 {
-			t.Fail()
-		}
+		replay(t, *flagSeed)
 		return
 	}
-	for seed := *flagFrom; seed < *flagFrom+*flagSeeds; seed++ {
-		r := Run(NewPlan(seed, Options{}), BugNone, false)
-		if len(r.Violations) > 0 {
-			t.Errorf("seed %d: %v", seed, r.Violations[0])
-		}
-		if testing.Verbose() {
-			t.Logf("seed %d steps %d delivered %d commits %d rollbacks %d faults %v ended %v", seed, r.Steps, r.Delivered, r.Commits, r.Rollbacks, r.Faults, r.Ended)
-		}
+	c := &Campaign{From: *flagFrom, Seeds: *flagSeeds}
+	if c.Seeds == 0 {
+		c.Until = time.Now().Add(time.Duration(*flagMinutes * float64(time.Minute)))
+	}
+	total := c.Run()
+	t.Logf("%d seeds, %d counted, %.0f a minute: %d events, %d messages, %d decisions (%d commits), %d acknowledgements, %d histories, %d writes lost, %d torn",
+		total.Seeds, total.Counted, float64(total.Seeds)/total.Seconds*60, total.Events, total.Delivered, total.Decisions, total.Commits,
+		total.Acked, total.Histories, total.LostWrite, total.TornWrite)
+	t.Logf("faults %v", total.Faults)
+	writeJSON(t, total)
+	for _, r := range total.Failed {
+		tell(t, r)
+	}
+	if *flagTable {
+		total.Coverage.Print(os.Stdout)
+	}
+}
+
+// tell prints a failing seed: how to replay it, and its story with less in it.
+func tell(t *testing.T, r *Result) {
+	small := Shrink(NewPlan(r.Seed, Options{}), BugNone)
+	t.Errorf("seed %d: %v\nreplay: go test ./chaos/sim -run TestSeeds -sim.seed=%d -sim.trace\n%s", r.Seed, r.Violations[0], r.Seed, Story(small, BugNone))
+}
+
+func replay(t *testing.T, seed uint64) {
+	r := Run(NewPlan(seed, Options{}), BugNone, *flagTrace)
+	if *flagTrace {
+		os.Stdout.WriteString(strings.Join(r.Story, "\n") + "\n")
+	}
+	t.Logf("%d events, %d messages, %d commits, %d rollbacks, faults %v, ended at %v", r.Steps, r.Delivered, r.Commits, r.Rollbacks, r.Faults, r.Ended)
+	if len(r.Violations) > 0 {
+		tell(t, r)
+	}
+}
+
+func writeJSON(t *testing.T, total *Totals) {
+	if *flagJSON == "" {
+		return
+	}
+	f, err := os.OpenFile(*flagJSON, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := total.WriteJSON(f); err != nil {
+		t.Fatal(err)
 	}
 }
 
