@@ -42,7 +42,8 @@ type Env struct {
 	// chosen; nil otherwise.
 	Links *links.Network
 
-	sights *sights // through which running nodes are aimed at
+	sights *sights       // through which running nodes are aimed at
+	bank   *bankWorkload // nil while, or where, that workload does not run
 
 	mu        sync.Mutex
 	rand      *rand.Rand

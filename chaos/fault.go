@@ -76,6 +76,8 @@ var Table = slices.Concat(
 	pauseFaults,
 	partitionFaults,
 	linkFaults,
+	participantFaults,
+	databaseFaults,
 )
 
 // Kinds returns the families of the table in its order.

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/quorate/quorate/chaos/bank"
 )
 
 // Options say what a run does.
@@ -30,6 +33,12 @@ type Options struct {
 	// Rate is how many transactions a second the clients begin in all, at most; 0:
 	// as many as they can.
 	Rate float64
+	// Databases that the workload bank keeps money in, besides embedded stores:
+	// sqlite, postgres, mariadb (private servers), installed (what there is), none,
+	// postgres=DSN, mysql=DSN.
+	Databases []string
+	// BankRate is how many transactions a second the workload bank begins, at most.
+	BankRate float64
 	// Profile of the nodes, `fast` or `default`.
 	Profile string
 	// Dir keeps everything; empty: a temporary directory, removed after a green run.
@@ -46,7 +55,7 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() Options {
-	return Options{Duration: time.Minute, Nodes: 3, Clients: 12, Rate: 60, Profile: "fast", Workloads: []string{"registers"}}
+	return Options{Duration: time.Minute, Nodes: 3, Clients: 12, Rate: 60, Profile: "fast", Databases: []string{"sqlite"}, BankRate: 100, Workloads: []string{"registers"}}
 }
 
 // Validate says what is wrong with options.
@@ -66,6 +75,12 @@ func (o Options) Validate() error {
 	if o.Profile != "fast" && o.Profile != "default" {
 		return fmt.Errorf("--profile %s: fast or default", o.Profile)
 	}
+	if err := bank.CheckDatabases(o.Databases); err != nil {
+		return fmt.Errorf("--databases: %w", err)
+	}
+	if o.BankRate <= 0 {
+		return fmt.Errorf("--bank-rate %g: more than 0", o.BankRate)
+	}
 	if _, err := Select(o.Faults); err != nil {
 		return fmt.Errorf("--faults %s: %w", strings.Join(o.Faults, ","), err)
 	}
@@ -84,6 +99,15 @@ func (o Options) Command() string {
 	}
 	if len(o.Workloads) > 0 {
 		words = append(words, "--workloads", strings.Join(o.Workloads, ","))
+	}
+	if slices.Contains(o.Workloads, workloadBank) {
+		words = append(words, "--bank-rate", fmt.Sprint(o.BankRate))
+		for _, d := range o.Databases { // a DSN may hold a password
+			if kind, _, given := strings.Cut(d, "="); given {
+				d = kind + "=DSN"
+			}
+			words = append(words, "--databases", d)
+		}
 	}
 	return strings.Join(words, " ")
 }

@@ -82,6 +82,7 @@ type workloadKind struct {
 // workloadKinds are what --workloads names.
 var workloadKinds = []workloadKind{
 	{"registers", func(o Options) Workload { return &registers{o: o} }},
+	{workloadBank, newBankWorkload},
 }
 
 // selectWorkloads makes the named workloads.

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/chaos/links"
 	"github.com/quorate/quorate/internal/bankstore"
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/participant"
@@ -19,7 +20,7 @@ import (
 
 // Options say what a bank is made of. NewOptions has the defaults.
 type Options struct {
-	// Binary is the quorate program.
+	// Binary is the quorate program; empty: the running one.
 	Binary string
 	// Dir is a directory of the bank's own.
 	Dir string
@@ -40,15 +41,16 @@ type Options struct {
 	Accounts int
 	// Opener makes the databases' connectors.
 	Opener bankstore.Opener
-	// Env is more environment for a seat's process; may be nil.
-	Env func(seat string) []string
+	// Network, when set, has a link from each process to each other one, to the
+	// nodes and to the databases; its processes are called as their seats are.
+	Network *links.Network
 	// Log receives what is done with the processes.
 	Log *slog.Logger
 }
 
 // NewOptions returns the defaults.
 func NewOptions() Options {
-	return Options{Seats: 2, Initiators: 2, Workers: 6, Accounts: 64, Rate: 120, Log: slog.New(slog.DiscardHandler)}
+	return Options{Seats: 2, Initiators: 2, Workers: 12, Accounts: 64, Rate: 120, Log: slog.New(slog.DiscardHandler)}
 }
 
 // opening is what each account opens with.
@@ -79,11 +81,19 @@ func Start(ctx context.Context, o Options) (*Bank, error) {
 		return nil, fmt.Errorf("bank: %w", err)
 	}
 	o.Dir = dir
+	if o.Binary == "" {
+		if o.Binary, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("bank: find this program: %w", err)
+		}
+	}
 	b := &Bank{o: o, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, foreign: map[string][]string{}}
 	if b.plan, err = makePlan(o); err != nil {
 		return nil, err
 	}
 	if err := b.plan.write(); err != nil {
+		return nil, err
+	}
+	if err := b.listens(); err != nil {
 		return nil, err
 	}
 	if err := b.createTables(ctx); err != nil {
@@ -128,6 +138,24 @@ func makePlan(o Options) (*Plan, error) {
 		p.Initiators = append(p.Initiators, Seat{Name: fmt.Sprintf("initiator-%d", i+1)})
 	}
 	return p, nil
+}
+
+// port is where a participant serves, in the network of links.
+const port = "work"
+
+// listens makes the participants known to the network.
+func (b *Bank) listens() error {
+	if b.o.Network == nil {
+		return nil
+	}
+	for _, r := range b.plan.Resources {
+		for _, s := range r.Seats {
+			if err := b.o.Network.Listens(s.Name, map[string]string{port: s.Address}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // createTables opens the accounts of the databases: one does it, before several

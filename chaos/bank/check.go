@@ -28,13 +28,16 @@ type Result struct {
 	// Counts are figures by name: how often each shape was decided each way, what
 	// was delivered, which branches ended on their own and why.
 	Counts map[string]int64
+	// Explained are the branches, `GID/branch`, that a fault is known to have rolled
+	// back although they were decided commit, and that were reported so.
+	Explained map[string]bool
 }
 
 // Check compares the cluster's word, the initiators' ledgers, the participants'
 // journals and the stores with each other, branch by branch. It believes none.
 func Check(e *Evidence) *Result {
 	c := &checker{
-		e: e, r: &Result{Counts: map[string]int64{}}, byGID: map[string]*quoratev1.Transaction{}, byKey: map[string]*quoratev1.Transaction{},
+		e: e, r: &Result{Counts: map[string]int64{}, Explained: map[string]bool{}}, byGID: map[string]*quoratev1.Transaction{}, byKey: map[string]*quoratev1.Transaction{},
 		work: map[string]Line{}, holders: e.holders(), lost: map[string][]bankstore.Move{},
 	}
 	for _, tx := range e.Transactions {
@@ -137,6 +140,7 @@ func (c *checker) branch(tx *quoratev1.Transaction, b *quoratev1.Branch) {
 	prepared := b.GetVote() == quoratev1.Vote_VOTE_PREPARED
 	c.count("branches_" + string(c.kind(name)))
 	c.count("vote_" + strings.ToLower(strings.TrimPrefix(b.GetVote().String(), "VOTE_")))
+	c.refusals(b)
 	if b.GetHeuristic() != quoratev1.Heuristic_HEURISTIC_UNSPECIFIED {
 		c.heuristic(tx, b, done)
 		return
@@ -151,6 +155,21 @@ func (c *checker) branch(tx *quoratev1.Transaction, b *quoratev1.Branch) {
 		c.found("S14", "%s of %s voted %v, and the store has done its work", ref, name, b.GetVote())
 	case !commit && done:
 		c.found("S14", "%s of %s is decided %s, and the store has done it", ref, name, word(tx.GetDecision()))
+	}
+}
+
+// refusals counts why branches were refused, as far as the faults of a run show there.
+func (c *checker) refusals(b *quoratev1.Branch) {
+	if b.GetMaybePrepared() {
+		c.count("vote_maybe_prepared")
+	}
+	for name, text := range map[string]string{
+		"refused_deadlock": "deadlock", "refused_lock_timeout": "lock timeout", "refused_sibling": "same transaction has work there",
+		"refused_slots": "max_prepared_transactions", "refused_by_itself": "rolled back by its own",
+	} {
+		if strings.Contains(strings.ToLower(b.GetDetail()), text) {
+			c.count(name)
+		}
 	}
 }
 
@@ -173,6 +192,7 @@ func (c *checker) heuristic(tx *quoratev1.Transaction, b *quoratev1.Branch, done
 	case "":
 		c.missing("S14", "%s of %s rolled back though it was decided commit, and no fault explains that", ref, name)
 	default:
+		c.r.Explained[ref] = true
 		c.count("heuristic_" + why)
 	}
 }

@@ -88,8 +88,11 @@ func (p *Process) start() error {
 	}
 	p.starts++
 	var env []string
-	if p.bank.o.Env != nil {
-		env = p.bank.o.Env(p.seat.Name)
+	if p.bank.o.Network != nil {
+		var err error
+		if env, err = p.bank.o.Network.Dials(p.seat.Name); err != nil {
+			return err
+		}
 	}
 	if p.resource != "" {
 		env = append(env, failpoint.Variable+"="+p.failpoints())

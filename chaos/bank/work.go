@@ -142,7 +142,7 @@ func (s *server) branch(ctx context.Context, store bankstore.Store, info partici
 }
 
 // callMax bounds one call to a participant.
-const callMax = 4 * time.Second
+const callMax = 3 * time.Second
 
 // caller calls participants, wherever one serves the resource.
 type caller struct {
@@ -180,7 +180,7 @@ func (c *caller) call(ctx context.Context, to Call) error {
 	for {
 		var last error
 		for _, i := range c.rng.Perm(len(resource.Seats)) {
-			if err := listens(ctx, resource.Seats[i].Address); err != nil {
+			if err := usable(ctx, resource.Seats[i].Address); err != nil {
 				last = err
 				continue
 			}
@@ -196,7 +196,7 @@ func (c *caller) call(ctx context.Context, to Call) error {
 				last = err
 			}
 		}
-		if sleep(ctx, openWait) != nil {
+		if errors.Is(last, errHung) || sleep(ctx, openWait) != nil {
 			return fmt.Errorf("nobody serves %s: %w", to.Resource, last)
 		}
 	}
@@ -209,8 +209,11 @@ func (c *caller) post(ctx context.Context, address string, body []byte) (*http.R
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		if neverSent(err) {
+		switch {
+		case neverSent(err):
 			silent.Store(address, true)
+		case ctx.Err() != nil:
+			hung.Store(address, time.Now())
 		}
 		return nil, err
 	}
@@ -224,13 +227,24 @@ func (c *caller) post(ctx context.Context, address string, body []byte) (*http.R
 	return resp, nil
 }
 
-// silent are the addresses at which nobody listened when they were last tried.
-var silent sync.Map
+// silent are the addresses at which nobody listened when they were last tried,
+// hung those at which a call got no answer, with the time.
+var silent, hung sync.Map
 
-// listens looks whether somebody is there, where nobody was. A call that finds
+// errHung says that a process was called a moment ago and did not answer.
+var errHung = errors.New("it did not answer a moment ago")
+
+// hungWait is how long a process that does not answer is left alone: callers that
+// all wait for one paused process would leave the others without work.
+const hungWait = time.Second
+
+// usable looks whether somebody is there, where nobody was. A call that finds
 // nobody counts as a call whose end is not known, after which a set cannot be
 // named any more: it is better not made.
-func listens(ctx context.Context, address string) error {
+func usable(ctx context.Context, address string) error {
+	if since, was := hung.Load(address); was && time.Since(since.(time.Time)) < hungWait {
+		return errHung
+	}
 	if _, was := silent.Load(address); !was {
 		return nil
 	}

@@ -54,6 +54,8 @@ run is printed. It needs neither root nor a database.`,
 	f.StringSliceVar(&o.Workloads, "workloads", o.Workloads, "what uses the cluster meanwhile")
 	f.IntVar(&o.Clients, "clients", o.Clients, "clients of each workload")
 	f.Float64Var(&o.Rate, "rate", o.Rate, "transactions a second, at most; 0 for as many as they can")
+	f.Float64Var(&o.BankRate, "bank-rate", o.BankRate, "transactions a second of the workload bank, at most")
+	f.StringArrayVar(&o.Databases, "databases", o.Databases, "where the workload bank keeps money, besides embedded stores: sqlite, postgres, mariadb, installed, none, postgres=DSN, mysql=DSN; may be repeated")
 	f.StringVar(&o.Profile, "profile", o.Profile, "timing profile of the nodes: fast or default")
 	f.StringVar(&o.Dir, "dir", "", "keep everything in this new directory (default: a temporary one, removed after a green run)")
 	f.StringVar(&o.Binary, "binary", "", "another quorate program to break (default: this one)")

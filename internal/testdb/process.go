@@ -61,6 +61,17 @@ func (p *process) kill() {
 	}
 }
 
+// signal reaches the server, and with SIGSTOP and SIGCONT the children it has.
+func (p *process) signal(sig syscall.Signal) error {
+	if err := p.cmd.Process.Signal(sig); err != nil || sig != syscall.SIGSTOP && sig != syscall.SIGCONT {
+		return err
+	}
+	for _, pid := range p.children() {
+		_ = syscall.Kill(pid, sig) // one that has ended meanwhile needs no signal
+	}
+	return nil
+}
+
 // stop asks for a graceful end, and kills after the given time.
 func (p *process) stop(sig syscall.Signal, limit time.Duration) {
 	_ = p.cmd.Process.Signal(sig)

@@ -64,6 +64,18 @@ const (
 	MySQLEnv    = "QUORATE_TEST_MYSQL"
 )
 
+// Installed says why a private server of that name, postgres or mysql, cannot be
+// started here; nil when it can, as far as its programs go.
+func Installed(name string) error {
+	var err error
+	if name == "postgres" {
+		_, err = postgresBin()
+	} else {
+		_, err = mariadbBin()
+	}
+	return err
+}
+
 // DSN is the address of the database made at start, which its user owns.
 func (s *Server) DSN() string { return s.dsn("quorate") }
 
@@ -93,6 +105,44 @@ func (s *Server) Kill() error {
 	s.process.kill()
 	s.process = nil
 	return nil
+}
+
+// Signal sends a signal to the server's first process: SIGQUIT ends Postgres at
+// once and without a checkpoint, as `pg_ctl stop -m immediate` does. With SIGSTOP
+// and SIGCONT the server and all its processes stop, and go on.
+func (s *Server) Signal(sig syscall.Signal) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return fmt.Errorf("testdb: %s is not running", s.name)
+	}
+	return s.process.signal(sig)
+}
+
+// Wait waits until the server has ended by itself; Restart brings it back.
+func (s *Server) Wait(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return nil
+	}
+	select {
+	case <-s.process.exited:
+		s.process = nil
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("testdb: %s does not end: %w", s.name, context.Cause(ctx))
+	}
+}
+
+// Pid is the server's first process, 0 when it does not run.
+func (s *Server) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return 0
+	}
+	return s.process.cmd.Process.Pid
 }
 
 // Restart starts a server that was killed, on the same port and data.
