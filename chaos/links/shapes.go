@@ -80,8 +80,11 @@ func (p *Partition) Flap() {
 
 // Heal mends the partition. Forget has every connection on its ways end by RST
 // first, so that nothing of what was held arrives: as when the partition
-// outlasted TCP's patience.
+// outlasted TCP's patience. Only the first call counts.
 func (p *Partition) Heal(forget bool) {
+	if p.after != nil {
+		return
+	}
 	counts := p.sum()
 	p.after = &counts
 	if forget {
