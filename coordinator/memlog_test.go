@@ -107,6 +107,13 @@ func (l *memLog) pass(before bool, commands []*logpb.Command) error {
 	return f(commands)
 }
 
+// applies is the index of the last entry.
+func (l *memLog) applies() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.index
+}
+
 // meet sets what proposals meet before they are appended, and after.
 func (l *memLog) meet(gate, after func([]*logpb.Command) error) {
 	l.mu.Lock()

@@ -133,6 +133,8 @@ func (b *bench) binary(s suite) (string, error) {
 // signs are the lines by which a suite tells what it found, the most telling
 // first. The last group is what is quoted.
 var signs = []*regexp.Regexp{
+	regexp.MustCompile(`(?m)(seed \d+: .{1,80})`),
+	regexp.MustCompile(`(?m)"findings":\[(\{.{1,110})`),
 	regexp.MustCompile(`(?m)^\s*--- FAIL: (Test\w+)`),
 	regexp.MustCompile(`(?m)^panic: test timed out after .*\n.*running tests:\n\s+(Test\w+)`),
 	regexp.MustCompile(`(?m)^panic: (.{1,80})`),

@@ -31,40 +31,41 @@ type suite struct {
 var smoke = suite{
 	name: "smoke", doc: "a demo without faults",
 	args:  []string{"demo", "--kills", "0", "--transfers", "60", "--seed", "{seed}", "--data-dir", "{dir}/demo", "-o", "json"},
-	limit: 60 * time.Second,
+	limit: 2 * time.Minute,
 }
 
 // suites are tried in this order, the quick ones first.
 var suites = []suite{
 	{
 		name: "sim", doc: "chaos/sim: the deterministic simulator", dir: "chaos/sim",
-		args:     []string{"-sim.seeds=4000"},
-		touching: []string{"./fsm", "./coordinator"}, limit: 4 * time.Minute,
+		args:     []string{"-test.run=TestSeeds$", "-sim.seeds=400"},
+		touching: []string{"./fsm", "./coordinator"}, limit: 10 * time.Minute,
 	},
 	{
 		name: "search", doc: "chaos/search: every order of events on the pure core", dir: "chaos/search",
-		touching: []string{"./fsm", "./coordinator"}, limit: 4 * time.Minute,
+		args:     []string{"-test.run=TestSmallest$"},
+		touching: []string{"./fsm", "./coordinator"}, limit: 10 * time.Minute,
 	},
 	{
 		name: "rafttime", doc: "chaos/rafttime: Raft in virtual time", dir: "chaos/rafttime",
-		touching: []string{"./raftnode"}, limit: 4 * time.Minute,
+		touching: []string{"./raftnode"}, limit: 10 * time.Minute,
 	},
 	{
 		name: "demo", doc: "quorate demo: leaders and a participant killed at chosen moments, then everything",
 		args: []string{"demo", "--transfers", "300", "--kills", "4", "--kill-leader", "random", "--kill-participant",
 			"--seed", "{seed}", "--data-dir", "{dir}/demo", "-o", "json"},
-		limit: 3 * time.Minute,
+		limit: 5 * time.Minute,
 	},
 	{
 		name: "chaos", doc: "quorate chaos: real processes under random faults",
-		args:  []string{"chaos", "--duration", "60s", "--seed", "{seed}", "-o", "json"},
-		limit: 4 * time.Minute,
+		args:  []string{"chaos", "--duration", "60s", "--seed", "{seed}", "--dir", "{dir}/chaos", "-o", "json"},
+		limit: 10 * time.Minute,
 	},
 }
 
 // testsOf is the suite of a package's own tests.
 func testsOf(pkg string) suite {
-	return suite{name: filepath.ToSlash(filepath.Clean(pkg)) + " tests", dir: filepath.Clean(pkg), limit: 4 * time.Minute}
+	return suite{name: filepath.ToSlash(filepath.Clean(pkg)) + " tests", dir: filepath.Clean(pkg), limit: 10 * time.Minute}
 }
 
 // tests says that the suite is a package's own tests.
@@ -121,8 +122,8 @@ func (s *suite) arguments(seed uint64, dir string) []string {
 		switch a {
 		case "{seed}":
 			a = strconv.FormatUint(seed, 10)
-		case "{dir}/demo":
-			a = filepath.Join(dir, "demo")
+		case "{dir}/demo", "{dir}/chaos":
+			a = filepath.Join(dir, filepath.Base(a))
 		}
 		args[i] = a
 	}
