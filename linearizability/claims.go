@@ -18,8 +18,27 @@ type claim struct {
 	// index of the decision in the log, 0 where not told; applied is the index that
 	// the answer carried.
 	index uint64
-	text  string
+	by    witness
 	line  int
+}
+
+// witness is what says so: an answer or an observation. Its text is made only where
+// it is shown.
+type witness struct {
+	what string
+	op   *Operation
+	seen *Observation
+}
+
+func (w witness) String() string {
+	switch {
+	case w.seen != nil:
+		return w.seen.describe()
+	case w.what != "":
+		return w.what + ": " + where(w.op)
+	default:
+		return where(w.op)
+	}
 }
 
 // told is a branch's verdict as somebody heard it.
@@ -29,7 +48,7 @@ type told struct {
 	from, to int64
 	unseen   bool
 	delivery bool
-	text     string
+	by       witness
 	line     int
 }
 
@@ -154,7 +173,7 @@ func (f *facts) claim(d Decision, index uint64, op *Operation, what string) {
 		source = "node " + op.Node
 	}
 	f.claims = append(f.claims, claim{
-		decision: d, source: source, from: op.Call, to: op.Return, index: index, text: what + ": " + where(op), line: op.Line,
+		decision: d, source: source, from: op.Call, to: op.Return, index: index, by: witness{what: what, op: op}, line: op.Line,
 	})
 }
 
@@ -180,7 +199,7 @@ func (f *facts) answered(op *Operation) {
 		f.claim(DecisionCommit, out.DecisionIndex, op, "verdict")
 	}
 	if op.Branch != "" && out.Verdict != "" && op.Kind != KindReport && out.Refusal != refusalExpired {
-		f.tell(op.Branch, told{kind: op.Kind, verdict: out.Verdict, from: op.Call, to: op.Return, unseen: out.Unseen, text: where(op), line: op.Line})
+		f.tell(op.Branch, told{kind: op.Kind, verdict: out.Verdict, from: op.Call, to: op.Return, unseen: out.Unseen, by: witness{op: op}, line: op.Line})
 	}
 }
 
@@ -192,7 +211,7 @@ func (f *facts) tell(branch string, t told) {
 }
 
 func (f *facts) observed(o *Observation) {
-	claimed := claim{decision: o.Decision, from: o.At, to: o.At, index: o.Index, text: o.describe(), line: o.Line}
+	claimed := claim{decision: o.Decision, from: o.At, to: o.At, index: o.Index, by: witness{seen: o}, line: o.Line}
 	switch o.Sight {
 	case SightDecision:
 		claimed.source = "node " + o.Node
@@ -201,7 +220,7 @@ func (f *facts) observed(o *Observation) {
 	case SightLedger:
 		claimed.source = "a ledger"
 	case SightDelivery:
-		f.tell(o.Branch, told{verdict: o.Verdict, from: o.At, to: o.At, delivery: true, text: o.describe(), line: o.Line})
+		f.tell(o.Branch, told{verdict: o.Verdict, from: o.At, to: o.At, delivery: true, by: witness{seen: o}, line: o.Line})
 		if o.Verdict == VerdictCommit {
 			claimed.decision = DecisionCommit
 		}

@@ -61,7 +61,7 @@ func (j *judge) checkDecision(f *facts) {
 			a, b = first, &f.claims[other]
 			promise, text = promiseAgreement, "two hold different decisions"
 		}
-		j.broken(Violation{Promise: promise, GID: f.gid, Lines: lines(a.line, b.line), Operations: []string{a.text, b.text},
+		j.broken(Violation{Promise: promise, GID: f.gid, Lines: lines(a.line, b.line), Operations: []string{a.by.String(), b.by.String()},
 			Text: fmt.Sprintf("%s: %s, says %s; %s, says %s", text, a.decision, a.source, b.decision, b.source)})
 		return
 	}
@@ -78,7 +78,7 @@ func (j *judge) checkIndex(f *facts) {
 		case at == nil:
 			at = c
 		case at.index != c.index:
-			j.broken(Violation{Promise: promiseIrrevocable, GID: f.gid, Lines: lines(at.line, c.line), Operations: []string{at.text, c.text},
+			j.broken(Violation{Promise: promiseIrrevocable, GID: f.gid, Lines: lines(at.line, c.line), Operations: []string{at.by.String(), c.by.String()},
 				Text: fmt.Sprintf("it was decided twice, at index %d and at index %d", at.index, c.index)})
 			return
 		}
@@ -109,7 +109,7 @@ func (j *judge) checkValidity(f *facts, log *replay) {
 		}
 		j.count(promiseValidity, 1)
 		if why := log.contradicts(f.gid, c.decision, c.index); why != "" {
-			j.broken(Violation{Promise: promiseValidity, GID: f.gid, Lines: lines(c.line), Operations: []string{c.text},
+			j.broken(Violation{Promise: promiseValidity, GID: f.gid, Lines: lines(c.line), Operations: []string{c.by.String()},
 				Text: fmt.Sprintf("decided %s at index %d, but by the log up to there %s", c.decision, c.index, why)})
 			return
 		}
@@ -124,13 +124,13 @@ func (j *judge) checkValidity(f *facts, log *replay) {
 	}
 	asked, members := f.set()
 	if !asked {
-		j.broken(Violation{Promise: promiseValidity, GID: f.gid, Lines: lines(commit.line), Operations: []string{commit.text},
+		j.broken(Violation{Promise: promiseValidity, GID: f.gid, Lines: lines(commit.line), Operations: []string{commit.by.String()},
 			Text: "committed, though nobody asked for a commit"})
 		return
 	}
 	for _, id := range members {
 		if !f.agreed(id, heard) {
-			j.broken(Violation{Promise: promiseValidity, GID: f.gid, Lines: lines(commit.line), Operations: []string{commit.text},
+			j.broken(Violation{Promise: promiseValidity, GID: f.gid, Lines: lines(commit.line), Operations: []string{commit.by.String()},
 				Text: fmt.Sprintf("committed, though branch %s of the set had not voted prepared or read-only", id)})
 			return
 		}
@@ -213,7 +213,7 @@ func (j *judge) checkNonTrivial(f *facts) {
 	if !asked || slices.ContainsFunc(members, func(id string) bool { return !f.agreed(id, timeInfinity) }) {
 		return
 	}
-	j.broken(Violation{Promise: promiseNonTrivial, GID: f.gid, Lines: lines(rolled.line), Operations: []string{rolled.text},
+	j.broken(Violation{Promise: promiseNonTrivial, GID: f.gid, Lines: lines(rolled.line), Operations: []string{rolled.by.String()},
 		Text: "rolled back, though no fault was injected, every branch agreed, nobody asked for a rollback and no deadline had passed"})
 }
 

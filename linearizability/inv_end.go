@@ -72,7 +72,7 @@ type acknowledgement struct {
 	branch   string
 	vote     Vote
 	decision Decision
-	text     string
+	by       witness
 	line     int
 }
 
@@ -82,7 +82,7 @@ func (f *facts) acknowledged() (out []acknowledgement) {
 		if op.Status != StatusOK {
 			continue
 		}
-		a := acknowledgement{kind: op.Kind, branch: op.Branch, vote: op.Input.Vote, decision: op.Output.Decision, text: where(op), line: op.Line}
+		a := acknowledgement{kind: op.Kind, branch: op.Branch, vote: op.Input.Vote, decision: op.Output.Decision, by: witness{op: op}, line: op.Line}
 		switch op.Kind {
 		case KindBegin, KindEnlist, KindCommit, KindSubmit, KindRollback:
 			out = append(out, a)
@@ -93,7 +93,7 @@ func (f *facts) acknowledged() (out []acknowledgement) {
 		}
 	}
 	for _, o := range f.sights(SightLedger) {
-		out = append(out, acknowledgement{kind: o.Kind, branch: o.Branch, vote: o.Vote, decision: o.Decision, text: o.describe(), line: o.Line})
+		out = append(out, acknowledgement{kind: o.Kind, branch: o.Branch, vote: o.Vote, decision: o.Decision, by: witness{seen: o}, line: o.Line})
 	}
 	return out
 }
@@ -125,7 +125,7 @@ func (j *judge) checkKept(f *facts, final *Observation) {
 			}
 		}
 		if lost != "" {
-			j.broken(Violation{Promise: promiseDurability, GID: f.gid, Lines: lines(a.line, final.Line), Operations: []string{a.text, final.describe()},
+			j.broken(Violation{Promise: promiseDurability, GID: f.gid, Lines: lines(a.line, final.Line), Operations: []string{a.by.String(), final.describe()},
 				Text: fmt.Sprintf("an acknowledged %s was lost: %s", a.kind, lost)})
 			return
 		}
@@ -143,7 +143,7 @@ func (j *judge) checkLogged(f *facts, log *replay) {
 		}
 		j.count(promiseDurability, 1)
 		if !log.holds(a.kind, f.gid, a.branch) {
-			j.broken(Violation{Promise: promiseDurability, GID: f.gid, Lines: lines(a.line), Operations: []string{a.text},
+			j.broken(Violation{Promise: promiseDurability, GID: f.gid, Lines: lines(a.line), Operations: []string{a.by.String()},
 				Text: fmt.Sprintf("an acknowledged %s is in no log", a.kind)})
 			return
 		}

@@ -32,7 +32,7 @@ func (j *judge) checkReads(f *facts, log *replay) {
 		says := cmp.Or(op.Output.Decision, decisionIn(op.Output.State))
 		switch {
 		case says == DecisionNone && decidedAt > 0 && applied >= decidedAt && op.Status == StatusOK:
-			j.broken(Violation{Promise: promiseReads, GID: f.gid, Lines: lines(op.Line, decider.line), Operations: []string{where(op), decider.text},
+			j.broken(Violation{Promise: promiseReads, GID: f.gid, Lines: lines(op.Line, decider.line), Operations: []string{where(op), decider.by.String()},
 				Text: fmt.Sprintf("a read at index %d shows it undecided, and it was decided at index %d", applied, decidedAt)})
 			return
 		case says != DecisionNone && applied < max(decidedAt, op.Output.DecisionIndex):

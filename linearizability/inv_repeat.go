@@ -147,7 +147,7 @@ func (j *judge) checkBranches(f *facts) {
 		j.count(promiseNoLostBranch, 1)
 		for _, w := range words {
 			if w.verdict == VerdictRollback && !w.unseen && (w.kind == KindInquire || w.kind == KindVote) {
-				j.broken(Violation{Promise: promiseNoLostBranch, GID: f.gid, Lines: lines(commit.line, w.line), Operations: []string{commit.text, w.text},
+				j.broken(Violation{Promise: promiseNoLostBranch, GID: f.gid, Lines: lines(commit.line, w.line), Operations: []string{commit.by.String(), w.by.String()},
 					Text: fmt.Sprintf("branch %s had voted prepared and was told to wait, and heard rollback of what committed", branch)})
 				return
 			}
