@@ -6,20 +6,21 @@ import (
 )
 
 // checkDeliveries is S11: no commit is delivered, or done, before anybody could have
-// decided it; it takes effect once; and nothing is reversed.
-func (j *judge) checkDeliveries(f *facts, log *replay) {
+// decided it; it takes effect once; and nothing is reversed. It tells whether a
+// commit came out of nothing: then the decision itself is not to blame.
+func (j *judge) checkDeliveries(f *facts, log *replay) (early bool) {
 	deliveries, journal := f.sights(SightDelivery), f.sights(SightJournal)
 	if len(deliveries)+len(journal) == 0 {
-		return
+		return false
 	}
 	j.count(promiseDelivery, len(deliveries)+len(journal))
 	if o := f.early(deliveries, journal, log); o != nil {
 		j.broken(Violation{Promise: promiseDelivery, GID: f.gid, Lines: lines(o.Line), Operations: []string{o.describe()},
 			Text: "a commit was delivered that nobody could have decided yet"})
-		return
+		return true
 	}
 	if j.checkJournal(f, journal) {
-		return
+		return false
 	}
 	first := map[string]*Observation{}
 	for _, o := range deliveries {
@@ -34,9 +35,10 @@ func (j *judge) checkDeliveries(f *facts, log *replay) {
 		if had.Verdict != o.Verdict {
 			j.broken(Violation{Promise: promiseDelivery, GID: f.gid, Lines: lines(had.Line, o.Line), Operations: []string{had.describe(), o.describe()},
 				Text: fmt.Sprintf("branch %s was told %s and then %s", o.Branch, had.Verdict, o.Verdict)})
-			return
+			return false
 		}
 	}
+	return false
 }
 
 // early finds a commit that was told or done before a commit was even asked; where

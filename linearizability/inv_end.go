@@ -27,8 +27,16 @@ func (j *judge) checkEnd(f *facts, log *replay) {
 	j.checkForgotten(f)
 }
 
-// checkWhole is what was in doubt at quiescence, and the sums.
-func (j *judge) checkWhole([]*facts) {
+// checkWhole is what concerns the history as a whole: quarantined transactions, what
+// was in doubt at quiescence, and the sums.
+func (j *judge) checkWhole() {
+	for i := range j.history.Operations {
+		if op := &j.history.Operations[i]; op.Output.Refusal == "QUARANTINED" {
+			j.broken(Violation{Promise: promiseIrrevocable, GID: op.GID, Lines: lines(op.Line), Operations: []string{where(op)},
+				Text: "it is quarantined: an invariant broke, or something tried to overwrite its decision"})
+			break // the first one tells enough
+		}
+	}
 	for i := range j.history.Observations {
 		o := &j.history.Observations[i]
 		switch o.Sight {
