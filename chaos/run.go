@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -275,7 +276,11 @@ func (r *run) judge(ctx context.Context, committed uint64, digests map[string]st
 		return err
 	}
 	v.Replay = replay.summary(digests, at)
-	v.Counts = map[string]int64{}
+	v.Counts = maps.Clone(r.schedule.sums)
+	if v.Counts == nil {
+		v.Counts = map[string]int64{}
+	}
+	v.Counts["probes"] = int64(r.prober.count())
 	for _, w := range r.workloads {
 		judgement, err := w.Judge(ctx, r.env, replay)
 		if err != nil {
