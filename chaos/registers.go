@@ -39,6 +39,7 @@ type registers struct {
 	load     sync.WaitGroup     // conductors and readers
 	echoes   sync.WaitGroup     // duplicates under way
 	sessions sync.WaitGroup
+	mine     sync.Map // gids of this workload: others use the cluster, too
 	decided  sync.Map // gids whose decision was acknowledged
 	recentMu sync.Mutex
 	recent   []*plan // of the last transactions, for those who read
@@ -167,6 +168,13 @@ func (w *registers) acknowledge(a Acknowledgement) {
 			w.rollbacks.Add(1)
 		}
 	})
+}
+
+// isMine says whether a GID is of this workload: what is recorded of others
+// would lack what their own clients asked.
+func (w *registers) isMine(gid string) bool {
+	_, ok := w.mine.Load(gid)
+	return ok
 }
 
 // remember keeps a transaction for the readers.
