@@ -26,6 +26,7 @@ type registers struct {
 	parties  []*party
 	heard    heard
 	recorder *linearizability.Recorder
+	branches *branches
 	file     *os.File
 	ledger   *Ledger
 
@@ -70,6 +71,7 @@ func (w *registers) Start(ctx context.Context, env *Env) (err error) {
 	w.recorder = linearizability.NewRecorder(w.file, linearizability.Header{
 		Seed: w.o.Seed, Started: time.Now().UTC().Format(time.RFC3339), Note: w.o.Command(),
 	})
+	w.branches = newBranches(w.recorder)
 	if w.ledger, err = NewLedger(filepath.Join(env.Dir, "registers.ledger.jsonl")); err != nil {
 		return err
 	}
