@@ -19,14 +19,22 @@ func (c *checker) ledger() {
 			}
 		}
 	}
+	answered := map[callKey]bool{}
 	for _, entry := range c.e.Ledger {
 		if entry.Word != "" {
+			answered[callKey{entry.Seat, entry.Start, entry.Op}] = true
 			call := calls[callKey{entry.Seat, entry.Start, entry.Op}]
 			c.count("heard_" + string(entry.Word))
 			c.told(call, entry)
 			if call.Ask == AskCommit && entry.Word == WordRefused {
 				delete(perhaps, call.GID)
 			}
+		}
+	}
+	for key, call := range calls {
+		// A rollback by Run is never answered; the others are lost with their process.
+		if !answered[key] && call.Ask != AskRollback {
+			c.count("never_answered_" + string(call.Ask))
 		}
 	}
 	for _, tx := range c.e.Transactions {

@@ -1,6 +1,8 @@
 package bank
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -121,7 +123,8 @@ func (o *observer) journal() {
 	for _, r := range o.e.Plan.Resources {
 		held[r.Name] = r.Held()
 	}
-	for _, l := range o.e.Journal {
+	committed, rolledBack := map[string]bool{}, map[string]bool{}
+	for _, l := range o.e.inOrder() {
 		if l.Step == "" || o.explained[l.ref()] {
 			continue
 		}
@@ -131,22 +134,41 @@ func (o *observer) journal() {
 		}
 		switch l.Step {
 		case participant.StepPrepared:
+			if rolledBack[l.ref()] {
+				// The line is what the process knows, not what its database did: it was
+				// stopped between the two, and others have ended the branch meanwhile. That
+				// nothing is left prepared is seen in the databases.
+				continue
+			}
 			s.Sight, s.Step = linearizability.SightJournal, linearizability.StepPrepared
 			o.observe(s)
 		case participant.StepVoted:
 			o.voted(l, s)
 		case participant.StepHeard:
+			if l.Attempt == 0 {
+				continue // an answer to a question; the bank's own check looks at it
+			}
 			s.Sight, s.Accepted = linearizability.SightDelivery, true
 			s.Verdict = linearizability.Verdict(l.Verdict.String())
 			s.Epoch = linearizability.Epoch{Incarnation: l.Incarnation, Term: l.Term}
 			o.observe(s)
 		case participant.StepEnded:
-			if step, ok := ends[l.Outcome]; ok {
+			// Whoever is told again says again what the branch did: it takes effect once,
+			// which the row in its store shows.
+			again := l.Outcome == participant.OutcomeCommitted && committed[l.ref()]
+			committed[l.ref()] = committed[l.ref()] || l.Outcome == participant.OutcomeCommitted
+			rolledBack[l.ref()] = rolledBack[l.ref()] || l.Outcome == participant.OutcomeRolledBack
+			if step, ok := ends[l.Outcome]; ok && !again {
 				s.Sight, s.Step = linearizability.SightJournal, step
 				o.observe(s)
 			}
 		}
 	}
+}
+
+// inOrder is the journal of all participants, by its time: they share a clock.
+func (e *Evidence) inOrder() []Line {
+	return slices.SortedStableFunc(slices.Values(e.Journal), func(a, b Line) int { return cmp.Compare(a.At, b.At) })
 }
 
 var ends = map[participant.Outcome]linearizability.Step{

@@ -43,8 +43,7 @@ type Process struct {
 	mu      sync.Mutex
 	process *proc.Process
 	starts  int
-	asked   bool // the current process was made to end, or may end
-	paused  time.Time
+	asked   map[int]bool // starts whose process was made to end, or may end
 }
 
 // Death is the end of one process that a fault killed.
@@ -104,7 +103,7 @@ func (p *Process) start() error {
 	if err != nil {
 		return err
 	}
-	p.process, p.asked, p.paused = process, false, time.Time{}
+	p.process = process
 	go p.watch(process, p.starts)
 	return nil
 }
@@ -113,7 +112,7 @@ func (p *Process) start() error {
 func (p *Process) watch(process *proc.Process, start int) {
 	<-process.Exited()
 	p.mu.Lock()
-	asked := p.asked
+	asked := p.asked[start]
 	p.mu.Unlock()
 	p.bank.died(Death{Seat: p.seat.Name, Start: start, Pid: process.Pid(), At: now(), How: fmt.Sprint(process.Err())}, !asked)
 }
@@ -146,7 +145,7 @@ func (p *Process) mark(name string, start int) string {
 func (p *Process) KillAt(ctx context.Context, name string) (mark string, err error) {
 	p.mu.Lock()
 	process, start := p.process, p.starts
-	p.asked = true
+	p.expect()
 	p.mu.Unlock()
 	if process == nil {
 		return "", fmt.Errorf("bank: %s does not run", p.seat.Name)
@@ -159,7 +158,7 @@ func (p *Process) KillAt(ctx context.Context, name string) (mark string, err err
 	case <-process.Exited():
 	case <-ctx.Done():
 		p.mu.Lock()
-		p.asked = false
+		delete(p.asked, start)
 		p.mu.Unlock()
 		return "", fmt.Errorf("bank: %s did not pass %s: %w", p.seat.Name, name, context.Cause(ctx))
 	}
@@ -167,11 +166,19 @@ func (p *Process) KillAt(ctx context.Context, name string) (mark string, err err
 	return strings.TrimSpace(string(text)), err
 }
 
+// expect notes that the current process may end. The caller must hold mu.
+func (p *Process) expect() {
+	if p.asked == nil {
+		p.asked = map[int]bool{}
+	}
+	p.asked[p.starts] = true
+}
+
 // Kill ends the process with SIGKILL; none there is no error.
 func (p *Process) Kill() error {
 	p.mu.Lock()
 	process := p.process
-	p.asked = true
+	p.expect()
 	p.mu.Unlock()
 	if process == nil || !process.Running() {
 		return nil
@@ -230,7 +237,7 @@ func (p *Process) waitReady(ctx context.Context) error {
 func (p *Process) stop() error {
 	p.mu.Lock()
 	process := p.process
-	p.asked = true
+	p.expect()
 	p.mu.Unlock()
 	if process == nil || !process.Running() {
 		return nil
