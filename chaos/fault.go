@@ -78,6 +78,10 @@ var Table = slices.Concat(
 	linkFaults,
 	participantFaults,
 	databaseFaults,
+	diskFaults,
+	powerFaults,
+	corruptFaults,
+	memberFaults,
 )
 
 // Kinds returns the families of the table in its order.

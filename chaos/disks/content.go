@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
 	"go.etcd.io/bbolt"
 )
@@ -50,29 +51,14 @@ func ReadContent(dir string) (_ *Content, err error) {
 }
 
 func (c *Content) readBolt(dir string) error {
-	db, err := bbolt.Open(filepath.Join(dir, "log.db"), 0o600, &bbolt.Options{ReadOnly: true})
+	store, err := raftboltdb.New(raftboltdb.Options{
+		Path: filepath.Join(dir, "log.db"), BoltOptions: &bbolt.Options{ReadOnly: true, NoFreelistSync: true},
+	})
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	return db.View(func(tx *bbolt.Tx) error {
-		logs, stable := tx.Bucket([]byte("logs")), tx.Bucket([]byte("conf"))
-		if logs == nil || stable == nil {
-			return errors.New("log.db has not its buckets")
-		}
-		err := logs.ForEach(func(key, value []byte) error {
-			var index uint64
-			for _, b := range key {
-				index = index<<8 | uint64(b)
-			}
-			c.Log[index] = hash(value)
-			return nil
-		})
-		return errors.Join(err, stable.ForEach(func(key, value []byte) error {
-			c.Stable[string(key)] = hex.EncodeToString(value)
-			return nil
-		}))
-	})
+	defer store.Close()
+	return c.readStore(store)
 }
 
 // readWAL reads a copy: opening a log of raft-wal may write to it.
@@ -90,6 +76,15 @@ func (c *Content) readWAL(dir string) error {
 		return err
 	}
 	defer store.Close()
+	return c.readStore(store)
+}
+
+// readStore reads every entry, without the time of its append, which nobody
+// relies on, and every value.
+func (c *Content) readStore(store interface {
+	raft.LogStore
+	Get([]byte) ([]byte, error)
+}) error {
 	first, err := store.FirstIndex()
 	if err != nil {
 		return err
@@ -105,9 +100,9 @@ func (c *Content) readWAL(dir string) error {
 		}
 		c.Log[index] = hash(fmt.Appendf(l.Data, "|%d|%d|%d|%x", l.Index, l.Term, l.Type, l.Extensions))
 	}
-	for _, key := range []string{"CurrentTerm", "QuorateVote"} {
+	for _, key := range stableKeys {
 		value, err := store.Get([]byte(key))
-		if err != nil {
+		if err != nil && err.Error() != "not found" { // raft-wal returns nothing instead
 			return err
 		}
 		if len(value) > 0 {

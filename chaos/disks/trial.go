@@ -1,9 +1,12 @@
 package disks
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -55,11 +58,25 @@ func (t *Trial) Undo() error {
 		if entry.Name() == "lost+found" {
 			continue
 		}
-		if err := os.RemoveAll(t.dir + "/" + entry.Name()); err != nil {
+		if err := os.RemoveAll(filepath.Join(t.dir, entry.Name())); err != nil {
 			return err
 		}
 	}
-	return CopyDir(t.dir, t.saved)
+	// As durable as the node had it: the next fault may cut the power.
+	return errors.Join(CopyDir(t.dir, t.saved), syncTree(t.dir))
+}
+
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
 }
 
 // Refusal judges the last words of a node that ended at its start: it must have

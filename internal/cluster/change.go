@@ -4,9 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 )
+
+// Join starts an ended node whose directory was emptied, as a new node that joins
+// the others: the first one, too, which founded the cluster, must join then.
+func (n *Node) Join() error {
+	n.mu.Lock()
+	n.args = slices.DeleteFunc(slices.Clone(n.args), func(arg string) bool { return arg == "--bootstrap" })
+	for i, arg := range n.args {
+		if arg == "--seeds" {
+			n.args[i] = "--join"
+		}
+	}
+	n.mu.Unlock()
+	return n.Start()
+}
 
 // Service is the node's own ClusterService, for changes of the cluster: only the
 // leader makes them, the others say who leads.

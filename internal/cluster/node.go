@@ -27,6 +27,7 @@ type Node struct {
 
 	cluster *Cluster
 	args    []string
+	join    string // gRPC addresses of the others
 
 	mu      sync.Mutex
 	process *proc.Process // the latest one; nil before the first start
@@ -56,11 +57,12 @@ func newNode(c *Cluster, k int, ports []Ports) *Node {
 			others = append(others, address(p.GRPC))
 		}
 	}
+	n.join = strings.Join(others, ",")
 	switch {
 	case k > 0:
-		n.args = append(n.args, "--join", strings.Join(others, ","))
+		n.args = append(n.args, "--join", n.join)
 	case len(others) > 0:
-		n.args = append(n.args, "--bootstrap", "--seeds", strings.Join(others, ","))
+		n.args = append(n.args, "--bootstrap", "--seeds", n.join)
 	default:
 		n.args = append(n.args, "--bootstrap")
 	}
