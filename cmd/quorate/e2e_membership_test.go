@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/internal/proc"
 	"github.com/quorate/quorate/internal/testkit"
+	"github.com/quorate/quorate/participant"
 )
 
 // loneNode is one `quorate serve` with flags of the test's own.
@@ -442,5 +444,30 @@ func TestInsecureIsLoudAndJSONLogsAreJSON(t *testing.T) {
 	}
 	if got := viewOf(t, "--endpoints="+n.grpc).Nodes[0].GRPCAddress; got != "localhost:"+port {
 		t.Errorf("the advertised name is stored as %s", got)
+	}
+}
+
+// A new node is given the log from its beginning, where others are in the cluster
+// and it is not yet. That is no removal, however long its disk takes.
+func TestANodeThatCatchesUpIsNotTakenForARemovedOne(t *testing.T) {
+	c := startCluster(t, cluster.Config{Nodes: 3})
+	client, err := participant.Dial(t.Context(), c.Endpoints())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for range 200 { // some batches of entries that lie between the past and its admission
+		if err := client.Run(t.Context(), func(context.Context) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n4 := newLoneNode(t, "n4", "--join", strings.Join(c.Endpoints(), ","))
+	n4.spec.Env = []string{"QUORATE_FAILPOINTS=store-write@log=pause(300ms)"}
+	n4.start(t)
+	testkit.Eventually(t, 60*time.Second, func() bool {
+		return !n4.Running() || strings.Contains(n4.said(t), `msg="in the cluster"`)
+	}, "n4 to be in")
+	if !n4.Running() {
+		t.Fatal("it has ended")
 	}
 }

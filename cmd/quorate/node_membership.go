@@ -225,9 +225,9 @@ func (m *membership) look(ctx context.Context) (inOrder bool, err error) {
 	self, in := serverOf(status.Servers, status.Identity.NodeID)
 	known := proto.Equal(m.cluster.entry(status.Identity.NodeID), m.cluster.self)
 	leads := status.Leader.ID == status.Identity.NodeID
+	// Its own log may well name other nodes and not this one: a new node reads the
+	// cluster's past first. Only the leader can say that it was removed.
 	switch {
-	case !in && len(status.Servers) > 0:
-		return false, m.removedError()
 	case in && self.Address == m.cfg.RaftAddress() && known && (self.Voter || m.cfg.Cluster.NonVoter):
 		if leads {
 			return true, m.cluster.tidy(ctx)
