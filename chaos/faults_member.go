@@ -53,10 +53,8 @@ func transferLeader(ctx context.Context, env *Env) (*Injection, error) {
 	// was handed over.
 	transferErr := env.Cluster.TransferLeader(ctx, nil)
 	after := before.GetTerm()
-	if leader := env.Leader(ctx); leader != nil {
-		if status, err := leader.Status(ctx); err == nil {
-			after = status.GetTerm()
-		}
+	if transferErr == nil {
+		after = nextTerm(ctx, env, after)
 	}
 	return &Injection{
 		Target: titled(from, true), At: at,
@@ -74,6 +72,21 @@ func transferLeader(ctx context.Context, env *Env) (*Injection, error) {
 			return fmt.Sprintf("term %d to %d", before.GetTerm(), after), nil
 		},
 	}, nil
+}
+
+// nextTerm waits for a leader of a later term, and returns its term; the same
+// term when there is none in time.
+func nextTerm(ctx context.Context, env *Env, term uint64) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, serviceMax)
+	defer cancel()
+	for ctx.Err() == nil {
+		if leader := env.Leader(ctx); leader != nil {
+			if status, err := leader.Status(ctx); err == nil && status.GetTerm() > term {
+				return status.GetTerm()
+			}
+		}
+	}
+	return term
 }
 
 // claimAll claims every node, or none.
