@@ -7,6 +7,12 @@ package linearizability
 // that only names it says nothing else.
 func (m *member) matches(spec Branch) bool { return m.Branch == spec || spec.named() }
 
+// votesAs tells whether a vote speaks for the branch that stands: its holder and its
+// endpoint may be left out, or have moved.
+func (m *member) votesAs(spec Branch) bool {
+	return (spec.Resource == "" || spec.Resource == m.Resource) && (m.Held || !spec.Held)
+}
+
 func (t *tx) enlist(c *call) (*tx, answer) {
 	if t.phase == phaseUnseen {
 		return t, t.unseenAnswer()
@@ -77,7 +83,7 @@ func (t *tx) castVote(c *call) (*tx, answer) {
 		return t, answer{refusal: refusalSealed, verdict: VerdictRollback}
 	case m == nil && t.entry == EntryExplicit:
 		return t, answer{refusal: refusalEnlisted, verdict: VerdictWait}
-	case m != nil && !m.hint && !m.matches(c.branch):
+	case m != nil && !m.hint && !m.votesAs(c.branch):
 		return t, answer{refusal: refusalBranch, or: []string{refusalVote}, verdict: verdict}
 	case m != nil && m.vote == c.input.Vote:
 		return t, answer{verdict: verdict}
@@ -121,7 +127,7 @@ func (t *tx) refusedVote(c *call) (*tx, answer) {
 		return t, answer{verdict: VerdictRollback}
 	case m == nil && t.entry == EntryExplicit:
 		return t, answer{refusal: refusalEnlisted, verdict: VerdictWait}
-	case m != nil && !m.hint && !m.matches(c.branch):
+	case m != nil && !m.hint && !m.votesAs(c.branch):
 		return t, answer{refusal: refusalBranch, or: []string{refusalVote}, verdict: VerdictWait}
 	case m != nil && m.vote != "":
 		return t, answer{refusal: refusalVote, verdict: VerdictWait}
