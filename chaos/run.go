@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -150,10 +149,8 @@ func (r *run) run(ctx context.Context) error {
 	}
 	r.tell("%d nodes in %s, seed %d", r.o.Nodes, r.o.Dir, r.o.Seed)
 	r.hurt(ctx)
-	r.settle(ctx)
-	if ctx.Err() != nil {
-		r.interrupted()
-		return nil
+	if err := r.settle(ctx); err != nil {
+		return err
 	}
 	committed, digests, at := r.lastLook(ctx)
 	if err := c.Stop(); err != nil {
@@ -209,22 +206,17 @@ func (r *run) progress() Progress {
 }
 
 // settle ends the load and waits until everything has ended.
-func (r *run) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, settleMax)
+func (r *run) settle(ctx context.Context) error {
+	if ctx.Err() != nil {
+		r.verdict.VacuousBecause = append(r.verdict.VacuousBecause, "it was interrupted")
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleMax)
 	defer cancel()
 	r.prober.stop()
 	for _, w := range r.workloads {
 		r.verdict.Findings = append(r.verdict.Findings, w.Settle(ctx, r.env)...)
 	}
-}
-
-// interrupted makes the verdict of a run that was not judged.
-func (r *run) interrupted() {
-	r.verdict.Findings = nil // what had not ended had no time to
-	r.schedule.findings = nil
-	r.fill()
-	r.verdict.Vacuous = true
-	r.verdict.VacuousBecause = append(r.verdict.VacuousBecause, "it was interrupted, and nothing was judged")
+	return nil
 }
 
 // lastLook asks every node where it stands: the index to which the logs must be
@@ -283,11 +275,7 @@ func (r *run) judge(ctx context.Context, committed uint64, digests map[string]st
 		return err
 	}
 	v.Replay = replay.summary(digests, at)
-	v.Counts = maps.Clone(r.schedule.sums)
-	if v.Counts == nil {
-		v.Counts = map[string]int64{}
-	}
-	v.Counts["probes"] = int64(r.prober.count())
+	v.Counts = map[string]int64{}
 	for _, w := range r.workloads {
 		judgement, err := w.Judge(ctx, r.env, replay)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	lin "github.com/quorate/quorate/linearizability"
 )
 
 // What coordinator.Coordinator does with its callers, as steps: it waits in
@@ -33,17 +34,33 @@ type header struct {
 
 var errUnknown = coordinator.ErrUnknown
 
+func isUnknown(err error) bool { return errors.Is(err, errUnknown) }
+
 func (n *node) header() header {
 	c := n.state.Clock()
 	return header{c.AppliedIndex, c.ClockMS, c.FloorMS, coordinator.Epoch{Incarnation: c.Incarnation, Term: c.AppliedTerm}}
 }
 
-// request is a call that a node serves; reply must be called at most once.
-type request func(n *node, reply func(answer))
+// request is a call that a node serves, and what it asks, for the history.
+type request struct {
+	kind    lin.Kind // empty where it is none of a history's operations
+	command *logpb.Command
+	waits   bool // for the decision
+
+	branch, key string
+	resource    string
+	holder      []byte
+	timeout     time.Duration
+	local       bool
+	minIndex    uint64
+
+	// serve answers it; reply must be called at most once.
+	serve func(n *node, reply func(answer))
+}
 
 // proposal serves a command, and waits for the decision where one was asked.
 func proposal(command *logpb.Command) request {
-	return func(n *node, reply func(answer)) {
+	return request{kind: kindOf(command), command: command, serve: func(n *node, reply func(answer)) {
 		n.submit(n.planted(command), func(results []fsm.Result, err error) {
 			if err != nil {
 				reply(answer{err: err})
@@ -53,13 +70,14 @@ func proposal(command *logpb.Command) request {
 			n.overwrites(command, &r)
 			reply(answer{code: r.Code, result: r})
 		})
-	}
+	}}
 }
 
 // deciding serves a command that asks for a decision, and waits for that.
 func deciding(command *logpb.Command) request {
-	return func(n *node, reply func(answer)) {
-		proposal(command)(n, func(a answer) {
+	ask := proposal(command)
+	return request{kind: ask.kind, command: command, waits: true, serve: func(n *node, reply func(answer)) {
+		ask.serve(n, func(a answer) {
 			if a.err != nil || a.code != fsm.OK || a.result.Decision != fsm.DecisionNone {
 				reply(a)
 				return
@@ -79,12 +97,12 @@ func deciding(command *logpb.Command) request {
 			}
 			n.step(func(now time.Time) { n.core.Wait(now, id, gid, false) })
 		})
-	}
+	}}
 }
 
 // inquiring serves a participant's question: PROTOCOL.md's Inquire row.
 func inquiring(gid fsm.GID, branch, resource string, holder []byte, timeout time.Duration) request {
-	return func(n *node, reply func(answer)) {
+	return request{kind: lin.KindInquire, branch: branch, resource: resource, holder: holder, timeout: timeout, serve: func(n *node, reply func(answer)) {
 		look := func() (answer, bool) {
 			q := n.state.Inquire(gid, branch)
 			over := n.state.ClockMS() > gid.BornMS()+fsm.ClockStaleMaxMS+uint64(timeout.Milliseconds())
@@ -115,7 +133,7 @@ func inquiring(gid fsm.GID, branch, resource string, holder []byte, timeout time
 				Gid: gid.Bytes(), Decision: fsm.DecisionRollback, Origin: logpb.Origin_ORIGIN_PARTICIPANT,
 				Reason: logpb.Reason_REASON_PRESUMED, Branches: []*logpb.BranchSpec{{Id: branch, Resource: resource, Holder: holder}},
 			})
-			proposal(presume)(n, func(p answer) {
+			proposal(presume).serve(n, func(p answer) {
 				if p.err != nil {
 					reply(p)
 					return
@@ -124,12 +142,12 @@ func inquiring(gid fsm.GID, branch, resource string, holder []byte, timeout time
 				reply(a)
 			})
 		})
-	}
+	}}
 }
 
 // getting serves a read of one transaction, by GID or by key.
 func getting(gid fsm.GID, key string, linearizable bool, minIndex uint64) request {
-	return func(n *node, reply func(answer)) {
+	return request{kind: lin.KindGet, key: key, local: !linearizable, minIndex: minIndex, serve: func(n *node, reply func(answer)) {
 		look := func(err error) {
 			if err != nil {
 				reply(answer{err: coordinator.ErrNotLeader})
@@ -158,13 +176,15 @@ func getting(gid fsm.GID, key string, linearizable bool, minIndex uint64) reques
 			return
 		}
 		n.waitApplied(minIndex, look)
-	}
+	}}
 }
 
 const namespace = "default"
 
 // dialing fetches the header.
-func dialing() request { return func(_ *node, reply func(answer)) { reply(answer{}) } }
+func dialing() request {
+	return request{serve: func(_ *node, reply func(answer)) { reply(answer{}) }}
+}
 
 // attaching opens a session over a connection.
 func (c *conn) attach(r coordinator.AttachRequest) {
@@ -185,10 +205,17 @@ func (c *conn) attach(r coordinator.AttachRequest) {
 }
 
 // ask serves a request that came over the session.
-func (c *conn) ask(r request, hear func(answer)) {
+func (c *conn) ask(r request, gid fsm.GID, hear func(answer)) {
+	h := c.n.w.history
+	at := h.invoke(r, gid)
 	c.toNode(func() {
 		c.alive()
-		c.n.serve(r, func(a answer) { c.toProcess(func() { hear(a) }) })
+		c.n.serve(r, func(a answer) {
+			c.toProcess(func() {
+				h.returns(at, c.n, a)
+				hear(a)
+			})
+		})
 	})
 }
 
@@ -198,7 +225,7 @@ func (c *conn) alive() {
 
 // serve answers a request with what every answer carries.
 func (n *node) serve(r request, reply func(answer)) {
-	r(n, func(a answer) {
+	r.serve(n, func(a answer) {
 		a.header, a.hint = n.header(), n.leader
 		n.w.oracle.says(n, a)
 		reply(a)
@@ -208,13 +235,13 @@ func (n *node) serve(r request, reply func(answer)) {
 // voting serves a vote over the session: a held branch's own vote vouches for it.
 func (c *conn) voting(gid fsm.GID, ballot *logpb.Ballot) request {
 	vote := proposal(&logpb.Command{Kind: &logpb.Command_Vote{Vote: &logpb.Vote{Gid: gid.Bytes(), Ballot: ballot}}})
-	return func(n *node, reply func(answer)) {
+	return request{kind: vote.kind, command: vote.command, serve: func(n *node, reply func(answer)) {
 		if ballot.GetBranch().GetHeld() && ballot.GetKind() == prepared {
 			ref := coordinator.BranchRef{GID: gid, Branch: ballot.GetBranch().GetId()}
 			n.step(func(now time.Time) { n.core.Vouch(now, c.id, []coordinator.BranchRef{ref}) })
 		}
-		vote(n, reply)
-	}
+		vote.serve(n, reply)
+	}}
 }
 
 // reporting serves a branch's own word.

@@ -15,6 +15,8 @@ type Campaign struct {
 	From, Seeds uint64 // Seeds 0: until Until
 	Until       time.Time
 	Options     Options
+	// HistoryEvery so many seeds one's history is judged as well; 0 for none.
+	HistoryEvery uint64
 	// FailuresMax ends it after so many seeds that fail; 0 stands for 1.
 	FailuresMax int
 	// Each, when set, hears every result, from any worker, one at a time.
@@ -59,7 +61,7 @@ func (c *Campaign) Run() *Totals {
 				if c.Seeds != 0 && seed >= c.From+c.Seeds {
 					return
 				}
-				r := Run(NewPlan(seed, c.Options), c.Options.Bug, false)
+				r := Run(NewPlan(seed, c.Options), How{Bug: c.Options.Bug, History: c.HistoryEvery != 0 && seed%c.HistoryEvery == 0})
 				mu.Lock()
 				t.add(r)
 				if len(t.Failed) >= max(c.FailuresMax, 1) {

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -75,19 +74,24 @@ func (d *dialer) once(n *node, what string, gid fsm.GID, r request, patience tim
 			done(a)
 		}
 	}
-	asked := d.w.oracle.asks(what, gid)
-	d.w.net.send(d.actor, n.actor, func() {
+	asked := d.w.oracle.asks()
+	at := d.w.history.invoke(r, gid)
+	repeated := d.w.net.send(d.actor, n.actor, func() {
 		n.serve(r, func(a answer) {
 			d.w.net.send(n.actor, d.actor, func() {
 				d.do(life, func() {
 					if !over {
-						d.w.oracle.answered(d.actor, what, gid, asked, a)
+						d.w.history.returns(at, n, a)
+						d.w.oracle.answered(what, gid, asked, a)
 					}
 					finish(a)
 				})
 			})
 		})
 	})
+	if repeated {
+		d.w.history.invoke(r, gid) // served at any time, and its answer is nobody's
+	}
 	d.after(patience, func() { finish(answer{err: errUnknown, hint: nobody}) })
 }
 
@@ -351,6 +355,9 @@ func (c *client) rival(r *run, plan *rivalPlan) {
 			c.say("%s %s: %v", what, short(ref{GID: r.gid}), a)
 		})
 	}
+	if len(r.plan.Branches) == 0 && (plan.Wish == rivalRefuse || plan.Wish == rivalCommitLess) {
+		return
+	}
 	switch plan.Wish {
 	case rivalRollback:
 		call("rollback", deciding(decide(&logpb.Decide{Gid: r.gid.Bytes(), Decision: fsm.DecisionRollback, Origin: logpb.Origin_ORIGIN_CLIENT})))
@@ -433,5 +440,3 @@ func (w *World) endpoint(url string) *process {
 	}
 	return w.procs[len(w.procs)-1]
 }
-
-var _ coordinator.SessionID

@@ -105,7 +105,7 @@ func (d *database) prepare(t *localTx) bool {
 	}
 	d.prepared[t.ref] = &preparedTx{owner: t.owner, life: t.life, timeoutMS: t.timeoutMS}
 	d.order = append(d.order, t.ref)
-	d.w.oracle.branchPrepared(t.ref)
+	d.w.oracle.branchPrepared(d, t.ref)
 	return true
 }
 
@@ -129,6 +129,7 @@ func (d *database) end(p *process, at ref, v fsm.Verdict) (o fsm.Outcome, busy b
 			return d.finish(at, true), false
 		}
 		d.fence(at)
+		d.w.oracle.openUndone(d, at)
 		return rolledBack, false
 	}
 	if d.held && d.othersHold(p, at) {
@@ -175,7 +176,7 @@ func (d *database) finish(at ref, commit bool) fsm.Outcome {
 func (d *database) crash() {
 	d.w.say(d.name, "CRASHES: %d open transactions are lost", len(d.open))
 	for _, t := range d.open {
-		d.w.oracle.openLost(t.ref)
+		d.w.oracle.openLost(d, t.ref)
 	}
 	d.open = nil
 	for _, at := range d.order {
@@ -191,7 +192,7 @@ func (d *database) disconnect(p *process) {
 			left = append(left, t)
 			continue
 		}
-		d.w.oracle.openLost(t.ref)
+		d.w.oracle.openLost(d, t.ref)
 	}
 	d.open = left
 }

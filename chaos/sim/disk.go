@@ -206,7 +206,11 @@ func (d *disk) read() (log []logEntry, damagedAt uint64, damaged bool) {
 func (d *disk) flip() (what string, ok bool) {
 	if d.snap != nil && chance(d.rng, 0.3) {
 		data := slices.Clone(d.snap.data)
-		data[d.rng.IntN(len(data))] ^= 1 << d.rng.IntN(8)
+		among := len(data)
+		if chance(d.rng, 0.5) {
+			among = min(among, 64) // the head, where what no digest covers stands
+		}
+		data[d.rng.IntN(among)] ^= 1 << d.rng.IntN(8)
 		d.snap = &snapshot{d.snap.index, d.snap.term, data}
 		return "snapshot", true
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	lin "github.com/quorate/quorate/linearizability"
 )
 
 // This file runs the real driver on a node: it performs the effects that the
@@ -108,11 +109,16 @@ func (n *node) sessionList() []*conn {
 }
 
 func (n *node) proposeForCore(e coordinator.Propose) {
+	var at recorded
+	if e.Command.GetReport() != nil { // what an endpoint has answered
+		at = n.w.history.invoke(request{kind: lin.KindReport, command: e.Command}, fsm.GID{})
+	}
 	bring := func(results []fsm.Result, err error) {
 		var r fsm.Result
 		if err == nil {
 			r = results[0]
 		}
+		n.w.history.returns(at, n, answer{err: err, code: r.Code, result: r, header: n.header()})
 		n.step(func(now time.Time) { n.core.Proposed(now, e.Token, r, err) })
 	}
 	if n.reign == nil {

@@ -56,8 +56,9 @@ func (n *network) way(from, to *actor) (time.Duration, bool) {
 }
 
 // send brings a message to an actor, if it arrives: f runs there, in whatever
-// life it then is. A message may arrive twice, and after later ones.
-func (n *network) send(from, to *actor, f func()) {
+// life it then is. A message may arrive twice, and after later ones; repeated says
+// that a second one is on its way.
+func (n *network) send(from, to *actor, f func()) (repeated bool) {
 	n.sendQuietly(from, to, func() {
 		n.w.delivered++
 		f()
@@ -73,8 +74,10 @@ func (n *network) send(from, to *actor, f func()) {
 				n.w.delivered++
 				f()
 			})
+			return true
 		}
 	}
+	return false
 }
 
 // sendQuietly is send for what says nothing new: it does not count as delivered.

@@ -174,7 +174,7 @@ func (n *node) applyNext(e logEntry) bool {
 			return false
 		}
 		n.applied = e.index
-		n.w.oracle.applied(n, e, before)
+		n.w.oracle.applied(n, e, before, results)
 	}
 	n.applied = e.index
 	n.answerFlight(e, results)

@@ -11,6 +11,7 @@ import (
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	lin "github.com/quorate/quorate/linearizability"
 )
 
 // oracle is the simulator's own account of what was promised, made from what
@@ -23,7 +24,8 @@ type oracle struct {
 	order      []fsm.GID
 
 	// ghost is the log as it was first applied by anybody.
-	ghost []ghostEntry
+	ghost   []ghostEntry
+	clockMS uint64 // the cluster clock before the entry that is being applied
 
 	commits, rollbacks int // decisions
 	acknowledged       int
@@ -87,6 +89,10 @@ type ghostEntry struct {
 	data   []byte
 	digest fsm.Digest
 	has    bool
+
+	// For histories: what came of it.
+	clockMS uint64
+	results []fsm.Result
 }
 
 func newOracle(w *World) *oracle { return &oracle{w: w, txs: make(map[fsm.GID]*account)} }
@@ -136,10 +142,18 @@ func (o *oracle) works(at ref, b *work) {
 	x.works, x.held = true, b.isHeld()
 }
 
-func (o *oracle) branchHeld(at ref)     { o.of(at.GID).branch(at.Branch).prepared = true }
-func (o *oracle) branchReadOnly(at ref) { o.of(at.GID).branch(at.Branch).readOnly = true }
+func (o *oracle) branchHeld(d *database, at ref) {
+	o.of(at.GID).branch(at.Branch).prepared = true
+	o.w.history.journal(at, d, lin.StepPrepared)
+}
 
-func (o *oracle) branchPrepared(at ref) {
+func (o *oracle) branchReadOnly(d *database, at ref) {
+	o.of(at.GID).branch(at.Branch).readOnly = true
+	o.w.history.journal(at, d, lin.StepReadOnly)
+}
+
+func (o *oracle) branchPrepared(d *database, at ref) {
+	o.w.history.journal(at, d, lin.StepPrepared)
 	a := o.of(at.GID)
 	b := a.branch(at.Branch)
 	b.prepared = true
@@ -150,9 +164,18 @@ func (o *oracle) branchPrepared(at ref) {
 
 func (o *oracle) branchFenced(at ref) { o.of(at.GID).branch(at.Branch).fenced = true }
 
-func (o *oracle) openLost(at ref) {
+// openLost: a connection went, and with it what was open on it.
+func (o *oracle) openLost(d *database, at ref) {
 	if b := o.of(at.GID).branch(at.Branch); b.held {
 		b.lost = true
+		o.openUndone(d, at)
+	}
+}
+
+// openUndone: a held branch that has voted is rolled back.
+func (o *oracle) openUndone(d *database, at ref) {
+	if d.held && o.of(at.GID).branch(at.Branch).prepared {
+		o.w.history.journal(at, d, lin.StepRolledBack)
 	}
 }
 
@@ -222,6 +245,11 @@ func (o *oracle) unended(at ref) bool {
 func (o *oracle) branchEnded(d *database, at ref, commit bool) {
 	a := o.of(at.GID)
 	b := a.branch(at.Branch)
+	step := lin.StepRolledBack
+	if commit {
+		step = lin.StepCommitted
+	}
+	o.w.history.journal(at, d, step)
 	if !commit {
 		b.undone = true
 		if a.applied == fsm.DecisionCommit && slices.Contains(a.members, at.Branch) {
@@ -254,9 +282,9 @@ func (o *oracle) outcome(p *process, at ref, out fsm.Outcome) {
 // asked is when a request was sent, by the order of events.
 type asked struct{ at uint64 }
 
-func (o *oracle) asks(string, fsm.GID) asked { return asked{uint64(o.w.steps)} }
+func (o *oracle) asks() asked { return asked{uint64(o.w.steps)} }
 
-func (o *oracle) answered(who *actor, what string, gid fsm.GID, q asked, a answer) {
+func (o *oracle) answered(what string, gid fsm.GID, q asked, a answer) {
 	o.w.cover.answer(what, a)
 	if a.err != nil {
 		return
@@ -281,7 +309,7 @@ func (o *oracle) answered(who *actor, what string, gid fsm.GID, q asked, a answe
 }
 
 // hears: a participant's request over its session is answered.
-func (o *oracle) hears(_ *actor, at ref, what string, a answer) { o.w.cover.answer(what, a) }
+func (o *oracle) hears(what string, a answer) { o.w.cover.answer(what, a) }
 
 func (o *oracle) enlisted(at ref) {
 	b := o.of(at.GID).branch(at.Branch)
@@ -326,6 +354,7 @@ func (o *oracle) beforeApply(n *node, e logEntry) []commandAt {
 	if o.ghost[e.index].has {
 		return nil
 	}
+	o.clockMS = n.state.ClockMS()
 	o.quorumHas(n, e)
 	return o.w.cover.before(n.state, e)
 }
@@ -356,7 +385,7 @@ func (o *oracle) quorumHas(n *node, e logEntry) {
 // find what follows from it.
 func d0(w *World) bool { return w.bug == BugNoSync }
 
-func (o *oracle) applied(n *node, e logEntry, before []commandAt) {
+func (o *oracle) applied(n *node, e logEntry, before []commandAt, results []fsm.Result) {
 	g := &o.ghost[e.index]
 	digest := n.state.Digest()
 	o.w.mix(e.index, uint64(digest[0])<<8|uint64(digest[15]))
@@ -370,7 +399,14 @@ func (o *oracle) applied(n *node, e logEntry, before []commandAt) {
 		return
 	}
 	*g = ghostEntry{term: e.term, data: e.data, digest: digest, has: true}
+	if o.w.history != nil {
+		g.clockMS = n.state.ClockMS()
+		g.results = results
+	}
 	o.w.cover.reached(o.w, before)
+	if most := o.w.plan.Limits.GetClockAdvanceMaxMs(); n.state.ClockMS() > o.clockMS+most || n.state.ClockMS() < o.clockMS {
+		o.violate("S19", "", "entry %d moves the clock from %d to %d, at most %d is allowed", e.index, o.clockMS, n.state.ClockMS(), most)
+	}
 	o.newDecisions(n, e)
 	if e.index%o.w.plan.checkEvery() == 0 {
 		o.invariants(n)
@@ -450,7 +486,7 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 			o.violate("S10", ev.GID.String(), "is committed without branch %s, which was acknowledged", x.id)
 		}
 	}
-	if a.bare {
+	if explicit := a.run == nil || a.run.plan.Shape == shapeExplicit; a.bare && explicit {
 		return
 	}
 	for _, set := range a.sets {

@@ -291,11 +291,4 @@ func (p *Plan) trouble(r *rand.Rand, t *txPlan) {
 			Client: r.IntN(p.Clients), Wish: rivalWish(r.IntN(int(rivalWishes))), After: between(r, 20*time.Second, 200*time.Second),
 		})
 	}
-	if len(t.Branches) == 0 {
-		for i := range t.Rivals {
-			if w := t.Rivals[i].Wish; w == rivalRefuse || w == rivalCommitLess {
-				t.Rivals[i].Wish = rivalRead
-			}
-		}
-	}
 }

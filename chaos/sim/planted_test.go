@@ -10,7 +10,7 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		t.Run(string(bug), func(t *testing.T) {
 			start := time.Now()
 			for seed := uint64(1); seed <= 3000; seed++ {
-				if r := Run(NewPlan(seed, Options{}), bug, false); len(r.Violations) > 0 {
+				if r := Run(NewPlan(seed, Options{}), How{Bug: bug}); len(r.Violations) > 0 {
 					t.Logf("seed %d after %v: %v", seed, time.Since(start).Round(time.Millisecond), r.Violations[0])
 					return
 				}

@@ -171,6 +171,7 @@ func less(a, b coordinator.Epoch) bool {
 // answered or given up.
 type sessionCall struct {
 	p     *process
+	gid   fsm.GID
 	make  func(c *conn) request
 	done  func(answer)
 	sent  *conn
@@ -179,8 +180,8 @@ type sessionCall struct {
 }
 
 // request sends over the session; done hears the answer, or errUnknown.
-func (p *process) request(patience time.Duration, make func(c *conn) request, done func(answer)) {
-	r := &sessionCall{p: p, make: make, done: done, until: p.clock() + patience}
+func (p *process) request(gid fsm.GID, patience time.Duration, make func(c *conn) request, done func(answer)) {
+	r := &sessionCall{p: p, gid: gid, make: make, done: done, until: p.clock() + patience}
 	p.waiting = append(p.waiting, r)
 	p.after(patience, func() { r.end(answer{err: errUnknown}) })
 	r.again()
@@ -199,7 +200,7 @@ func (r *sessionCall) send() {
 	if c == nil || r.over {
 		return
 	}
-	c.ask(r.make(c), func(a answer) {
+	c.ask(r.make(c), r.gid, func(a answer) {
 		r.p.hear(a.header)
 		if a.err == nil {
 			r.end(a)
@@ -233,7 +234,7 @@ func (p *process) onDelivery(c *conn, d coordinator.Delivery) {
 			})
 			return
 		}
-		c.ask(reporting(d.GID, d.Branch, o, d.Attempt, p.holder), func(a answer) { p.hear(a.header) })
+		c.ask(reporting(d.GID, d.Branch, o, d.Attempt, p.holder), d.GID, func(a answer) { p.hear(a.header) })
 	})
 }
 
@@ -336,7 +337,7 @@ func (p *process) reports(at ref) func(o fsm.Outcome, busy bool) {
 		case p.endpoint:
 			p.dials.call("report", at.GID, 10*time.Second, report, func(answer) {})
 		case p.conn != nil:
-			p.conn.ask(report, func(answer) {})
+			p.conn.ask(report, at.GID, func(answer) {})
 		}
 	}
 }

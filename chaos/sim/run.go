@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	lin "github.com/quorate/quorate/linearizability"
 )
 
 // Result is what one run came to.
@@ -20,6 +21,7 @@ type Result struct {
 	Acked      int
 	Lost, Torn int // writes
 	Histories  int // checked for linearizability
+	History    *lin.History
 	Coverage   *Coverage
 	Story      []string
 	Ended      time.Duration
@@ -35,9 +37,19 @@ const DeliveredMin = 200
 // branch whose GID nobody has seen waits for ClockStaleMax and its timeout.
 const quiesceMax = 400 * time.Second
 
+// How a plan is run.
+type How struct {
+	Bug     Bug
+	Trace   bool // tell the story
+	History bool // record a history, and have it judged
+}
+
 // Run plays a plan to its end.
-func Run(plan *Plan, bug Bug, tracing bool) *Result {
-	w := &World{plan: plan, bug: bug, tracing: tracing, cover: NewCoverage()}
+func Run(plan *Plan, how How) *Result {
+	w := &World{plan: plan, bug: how.Bug, tracing: how.Trace, cover: NewCoverage()}
+	if how.History {
+		w.history = newHistory(w)
+	}
 	w.oracle = newOracle(w)
 	for i := range plan.Nodes {
 		w.nodes = append(w.nodes, w.newNode(i))
@@ -71,6 +83,10 @@ func Run(plan *Plan, bug Bug, tracing bool) *Result {
 	if !w.over {
 		w.heal()
 		w.quiesce()
+	}
+	if w.history != nil && !w.over {
+		w.history.finish(w.leader())
+		w.history.check(w.oracle)
 	}
 	return w.result()
 }
@@ -153,6 +169,10 @@ func (w *World) result() *Result {
 		Seed: w.plan.Seed, Violations: w.oracle.violations, Hash: w.hash, Steps: w.steps, Delivered: w.delivered,
 		Faults: w.faults.done, Commits: w.oracle.commits, Rollbacks: w.oracle.rollbacks, Acked: w.oracle.acknowledged,
 		Coverage: w.cover, Story: w.story, Ended: w.now,
+	}
+	if w.history != nil {
+		r.Histories++
+		r.History = &w.history.h
 	}
 	for _, n := range w.nodes {
 		r.Lost += n.disk.lost

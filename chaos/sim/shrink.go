@@ -14,9 +14,9 @@ const shrinkRuns = 400
 
 // Shrink takes out of a failing plan what it fails without: faults, then
 // transactions, then what is in them. It returns the smallest plan found.
-func Shrink(plan *Plan, bug Bug) *Plan {
-	s := &shrinker{bug: bug, best: plan, left: shrinkRuns}
-	r := Run(plan, bug, false)
+func Shrink(plan *Plan, how How) *Plan {
+	s := &shrinker{how: how, best: plan, left: shrinkRuns}
+	r := Run(plan, how)
 	if len(r.Violations) == 0 {
 		return plan
 	}
@@ -41,7 +41,7 @@ func Shrink(plan *Plan, bug Bug) *Plan {
 }
 
 type shrinker struct {
-	bug     Bug
+	how     How
 	promise string
 	best    *Plan
 	left    int
@@ -56,7 +56,7 @@ func (s *shrinker) try(change func(*Plan)) bool {
 	s.left--
 	p := s.best.clone()
 	change(p)
-	r := Run(p, s.bug, false)
+	r := Run(p, s.how)
 	if len(r.Violations) == 0 || r.Violations[0].Promise != s.promise {
 		return false
 	}
@@ -102,8 +102,9 @@ const storyLines = 150
 
 // Story tells a failing plan: what is in it, and what happened, as far as it
 // concerns the transaction whose promise was broken.
-func Story(plan *Plan, bug Bug) string {
-	r := Run(plan, bug, true)
+func Story(plan *Plan, how How) string {
+	how.Trace = true
+	r := Run(plan, how)
 	var out strings.Builder
 	fmt.Fprintf(&out, "%d nodes, %d transactions, %d faults:\n", plan.Nodes, len(plan.Txs), len(plan.Faults))
 	for _, f := range plan.Faults {

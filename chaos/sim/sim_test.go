@@ -15,6 +15,7 @@ var (
 	flagTrace   = flag.Bool("sim.trace", false, "print the story of the seed, whole")
 	flagMinutes = flag.Float64("sim.minutes", 0.5, "how long to run, where -sim.seeds does not say")
 	flagJSON    = flag.String("sim.json", "", "append the figures to this file, as a line of JSON")
+	flagHistory = flag.Uint64("sim.history", 10, "judge the history of one seed in so many as well; 0: of none")
 	flagTable   = flag.Bool("sim.table", false, "print the table of what was reached")
 )
 
@@ -25,7 +26,7 @@ func TestSeeds(t *testing.T) {
 		replay(t, *flagSeed)
 		return
 	}
-	c := &Campaign{From: *flagFrom, Seeds: *flagSeeds}
+	c := &Campaign{From: *flagFrom, Seeds: *flagSeeds, HistoryEvery: *flagHistory}
 	if c.Seeds == 0 {
 		c.Until = time.Now().Add(time.Duration(*flagMinutes * float64(time.Minute)))
 	}
@@ -45,12 +46,13 @@ func TestSeeds(t *testing.T) {
 
 // tell prints a failing seed: how to replay it, and its story with less in it.
 func tell(t *testing.T, r *Result) {
-	small := Shrink(NewPlan(r.Seed, Options{}), BugNone)
-	t.Errorf("seed %d: %v\nreplay: go test ./chaos/sim -run TestSeeds -sim.seed=%d -sim.trace\n%s", r.Seed, r.Violations[0], r.Seed, Story(small, BugNone))
+	how := How{History: r.Histories > 0}
+	small := Shrink(NewPlan(r.Seed, Options{}), how)
+	t.Errorf("seed %d: %v\nreplay: go test ./chaos/sim -run TestSeeds -sim.seed=%d -sim.trace\n%s", r.Seed, r.Violations[0], r.Seed, Story(small, how))
 }
 
 func replay(t *testing.T, seed uint64) {
-	r := Run(NewPlan(seed, Options{}), BugNone, *flagTrace)
+	r := Run(NewPlan(seed, Options{}), How{Trace: *flagTrace, History: *flagHistory != 0})
 	if *flagTrace {
 		os.Stdout.WriteString(strings.Join(r.Story, "\n") + "\n")
 	}
@@ -76,7 +78,8 @@ func writeJSON(t *testing.T, total *Totals) {
 
 func TestTheSameSeedIsTheSameRun(t *testing.T) {
 	for seed := uint64(1); seed <= 20; seed++ {
-		a, b := Run(NewPlan(seed, Options{}), BugNone, true), Run(NewPlan(seed, Options{}), BugNone, true)
+		how := How{Trace: true}
+		a, b := Run(NewPlan(seed, Options{}), how), Run(NewPlan(seed, Options{}), how)
 		if a.Hash != b.Hash || a.Steps != b.Steps || strings.Join(a.Story, "\n") != strings.Join(b.Story, "\n") {
 			t.Fatalf("seed %d: two runs differ: %x after %d events, %x after %d", seed, a.Hash, a.Steps, b.Hash, b.Steps)
 		}

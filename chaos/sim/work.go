@@ -81,14 +81,14 @@ func (b *work) enlist(reply func(worked)) {
 // tell sends over the session, or, for a process without one, by a call.
 func (b *work) tell(what string, patience time.Duration, make func(*conn) request, done func(answer)) {
 	hear := func(a answer) {
-		b.p.w.oracle.hears(b.p.actor, b.ref, what, a)
+		b.p.w.oracle.hears(what, a)
 		done(a)
 	}
 	if b.p.endpoint {
 		b.p.dials.call(what, b.ref.GID, patience, make(nil), hear)
 		return
 	}
-	b.p.request(patience, make, hear)
+	b.p.request(b.ref.GID, patience, make, hear)
 }
 
 // begin starts the local transaction, and takes its time.
@@ -98,7 +98,7 @@ func (b *work) begin(reply func(worked)) {
 		switch b.plan.Kind {
 		case workReadOnly:
 			b.p.db.close(b.tx)
-			b.p.w.oracle.branchReadOnly(b.ref)
+			b.p.w.oracle.branchReadOnly(b.p.db, b.ref)
 			b.vote(readOnly, false, reply)
 		case workRefuses:
 			b.p.db.close(b.tx)
@@ -118,7 +118,7 @@ func (b *work) prepare(reply func(worked)) {
 			b.vote(refused, false, reply)
 			return
 		}
-		p.w.oracle.branchHeld(b.ref)
+		p.w.oracle.branchHeld(p.db, b.ref)
 		b.vote(prepared, false, reply)
 		return
 	}

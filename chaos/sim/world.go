@@ -25,9 +25,10 @@ type World struct {
 	clients []*client
 	actors  []*actor
 
-	oracle *oracle
-	cover  *Coverage
-	faults injector
+	oracle  *oracle
+	history *history // nil where none is recorded
+	cover   *Coverage
+	faults  injector
 
 	delivered int // messages that arrived, heartbeats left out
 	healed    bool
