@@ -41,6 +41,9 @@ type Env struct {
 	// Links are the proxies between all processes, where a fault of the network was
 	// chosen; nil otherwise.
 	Links *links.Network
+	// Relays are proxies before the nodes' gRPC that know calls, where a fault of
+	// duplicates was chosen; nil otherwise.
+	Relays *links.Relays
 
 	sights *sights       // through which running nodes are aimed at
 	bank   *bankWorkload // nil while, or where, that workload does not run

@@ -76,6 +76,7 @@ var Table = slices.Concat(
 	pauseFaults,
 	partitionFaults,
 	linkFaults,
+	duplicateFaults,
 	participantFaults,
 	databaseFaults,
 	diskFaults,

@@ -51,7 +51,7 @@ type Network struct {
 	links     map[key]*link
 	paths     map[[2]string]*path
 	dialers   map[string]bool // processes that have a file of detours
-	via       func(process, port, address string) string
+	via       func(process, port, address string) (string, error)
 }
 
 type key struct{ from, to, port string }
@@ -92,7 +92,7 @@ func (n *Network) Close() {
 
 // Intercept has links to a port dial what via returns instead of the process's
 // own address; it must be called before Listens.
-func (n *Network) Intercept(via func(process, port, address string) string) {
+func (n *Network) Intercept(via func(process, port, address string) (string, error)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.via = via
@@ -183,8 +183,12 @@ func (n *Network) link(k key) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	t, err := n.target(k, meant)
+	if err != nil {
+		return nil, err
+	}
 	l := &link{
-		from: k.from, to: k.to, port: k.port, address: address, target: n.target(k, meant),
+		from: k.from, to: k.to, port: k.port, address: address, target: t,
 		there: n.path(k.from, k.to), back: n.path(k.to, k.from),
 		log:   func(format string, args ...any) { n.log.Info(fmt.Sprintf(format, args...)) },
 		conns: map[*connection]struct{}{}, parked: map[*net.TCPConn]struct{}{},
@@ -197,17 +201,19 @@ func (n *Network) link(k key) (*link, error) {
 	return l, nil
 }
 
-func (n *Network) target(k key, address string) *target {
+func (n *Network) target(k key, address string) (_ *target, err error) {
 	if t := n.targets[address]; t != nil {
-		return t
+		return t, nil
 	}
 	t := &target{address: address, via: address, closing: n.closing, wait: &n.wait}
 	if n.via != nil {
-		t.via = n.via(k.to, k.port, address)
+		if t.via, err = n.via(k.to, k.port, address); err != nil {
+			return nil, err
+		}
 	}
 	t.changed = func() { n.targetChanged(t) }
 	n.targets[address] = t
-	return t
+	return t, nil
 }
 
 // targetChanged has the links to a target refuse, or take connections again.
