@@ -17,8 +17,12 @@ import (
 
 // header is what every answer carries. It must be taken after the work is
 // applied, so that it is not older than what it answers.
-func (s *Server) header() *quoratev1.ResponseHeader {
-	h := s.coordinator.Header()
+func (s *Server) header() *quoratev1.ResponseHeader { return s.headerAt(s.coordinator.Header()) }
+
+// headerAt is for what was read: its index is that of the state that was looked at.
+// A newer one would let a client that watches from there on miss what happened
+// between the two.
+func (s *Server) headerAt(h coordinator.Header) *quoratev1.ResponseHeader {
 	answer := &quoratev1.ResponseHeader{
 		AppliedIndex: h.AppliedIndex, ClockMs: h.ClockMS, FloorMs: h.FloorMS,
 		Epoch: epochAnswer(h.Epoch), NodeId: s.cfg.NodeID,

@@ -34,7 +34,8 @@ type fake struct {
 	watch []fsm.Event                   // what Watch sends, each as an entry
 	views map[string]*logpb.Transaction // by gid, for Get
 	next  *fakeSession
-	large int // bytes of each transaction that List returns
+	ahead uint64 // entries applied since the reads' answers were read
+	large int    // bytes of each transaction that List returns
 }
 
 func newFake() *fake {
@@ -80,8 +81,14 @@ var testStatus = coordinator.Status{
 	GID: testGID, Created: true, Decision: fsm.DecisionCommit, State: fsm.StateCommitting, Index: 7, Verdict: fsm.VerdictWait,
 }
 
+var testHeader = coordinator.Header{
+	AppliedIndex: 42, ClockMS: 2000, FloorMS: 900, Epoch: coordinator.Epoch{Incarnation: 1, Term: 3}, ClusterID: testCluster,
+}
+
 func (f *fake) Header() coordinator.Header {
-	return coordinator.Header{AppliedIndex: 42, ClockMS: 2000, FloorMS: 900, Epoch: coordinator.Epoch{Incarnation: 1, Term: 3}, ClusterID: testCluster}
+	h := testHeader
+	h.AppliedIndex += f.ahead
+	return h
 }
 
 func (f *fake) Begin(_ context.Context, begin *logpb.Begin) (coordinator.Status, error) {
@@ -129,9 +136,9 @@ func (f *fake) Get(_ context.Context, r coordinator.GetRequest) (coordinator.Vie
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if t := f.views[r.Transaction.GID.String()]; t != nil {
-		return coordinator.View{Transaction: t}, nil
+		return coordinator.View{Transaction: t, At: testHeader}, nil
 	}
-	return coordinator.View{Transaction: &logpb.Transaction{Begin: &logpb.Begin{Gid: testGID.Bytes()}}}, err
+	return coordinator.View{Transaction: &logpb.Transaction{Begin: &logpb.Begin{Gid: testGID.Bytes()}}, At: testHeader}, err
 }
 
 func (f *fake) List(_ context.Context, r coordinator.ListRequest) (coordinator.Page, error) {
@@ -142,7 +149,7 @@ func (f *fake) List(_ context.Context, r coordinator.ListRequest) (coordinator.P
 		}
 		return page, f.call("List", r)
 	}
-	return coordinator.Page{NextPageToken: "more", Transactions: []coordinator.View{
+	return coordinator.Page{At: testHeader, NextPageToken: "more", Transactions: []coordinator.View{
 		{Transaction: &logpb.Transaction{Begin: &logpb.Begin{Gid: testGID.Bytes()}}},
 	}}, f.call("List", r)
 }

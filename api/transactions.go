@@ -194,7 +194,7 @@ func (t *transactions) Get(ctx context.Context, req *quoratev1.GetRequest) (*quo
 	if err != nil {
 		return nil, t.lagging(err, ask.MinIndex)
 	}
-	return &quoratev1.GetResponse{Header: t.header(), Transaction: transactionAnswer(view)}, nil
+	return &quoratev1.GetResponse{Header: t.headerAt(view.At), Transaction: transactionAnswer(view)}, nil
 }
 
 // List reads a page of transactions, oldest first.
@@ -213,7 +213,7 @@ func (t *transactions) List(ctx context.Context, req *quoratev1.ListRequest) (*q
 		if err != nil {
 			return nil, t.lagging(err, ask.MinIndex)
 		}
-		answer := &quoratev1.ListResponse{Header: t.header(), NextPageToken: page.NextPageToken}
+		answer := &quoratev1.ListResponse{Header: t.headerAt(page.At), NextPageToken: page.NextPageToken}
 		for _, view := range page.Transactions {
 			answer.Transactions = append(answer.Transactions, transactionAnswer(view))
 		}

@@ -148,14 +148,16 @@ func (c *Coordinator) Applied(index uint64) {
 // Header returns what every answer carries.
 func (c *Coordinator) Header() Header {
 	var h Header
-	c.replog.View(func(s *fsm.State) {
-		clock := s.Clock()
-		h = Header{
-			AppliedIndex: clock.AppliedIndex, ClockMS: clock.ClockMS, FloorMS: clock.FloorMS,
-			Epoch: Epoch{Incarnation: clock.Incarnation, Term: clock.AppliedTerm}, ClusterID: s.ClusterID(),
-		}
-	})
+	c.replog.View(func(s *fsm.State) { h = headerOf(s) })
 	return h
+}
+
+func headerOf(s *fsm.State) Header {
+	clock := s.Clock()
+	return Header{
+		AppliedIndex: clock.AppliedIndex, ClockMS: clock.ClockMS, FloorMS: clock.FloorMS,
+		Epoch: Epoch{Incarnation: clock.Incarnation, Term: clock.AppliedTerm}, ClusterID: s.ClusterID(),
+	}
 }
 
 // Stats are figures of one node; those of deliveries are zero off the leader.

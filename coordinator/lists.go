@@ -32,11 +32,11 @@ func (c *Coordinator) List(ctx context.Context, r ListRequest) (Page, error) {
 			return r.Filter.matches(t, clockMS) && (!r.Filter.Stuck || stuck[fsm.GID(t.GetBegin().GetGid())])
 		}
 	}
-	found, next, err := c.scan(ctx, after, size, r.Filter.IncludeFinished, keep)
+	found, next, at, err := c.scan(ctx, after, size, r.Filter.IncludeFinished, keep)
 	if err != nil {
 		return Page{}, err
 	}
-	page := Page{Transactions: make([]View, len(found)), NextPageToken: next}
+	page := Page{Transactions: make([]View, len(found)), NextPageToken: next, At: at}
 	for i, t := range found {
 		page.Transactions[i].Transaction = t
 	}
@@ -44,23 +44,27 @@ func (c *Coordinator) List(ctx context.Context, r ListRequest) (Page, error) {
 	return page, nil
 }
 
-// scan reads up to size transactions after the cursor. It lets entries be
-// applied in between, so that a list of few among many holds up nothing.
+// scan reads up to size transactions after the cursor, and tells where the log
+// stood when it began. It lets entries be applied in between, so that a list of few
+// among many holds up nothing.
 func (c *Coordinator) scan(ctx context.Context, after fsm.Cursor, size int, finished bool,
-	keep func(clockMS uint64) func(*logpb.Transaction) bool) (found []*logpb.Transaction, next string, err error) {
-	for {
+	keep func(clockMS uint64) func(*logpb.Transaction) bool) (found []*logpb.Transaction, next string, at Header, err error) {
+	for first := true; ; first = false {
 		var page fsm.ListPage
 		c.replog.View(func(s *fsm.State) {
+			if first {
+				at = headerOf(s)
+			}
 			page = s.List(after, fsm.ListQuery{Finished: finished, Keep: keep(s.ClockMS()), LimitMax: size - len(found)})
 		})
 		found, after = append(found, page.Transactions...), page.Next
 		switch {
 		case !page.More:
-			return found, "", nil
+			return found, "", at, nil
 		case len(found) >= size:
-			return found, tokenOf(after), nil
+			return found, tokenOf(after), at, nil
 		case ctx.Err() != nil:
-			return nil, "", context.Cause(ctx)
+			return nil, "", at, context.Cause(ctx)
 		}
 	}
 }
@@ -151,7 +155,7 @@ func (c *Coordinator) ListInDoubt(ctx context.Context, r ListInDoubtRequest) (In
 		return inDoubt(b) && (r.Resource == "" || b.GetSpec().GetResource() == r.Resource)
 	}
 	filter := Filter{Namespace: r.Namespace}
-	found, next, err := c.scan(ctx, after, size, false, func(clockMS uint64) func(*logpb.Transaction) bool {
+	found, next, _, err := c.scan(ctx, after, size, false, func(clockMS uint64) func(*logpb.Transaction) bool {
 		return func(t *logpb.Transaction) bool {
 			return filter.matches(t, clockMS) && slices.ContainsFunc(t.GetBranches(), mine)
 		}

@@ -79,6 +79,7 @@ func (c *Coordinator) Get(ctx context.Context, r GetRequest) (View, error) {
 	expired := false
 	c.replog.View(func(s *fsm.State) {
 		v.Transaction, _ = s.Get(gid)
+		v.At = headerOf(s)
 		expired = gid.BornMS() <= s.Clock().HorizonMS
 	})
 	if v.Transaction == nil {

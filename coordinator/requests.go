@@ -142,6 +142,9 @@ type View struct {
 	// Deliveries of the branches that are due, in the order of their ids; empty
 	// on other nodes than the leader.
 	Deliveries []DeliveryStatus
+	// At is where the log stood when the transaction was read, not a moment later:
+	// a watch from it on misses nothing. In a page it stands in Page.At.
+	At Header
 }
 
 // DeliveryStatus is the leader's volatile knowledge about a branch that is due.
@@ -195,6 +198,9 @@ type Page struct {
 	Transactions []View
 	// NextPageToken is empty on the last page.
 	NextPageToken string
+	// At is where the log stood when the page's first transaction was looked at: a
+	// watch from there on misses nothing that the page does not show.
+	At Header
 }
 
 // ListInDoubtRequest reads the branches of a resource that have not reported.
