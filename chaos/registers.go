@@ -26,6 +26,7 @@ type registers struct {
 	parties  []*party
 	heard    heard
 	recorder *linearizability.Recorder
+	branches *branches
 	file     *os.File
 	ledger   *Ledger
 
@@ -39,6 +40,7 @@ type registers struct {
 	load     sync.WaitGroup     // conductors and readers
 	echoes   sync.WaitGroup     // duplicates under way
 	sessions sync.WaitGroup
+	mine     sync.Map // gids of this workload: others use the cluster, too
 	decided  sync.Map // gids whose decision was acknowledged
 	recentMu sync.Mutex
 	recent   []*plan // of the last transactions, for those who read
@@ -69,6 +71,7 @@ func (w *registers) Start(ctx context.Context, env *Env) (err error) {
 	w.recorder = linearizability.NewRecorder(w.file, linearizability.Header{
 		Seed: w.o.Seed, Started: time.Now().UTC().Format(time.RFC3339), Note: w.o.Command(),
 	})
+	w.branches = newBranches(w.recorder)
 	if w.ledger, err = NewLedger(filepath.Join(env.Dir, "registers.ledger.jsonl")); err != nil {
 		return err
 	}
@@ -167,6 +170,13 @@ func (w *registers) acknowledge(a Acknowledgement) {
 			w.rollbacks.Add(1)
 		}
 	})
+}
+
+// isMine says whether a GID is of this workload: what is recorded of others
+// would lack what their own clients asked.
+func (w *registers) isMine(gid string) bool {
+	_, ok := w.mine.Load(gid)
+	return ok
 }
 
 // remember keeps a transaction for the readers.

@@ -146,8 +146,8 @@ func (a *actor) echo(ctx context.Context, q request) {
 
 // note puts an acknowledgement into the ledger.
 func (w *registers) note(q request, out linearizability.Output) {
-	if q.read {
-		return
+	if q.read || q.op.Input.Vote == linearizability.VoteRefused {
+		return // a refusal is kept only where it came first: what it leads to is acknowledged to others
 	}
 	gid := out.GID
 	if gid == "" {

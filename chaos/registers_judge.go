@@ -18,6 +18,9 @@ import (
 // told and reports (S5).
 func (w *registers) Settle(ctx context.Context, env *Env) []Finding {
 	w.stopLoad()
+	if ctx.Err() != nil {
+		w.stopAll()
+	}
 	w.load.Wait()
 	w.settling.Store(true)
 	w.echoes.Wait()
@@ -27,6 +30,7 @@ func (w *registers) Settle(ctx context.Context, env *Env) []Finding {
 	if err != nil {
 		findings = append(findings, Finding{Promise: "S5", Text: fmt.Sprintf("not everything has ended %v after the last fault was healed: %v; open: %s", settleMax, err, strings.Join(open, ", "))})
 	}
+	w.recoverBranches(ctx)
 	env.Log.Info("registers: nothing is open", "at", env.Now(), "err", err)
 	w.recorder.Observe(linearizability.Observation{Sight: linearizability.SightQuiescent})
 	if err := w.finals(ctx, env); err != nil {
@@ -61,6 +65,9 @@ func (w *registers) waitClosed(ctx context.Context, env *Env) ([]string, error) 
 func (w *registers) listOpen(ctx context.Context, env *Env) ([]string, error) {
 	var open []string
 	err := w.list(ctx, env, false, func(t *quoratev1.Transaction) {
+		if !w.isMine(t.GetGid()) {
+			return
+		}
 		text := fmt.Sprintf("%s %v", t.GetGid(), t.GetState())
 		for _, b := range t.GetBranches() {
 			if !b.GetTerminal() {
@@ -75,6 +82,9 @@ func (w *registers) listOpen(ctx context.Context, env *Env) ([]string, error) {
 // finals writes down every transaction as it stands in the end.
 func (w *registers) finals(ctx context.Context, env *Env) error {
 	return w.list(ctx, env, true, func(t *quoratev1.Transaction) {
+		if !w.isMine(t.GetGid()) {
+			return
+		}
 		out := transactionOutput(t)
 		w.recorder.Observe(linearizability.Observation{
 			Sight: linearizability.SightFinal, GID: out.GID, State: out.State, Decision: out.Decision, Branches: out.Branches,
@@ -127,7 +137,7 @@ func (w *registers) Judge(ctx context.Context, env *Env, log *Replay) (Judgement
 			Vote: linearizability.Vote(a.Vote), Decision: linearizability.Decision(a.Decision),
 		})
 	}
-	log.Observe(w.recorder)
+	log.Observe(w.recorder, w.isMine)
 	if err := errors.Join(w.recorder.Close(), w.file.Close()); err != nil {
 		return Judgement{}, err
 	}

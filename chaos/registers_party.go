@@ -32,12 +32,9 @@ type party struct {
 
 	mu       sync.Mutex
 	live     map[branchKey]*quoratev1.LiveBranch
-	done     map[branchKey]linearizability.Step
 	stream   *partyStream
 	attached chan struct{} // closed once stream is set; replaced when it goes
 }
-
-type branchKey struct{ gid, branch string }
 
 // partyStream is one attached stream.
 type partyStream struct {
@@ -65,7 +62,7 @@ func (w *registers) startParties(ctx context.Context) {
 		r := w.env.NewRand()
 		p := &party{
 			w: w, name: fmt.Sprintf("party%d", i+1), resource: fmt.Sprintf("res%d", 1+i%resourceCount), h: w.hosts[i%len(w.hosts)], rand: r,
-			live: map[branchKey]*quoratev1.LiveBranch{}, done: map[branchKey]linearizability.Step{}, attached: make(chan struct{}),
+			live: map[branchKey]*quoratev1.LiveBranch{}, attached: make(chan struct{}),
 		}
 		var random [10]byte
 		for k := range random {
@@ -179,16 +176,8 @@ func (p *party) deliver(s *partyStream, d *quoratev1.Deliver) {
 		Sight: linearizability.SightDelivery, GID: key.gid, Branch: key.branch, Resource: d.GetResource(), Process: p.holder, Verdict: verdict, Accepted: true,
 		Epoch: linearizability.Epoch{Incarnation: d.GetEpoch().GetIncarnation(), Term: d.GetEpoch().GetTerm()},
 	})
-	p.mu.Lock()
-	first := p.done[key] == ""
-	if first {
-		p.done[key] = step
-	}
-	delete(p.live, key)
-	p.mu.Unlock()
-	if first {
-		p.journal(key, step)
-	}
+	p.forget(key.gid, key.branch)
+	p.w.branches.end(key.gid, key.branch, d.GetResource(), p.holder, step)
 	if !p.w.settling.Load() && p.rand.Float64() < 0.02 {
 		return // the report is lost: the leader asks again
 	}
@@ -210,12 +199,6 @@ func (p *party) deliver(s *partyStream, d *quoratev1.Deliver) {
 	})
 }
 
-func (p *party) journal(key branchKey, step linearizability.Step) {
-	p.w.recorder.Observe(linearizability.Observation{
-		Sight: linearizability.SightJournal, GID: key.gid, Branch: key.branch, Resource: p.resource, Process: p.holder, Step: step,
-	})
-}
-
 // takePart enlists the branch and votes, over the session.
 func (p *party) takePart(ctx context.Context, a *actor, t *plan, b planned) {
 	key := branchKey{t.gid, b.spec.GetId()}
@@ -228,9 +211,7 @@ func (p *party) takePart(ctx context.Context, a *actor, t *plan, b planned) {
 		p.forget(key.gid, key.branch)
 		return
 	}
-	if b.vote == quoratev1.Vote_VOTE_PREPARED {
-		p.journal(key, linearizability.StepPrepared)
-	}
+	p.w.branches.vote(t.gid, b.spec, b.vote, p.holder)
 	a.try(ctx, p.over(voteRequest(t.gid, b.spec, b.vote), &quoratev1.SessionRequest{
 		Frame: &quoratev1.SessionRequest_Vote{Vote: &quoratev1.VoteRequest{Gid: t.gid, Ballot: &quoratev1.Ballot{Branch: b.spec, Vote: b.vote}}}}, b.spec.GetHeld()))
 }

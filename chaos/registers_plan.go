@@ -63,6 +63,7 @@ func (w *registers) newPlan(r *rand.Rand) *plan {
 		gid: w.newGID(r), timeout: time.Duration(4000+r.IntN(4000)) * time.Millisecond,
 		content: fmt.Sprintf("c%d", r.IntN(1000)), contended: r.Float64() < contendedShare,
 	}
+	w.mine.Store(p.gid, true)
 	switch d := r.Float64(); {
 	case d < 0.42:
 		p.shape = explicit

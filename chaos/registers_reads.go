@@ -50,7 +50,7 @@ func (w *registers) readForEver(ctx context.Context) {
 		case d < 0.90:
 			q, node = inquireRequest(p.gid, p.branches[0].spec), a.h.pick(r)
 		default:
-			q = listRequest(local, seen)
+			q = w.listRequest(local, seen)
 		}
 		before := a.id
 		if _, out := a.once(ctx, q, node); a.id == before && q.op.Input.Consistency == linearizability.Local {
@@ -135,7 +135,7 @@ func inquireRequest(gid string, spec *quoratev1.BranchSpec) request {
 var errManyPages = errors.New("the list needs more than one page")
 
 // listRequest lists what has not ended.
-func listRequest(consistency quoratev1.Consistency, minIndex uint64) request {
+func (w *registers) listRequest(consistency quoratev1.Consistency, minIndex uint64) request {
 	req := &quoratev1.ListRequest{PageSize: listPageMax, Consistency: consistency, MinIndex: minIndex}
 	return request{
 		read: true,
@@ -152,6 +152,9 @@ func listRequest(consistency quoratev1.Consistency, minIndex uint64) request {
 			}
 			out := linearizability.Output{Transactions: []linearizability.Listed{}}
 			for _, t := range r.GetTransactions() {
+				if !w.isMine(t.GetGid()) {
+					continue
+				}
 				out.Transactions = append(out.Transactions, linearizability.Listed{
 					GID: t.GetGid(), State: linearizability.FromWire[linearizability.State](t.GetState()), Decision: linearizability.FromWire[linearizability.Decision](t.GetDecision()),
 				})
@@ -185,6 +188,9 @@ func (a *actor) watch(ctx context.Context, q request, after uint64, node int) {
 		}
 		out.Through = r.GetIndex()
 		for _, e := range r.GetEvents() {
+			if !a.w.isMine(e.GetGid()) {
+				continue
+			}
 			out.Events = append(out.Events, linearizability.Event{
 				Index: r.GetIndex(), GID: e.GetGid(), Event: linearizability.FromWire[string](e.GetKind()), Branch: e.GetBranch(),
 				State: linearizability.FromWire[linearizability.State](e.GetState()), Decision: linearizability.FromWire[linearizability.Decision](e.GetDecision()),

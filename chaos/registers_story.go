@@ -71,7 +71,13 @@ func (a *actor) takePart(ctx context.Context, p *plan, b planned) {
 			return
 		}
 	}
-	a.try(ctx, voteRequest(p.gid, b.spec, b.vote))
+	a.vote(ctx, p.gid, b.spec, b.vote)
+}
+
+// vote makes the branch able to go either way, and says so.
+func (a *actor) vote(ctx context.Context, gid string, spec *quoratev1.BranchSpec, vote quoratev1.Vote) {
+	a.w.branches.vote(gid, spec, vote, a.h.name)
+	a.try(ctx, voteRequest(gid, spec, vote))
 }
 
 // decide asks for what the initiator wishes.
@@ -111,13 +117,18 @@ func (a *actor) playSubmit(ctx context.Context, p *plan) {
 		missing[p.branches[a.rand.IntN(len(p.branches))].spec.GetId()] = true
 		wait = quoratev1.Wait_WAIT_NONE
 	}
+	for _, b := range p.branches {
+		if !missing[b.spec.GetId()] {
+			a.w.branches.vote(p.gid, b.spec, b.vote, a.h.name)
+		}
+	}
 	got, _ := a.try(ctx, submitRequest(p, missing, wait))
 	if got.status == linearizability.StatusRefused {
 		return
 	}
 	for _, b := range p.branches {
 		if missing[b.spec.GetId()] {
-			a.try(ctx, voteRequest(p.gid, b.spec, b.vote))
+			a.vote(ctx, p.gid, b.spec, b.vote)
 		}
 	}
 }
@@ -169,7 +180,7 @@ func (a *actor) bystander(ctx context.Context, p *plan) func(*actor) {
 	b := p.branches[a.rand.IntN(len(p.branches))]
 	return []func(*actor){
 		func(c *actor) { c.try(ctx, enlistRequest(p.gid, late)) },
-		func(c *actor) { c.try(ctx, voteRequest(p.gid, late, quoratev1.Vote_VOTE_PREPARED)) },
+		func(c *actor) { c.vote(ctx, p.gid, late, quoratev1.Vote_VOTE_PREPARED) },
 		func(c *actor) { c.try(ctx, inquireRequest(p.gid, b.spec)) },
 		func(c *actor) {
 			c.try(ctx, getRequest(p.gid, "", quoratev1.Consistency_CONSISTENCY_LINEARIZABLE, 0, 0))

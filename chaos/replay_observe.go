@@ -9,14 +9,15 @@ import (
 )
 
 // Observe writes the log into a history, in the history's words: what answers
-// are compared with, and what tells which unknown calls never happened.
-func (r *Replay) Observe(to *linearizability.Recorder) {
+// are compared with, and what tells which unknown calls never happened. Commands
+// about transactions that mine says no to are left out.
+func (r *Replay) Observe(to *linearizability.Recorder, mine func(gid string) bool) {
 	if len(r.Entries) == 0 {
 		return
 	}
 	for _, e := range r.Entries {
 		for _, c := range e.Batch.GetCommands() {
-			if command := commandOf(c); command != nil {
+			if command := commandOf(c); command.GID == "" || mine(command.GID) {
 				to.Observe(linearizability.Observation{
 					Sight: linearizability.SightCommand, Index: e.Index, Term: e.Term, ClockMS: e.Batch.GetClockMs(), Command: command,
 				})

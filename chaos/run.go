@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -149,8 +150,10 @@ func (r *run) run(ctx context.Context) error {
 	}
 	r.tell("%d nodes in %s, seed %d", r.o.Nodes, r.o.Dir, r.o.Seed)
 	r.hurt(ctx)
-	if err := r.settle(ctx); err != nil {
-		return err
+	r.settle(ctx)
+	if ctx.Err() != nil {
+		r.interrupted()
+		return nil
 	}
 	committed, digests, at := r.lastLook(ctx)
 	if err := c.Stop(); err != nil {
@@ -206,17 +209,22 @@ func (r *run) progress() Progress {
 }
 
 // settle ends the load and waits until everything has ended.
-func (r *run) settle(ctx context.Context) error {
-	if ctx.Err() != nil {
-		r.verdict.VacuousBecause = append(r.verdict.VacuousBecause, "it was interrupted")
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleMax)
+func (r *run) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
 	r.prober.stop()
 	for _, w := range r.workloads {
 		r.verdict.Findings = append(r.verdict.Findings, w.Settle(ctx, r.env)...)
 	}
-	return nil
+}
+
+// interrupted makes the verdict of a run that was not judged.
+func (r *run) interrupted() {
+	r.verdict.Findings = nil // what had not ended had no time to
+	r.schedule.findings = nil
+	r.fill()
+	r.verdict.Vacuous = true
+	r.verdict.VacuousBecause = append(r.verdict.VacuousBecause, "it was interrupted, and nothing was judged")
 }
 
 // lastLook asks every node where it stands: the index to which the logs must be
@@ -275,7 +283,11 @@ func (r *run) judge(ctx context.Context, committed uint64, digests map[string]st
 		return err
 	}
 	v.Replay = replay.summary(digests, at)
-	v.Counts = map[string]int64{}
+	v.Counts = maps.Clone(r.schedule.sums)
+	if v.Counts == nil {
+		v.Counts = map[string]int64{}
+	}
+	v.Counts["probes"] = int64(r.prober.count())
 	for _, w := range r.workloads {
 		judgement, err := w.Judge(ctx, r.env, replay)
 		if err != nil {

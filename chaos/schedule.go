@@ -39,6 +39,7 @@ type schedule struct {
 
 	windows  []Window
 	counts   map[string]int
+	sums     map[string]int64 // over names: kills, leader_kills, pauses, ...
 	phases   map[string]int
 	single   []time.Duration // failovers in windows of one fault
 	combined []time.Duration
@@ -59,7 +60,7 @@ type made struct {
 // run makes windows until the time is up or ctx ends. Every injection is healed
 // when it returns.
 func (s *schedule) run(ctx context.Context, until time.Duration) {
-	s.counts, s.phases = map[string]int{}, map[string]int{}
+	s.counts, s.phases, s.sums = map[string]int{}, map[string]int{}, map[string]int64{}
 	for ctx.Err() == nil {
 		calmFrom, before := s.env.Now(), s.progress()
 		s.wait(ctx, s.env.Between(calmRange))
@@ -247,7 +248,7 @@ func (s *schedule) whole(ctx context.Context, all []*made) {
 func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 	quorum := len(all) == 1
 	for _, m := range all {
-		s.counts[m.fault.Name] += max(1, m.injection.Times)
+		s.count(m)
 		if m.injection.Phase != "" {
 			s.phases[m.injection.Phase]++
 		}
@@ -272,6 +273,27 @@ func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 	}
 	if quorum {
 		s.probes = append(s.probes, s.prober.took(began, healed)...)
+	}
+}
+
+// count adds an injection up, by its name and by what it was.
+func (s *schedule) count(m *made) {
+	times := max(1, m.injection.Times)
+	s.counts[m.fault.Name] += times
+	leader := m.injection.Leader || strings.Contains(m.injection.Target, "(leader)")
+	switch m.fault.Kind {
+	case "kill":
+		s.sums["kills"] += int64(times)
+		if leader {
+			s.sums["leader_kills"]++
+		}
+	case "pause":
+		s.sums["pauses"] += int64(times)
+		if leader {
+			s.sums["leader_pauses"]++
+		}
+	case "partition", "power", "corrupt":
+		s.sums[map[string]string{"partition": "partitions", "power": "power_losses", "corrupt": "corruptions"}[m.fault.Kind]] += int64(times)
 	}
 }
 

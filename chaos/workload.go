@@ -16,7 +16,8 @@ type Workload interface {
 	Start(ctx context.Context, env *Env) error
 	// Settle is called once every fault is healed and the cluster is whole: end
 	// the load, and wait until everything that was begun has ended (S5). What does
-	// not end within the context is a finding, not an error.
+	// not end within the context is a finding, not an error. When the run was
+	// interrupted the context has ended already: end at once.
 	Settle(ctx context.Context, env *Env) []Finding
 	// Judge compares what was heard with the nodes' logs; the nodes are stopped.
 	Judge(ctx context.Context, env *Env, log *Replay) (Judgement, error)

@@ -143,3 +143,36 @@ func TestMinIndexIsWaitedFor(t *testing.T) {
 		t.Errorf("get once it is applied: %v", err)
 	}
 }
+
+// TestTheLocalClockDecidesNothing: a deadline that has passed by this node's clock
+// means nothing until the log has applied the Tick behind it; a vote or a commit
+// still counts until then, and may be what comes first.
+func TestTheLocalClockDecidesNothing(t *testing.T) {
+	n := newNode(t)
+	n.log.meet(func(commands []*logpb.Command) error {
+		for _, c := range commands {
+			if c.GetTick() != nil {
+				return ErrOverload
+			}
+		}
+		return nil
+	}, nil)
+	b := &logpb.BranchSpec{Id: "1", Resource: "a"}
+	s, err := n.Begin(n.ctx, &logpb.Begin{TimeoutMs: 20})
+	n.must(err)
+	_, err = n.Enlist(n.ctx, s.GID, b)
+	n.must(err)
+	n.prepare(s.GID, b)
+	<-time.After(100 * time.Millisecond) // the deadline passes, on every clock but the log's
+	q, err := n.Inquire(n.ctx, InquireRequest{GID: s.GID, Branch: "1", Timeout: 20 * time.Millisecond})
+	if err != nil || q.Verdict != fsm.VerdictWait {
+		t.Errorf("a branch whose deadline no Tick has applied hears %v, %v", q.Verdict, err)
+	}
+	if v, err := n.Get(n.ctx, GetRequest{Transaction: ByGID(s.GID)}); err != nil || v.Transaction.GetDecision() != fsm.DecisionNone {
+		t.Errorf("it is decided %v, %v", v.Transaction.GetDecision(), err)
+	}
+	committed, err := n.Commit(n.ctx, CommitRequest{Transaction: ByGID(s.GID)})
+	if err != nil || committed.Decision != fsm.DecisionCommit {
+		t.Errorf("a commit before the Tick: %v, %v", committed.Decision, err)
+	}
+}

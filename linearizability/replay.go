@@ -26,6 +26,7 @@ type clockAt struct{ index, ms uint64 }
 
 func newReplay(h *History, c *compiler) *replay {
 	r := &replay{compiler: c, byGID: map[string][]*Observation{}}
+	var commands []*Observation
 	for i := range h.Observations {
 		o := &h.Observations[i]
 		switch o.Sight {
@@ -33,18 +34,40 @@ func newReplay(h *History, c *compiler) *replay {
 			r.from, r.through, r.whole = o.From, o.Through, r.whole || o.Whole
 		case SightCommand:
 			if o.Command.GID != "" {
-				r.byGID[o.Command.GID] = append(r.byGID[o.Command.GID], o)
+				commands = append(commands, o)
 			}
 			if o.ClockMS > 0 {
 				r.clocks = append(r.clocks, clockAt{o.Index, o.ClockMS})
 			}
 		}
 	}
-	for _, commands := range r.byGID {
-		slices.SortStableFunc(commands, func(a, b *Observation) int { return cmp.Compare(a.Index, b.Index) })
-	}
+	slices.SortStableFunc(commands, func(a, b *Observation) int { return cmp.Compare(a.Index, b.Index) })
+	r.deal(commands)
 	slices.SortStableFunc(r.clocks, func(a, b clockAt) int { return cmp.Compare(a.index, b.index) })
 	return r
+}
+
+// deal gives each command to the GID that it is about, in the log's order. A Begin
+// and a Submit of an unseen GID whose key stands for another one are about that
+// one: a Begin, and a Submit with votes, then change nothing.
+func (r *replay) deal(commands []*Observation) {
+	type key struct{ namespace, text string }
+	owners := map[key]string{}
+	for _, o := range commands {
+		gid, c := o.Command.GID, o.Command
+		if (c.Kind == KindBegin || c.Kind == KindSubmit) && c.Key != "" && len(r.byGID[gid]) == 0 {
+			k := key{c.Namespace, c.Key}
+			switch owner := owners[k]; {
+			case owner == "":
+				owners[k] = gid
+			case owner != gid && c.Kind == KindSubmit && len(c.Input.Votes) == 0:
+				gid = owner
+			case owner != gid:
+				continue
+			}
+		}
+		r.byGID[gid] = append(r.byGID[gid], o)
+	}
 }
 
 // covers tells whether the state at an index can be replayed.

@@ -697,3 +697,41 @@ func BenchmarkLocalCommit(b *testing.B) {
 		}
 	})
 }
+
+// TestABranchThatOnlyDeletesVotes: what takes away is work as much as what adds:
+// it must be prepared, told, and undone by a rollback.
+func TestABranchThatOnlyDeletesVotes(t *testing.T) {
+	for _, commits := range []bool{true, false} {
+		_, client, s := served(t)
+		set(t, s, "a", "1")
+		tx, err := client.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		branch := work(t, tx.Context(t.Context()), s)
+		if err := branch.Delete("a"); err != nil {
+			t.Fatal(err)
+		}
+		if err := branch.Commit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if value, err := s.Get("a"); err != nil || string(value) != "1" {
+			t.Fatalf("before the decision: %q, %v", value, err)
+		}
+		end, want := tx.Commit, EvidenceCommitted
+		if !commits {
+			end = func(ctx context.Context, _ ...participant.CommitOption) error { return tx.Rollback(ctx, "changed my mind") }
+			want = EvidenceRolledBack
+		}
+		if err := end(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		testkit.Eventually(t, patience, func() bool {
+			rows, err := s.Evidence()
+			return err == nil && len(rows) == 1 && rows[0].State == want
+		}, "the branch is told, commit: %v", commits)
+		if value, err := s.Get("a"); err != nil || (len(value) == 0) != commits {
+			t.Errorf("commit %v: the deleted key holds %q, %v", commits, value, err)
+		}
+	}
+}

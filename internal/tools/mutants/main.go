@@ -206,10 +206,7 @@ func (h *hunt) plant(b *bug) error {
 		if !s.built(h.root) || !h.wants(s) {
 			continue
 		}
-		if err := h.control(s); err != nil {
-			return err
-		}
-		v, err := planted.try(s, b.First)
+		v, err := h.try(planted, s, b.First)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.Name, err)
 		}
@@ -232,6 +229,25 @@ func (h *hunt) plant(b *bug) error {
 	return nil
 }
 
+// try runs a suite: of a package's tests those that are named first, and all of
+// them where these stay green. What is run is run without the bug, too.
+func (h *hunt) try(planted *bench, s suite, first string) (verdict, error) {
+	if first != "" && s.tests() {
+		if v, err := h.judge(planted, s.only(first)); err != nil || v.Red {
+			return v, err
+		}
+	}
+	return h.judge(planted, s)
+}
+
+// judge runs a suite with the bug, and without it the first time.
+func (h *hunt) judge(planted *bench, s suite) (verdict, error) {
+	if err := h.control(s); err != nil {
+		return verdict{}, err
+	}
+	return planted.run(s)
+}
+
 // wants says that the flags ask for the suite.
 func (h *hunt) wants(s suite) bool {
 	if h.suites == "" {
@@ -251,10 +267,11 @@ func word(red bool) string {
 // control runs a suite without a bug, once: what is red then proves nothing.
 func (h *hunt) control(s suite) error {
 	h.mu.Lock()
-	c, ok := h.controls[s.name]
+	what := s.name + " " + strings.Join(s.args, " ")
+	c, ok := h.controls[what]
 	if !ok {
 		c = new(control)
-		h.controls[s.name] = c
+		h.controls[what] = c
 	}
 	h.mu.Unlock()
 	c.once.Do(func() {
@@ -268,14 +285,14 @@ func (h *hunt) control(s suite) error {
 		if c.v, c.err = plain.run(s); c.err != nil {
 			return
 		}
-		fmt.Printf("%-34s %-28s %-8s %6.1fs  %s\n", "(no bug: the control)", s.name, map[bool]string{true: "RED", false: "green"}[c.v.Red], c.v.Took.Seconds(), c.v.Sign)
+		fmt.Printf("%-34s %-28s %-8s %6.1fs  %s\n", "(no bug: the control)", strings.TrimSpace(what), map[bool]string{true: "RED", false: "green"}[c.v.Red], c.v.Took.Seconds(), c.v.Sign)
 		if c.v.Red {
 			c.err = fmt.Errorf("%s is red without a bug (%s), so it proves nothing\n%s", s.name, c.v.Sign, tail(c.v.out))
 			return
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.known.Controls[s.name] = c.v.Took.Seconds()
+		h.known.Controls[strings.TrimSpace(what)] = c.v.Took.Seconds()
 	})
 	return c.err
 }

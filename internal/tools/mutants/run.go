@@ -52,19 +52,6 @@ func (b *bench) run(s suite) (verdict, error) {
 	return execute(binary, args, cwd, dir, s.limit)
 }
 
-// try runs a suite: of a package's tests those that are named first, and all of
-// them where these stay green.
-func (b *bench) try(s suite, first string) (verdict, error) {
-	if first != "" && s.tests() {
-		named := s
-		named.args = append([]string{"-test.run=" + first}, s.args...)
-		if v, err := b.run(named); err != nil || v.Red {
-			return v, err
-		}
-	}
-	return b.run(s)
-}
-
 // temporary makes a directory that other users may look into: the databases
 // that tests start run as one.
 func temporary(in, name string) (string, error) {

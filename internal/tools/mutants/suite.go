@@ -68,6 +68,12 @@ func testsOf(pkg string) suite {
 	return suite{name: filepath.ToSlash(filepath.Clean(pkg)) + " tests", dir: filepath.Clean(pkg), limit: 10 * time.Minute}
 }
 
+// only is the suite cut down to the tests that a regular expression names.
+func (s suite) only(first string) suite {
+	s.args = append([]string{"-test.run=" + first}, s.args...)
+	return s
+}
+
 // tests says that the suite is a package's own tests.
 func (s *suite) tests() bool { return strings.HasSuffix(s.name, " tests") }
 
