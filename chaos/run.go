@@ -107,10 +107,12 @@ func (r *run) choose() error {
 				r.verdict.Impossible = map[string]string{}
 			}
 			r.verdict.Impossible[f.Name] = err.Error()
-			r.tell("          %-30s not possible here: %v", f.Name, err)
 			continue
 		}
 		r.schedule.faults = append(r.schedule.faults, f)
+	}
+	for _, line := range impossible(r.verdict.Impossible) {
+		r.tell("%s", line)
 	}
 	if len(faults) > 0 && len(r.schedule.faults) == 0 {
 		return errors.New("none of the faults that were asked for is possible here")
@@ -321,7 +323,7 @@ func (r *run) fill() {
 	v.OpsPerSecond = float64(p.Operations) / max(0.001, v.DurationS)
 	v.Faults, v.Phases, v.Windows = s.counts, s.phases, s.windows
 	v.Failpoints = r.env.sights.passed()
-	v.FailoverMS, v.CombinedMS, v.ProbeMS = spread(s.single), spread(s.combined), spread(s.probes)
+	v.FailoverMS, v.IsolatedMS, v.CombinedMS, v.ProbeMS = spread(s.single), spread(s.isolated), spread(s.combined), spread(s.probes)
 	for _, w := range s.windows {
 		v.CommitsDuring += w.During
 		v.CommitsAfter += w.After

@@ -41,7 +41,8 @@ type schedule struct {
 	counts   map[string]int
 	sums     map[string]int64 // over names: kills, leader_kills, pauses, ...
 	phases   map[string]int
-	single   []time.Duration // failovers in windows of one fault
+	single   []time.Duration // failovers after kill -9 of a leader alone
+	isolated []time.Duration // after another loss of a leader alone
 	combined []time.Duration
 	probes   []time.Duration // of windows of one fault that leaves a quorum
 	evidence []string        // injections that nothing shows
@@ -264,10 +265,13 @@ func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 		quorum = quorum && !m.injection.Unavailable
 		if gap, ok := m.failover(); ok {
 			w.FailoverMS = milliseconds(gap)
-			if quorum {
-				s.single = append(s.single, gap)
-			} else {
+			switch {
+			case !quorum:
 				s.combined = append(s.combined, gap)
+			case m.fault.Kind == "kill":
+				s.single = append(s.single, gap)
+			default:
+				s.isolated = append(s.isolated, gap)
 			}
 		}
 	}

@@ -49,7 +49,10 @@ func (v *Verdict) WriteTable(w io.Writer) error {
 	line("operations", "%d in %.0f s (%.0f a second), %d of unknown outcome", v.Operations, v.DurationS, v.OpsPerSecond, v.Unknown)
 	line("decisions", "%d commits and %d rollbacks acknowledged; %d commits while a fault lasted, %d after a heal", v.Commits, v.Rollbacks, v.CommitsDuring, v.CommitsAfter)
 	if v.FailoverMS.N > 0 {
-		line("failover", "p50 %.0f ms, p99 %.0f ms, max %.0f ms over %d leader losses", v.FailoverMS.P50, v.FailoverMS.P99, v.FailoverMS.Max, v.FailoverMS.N)
+		line("failover", "p50 %.0f ms, p99 %.0f ms, max %.0f ms over %d leaders killed", v.FailoverMS.P50, v.FailoverMS.P99, v.FailoverMS.Max, v.FailoverMS.N)
+	}
+	if v.IsolatedMS.N > 0 {
+		line("", "a leader cut off: p50 %.0f ms, p99 %.0f ms, max %.0f ms over %d", v.IsolatedMS.P50, v.IsolatedMS.P99, v.IsolatedMS.Max, v.IsolatedMS.N)
 	}
 	if v.CombinedMS.N > 0 {
 		line("", "with other faults at once: p50 %.0f ms, p99 %.0f ms, max %.0f ms over %d", v.CombinedMS.P50, v.CombinedMS.P99, v.CombinedMS.Max, v.CombinedMS.N)
@@ -93,9 +96,22 @@ func (v *Verdict) writeFaults(b *strings.Builder) {
 	for _, name := range sortedNames(v.Phases) {
 		fmt.Fprintf(b, "  %-30s %6d\n", "  aimed at "+name, v.Phases[name])
 	}
-	for _, name := range sortedNames(v.Impossible) {
-		fmt.Fprintf(b, "  %-30s not possible here: %s\n", name, v.Impossible[name])
+	for _, line := range impossible(v.Impossible) {
+		fmt.Fprintf(b, "  %s\n", line)
 	}
+}
+
+// impossible tells what could not be made here, a line for each reason.
+func impossible(why map[string]string) []string {
+	names := map[string][]string{}
+	for _, name := range sortedNames(why) {
+		names[why[name]] = append(names[why[name]], name)
+	}
+	var lines []string
+	for _, reason := range sortedNames(names) {
+		lines = append(lines, fmt.Sprintf("not possible here (%s): %s", reason, strings.Join(names[reason], ", ")))
+	}
+	return lines
 }
 
 // word is the verdict in a word or two.

@@ -28,6 +28,9 @@ type Verdict struct {
 	CommitRatio float64        `json:"commit_ratio"`
 	// OpsPerSecond is over the workloads' time, faults included.
 	OpsPerSecond float64 `json:"operations_per_second"`
+	// FailoverMS above is after kill -9 of a leader, and of nothing else;
+	// IsolatedMS after a leader that was cut off or lost its power.
+	IsolatedMS Spread `json:"failover_isolated_ms"`
 	// CombinedMS are the gaps of leader kills in windows with other faults, which
 	// may take the quorum away.
 	CombinedMS Spread `json:"failover_combined_ms"`
