@@ -191,7 +191,10 @@ func toggledKill(name, doc, spec string) Fault {
 			if n == nil {
 				return nil, nil
 			}
+			done := env.Expect(n)
 			if err := n.Kill(); err != nil {
+				done()
+				env.Release(n)
 				return nil, err
 			}
 			r := &replacement{env: env, node: n, kill: &t}
@@ -200,6 +203,7 @@ func toggledKill(name, doc, spec string) Fault {
 				Target: n.Name, Unavailable: true,
 				Heal: func(ctx context.Context) error {
 					defer env.Release(n)
+					defer done()
 					return r.run(ctx)
 				},
 				Evidence: r.evidence,
