@@ -108,7 +108,7 @@ func (j *judge) checkValidity(f *facts, log *replay) {
 			return
 		}
 	}
-	if commit == nil || j.history.Header.Partial {
+	if commit == nil || j.history.Header.Partial || !f.recorded() {
 		return
 	}
 	j.count(promiseValidity, 1)
@@ -129,6 +129,12 @@ func (j *judge) checkValidity(f *facts, log *replay) {
 			return
 		}
 	}
+}
+
+// recorded: the history holds who created it. Lists, watches and logs also show
+// transactions of clients that record nothing.
+func (f *facts) recorded() bool {
+	return slices.ContainsFunc(f.ops, func(op *Operation) bool { return op.Kind == KindBegin || op.Kind == KindSubmit })
 }
 
 // set tells whether a commit was asked, and which branches the sealed set holds for
@@ -179,7 +185,7 @@ func (f *facts) agreed(id string, before int64) bool {
 // checkNonTrivial is S4 without faults: what everybody agreed to, nobody opposed and
 // no deadline passed, commits.
 func (j *judge) checkNonTrivial(f *facts) {
-	if !j.history.Header.FaultFree || j.history.Header.Partial {
+	if !j.history.Header.FaultFree || j.history.Header.Partial || !f.recorded() {
 		return
 	}
 	rolled := f.claimed(DecisionRollback)
