@@ -18,8 +18,8 @@ type Options struct {
 	Parallel int
 	// HTML is a directory for drawings of failing partitions; empty for none.
 	HTML string
-	// ViolationsMax bounds how many are reported, default 100. The rest are
-	// counted in one more.
+	// ViolationsMax bounds how many are reported, default 100; Report.Omitted
+	// counts the rest.
 	ViolationsMax int
 }
 
@@ -47,7 +47,8 @@ func Check(ctx context.Context, h *History, options Options) Report {
 	j.stats.Operations, j.stats.Observations = len(h.Operations), len(h.Observations)
 	j.run()
 	j.stats.Duration = time.Since(began)
-	return Report{Violations: j.conclude(), Stats: j.stats}
+	violations, omitted := j.conclude()
+	return Report{Violations: violations, Omitted: omitted, Stats: j.stats}
 }
 
 // judge is one check under way.
@@ -119,7 +120,7 @@ func (j *judge) count(promise string, n int) {
 // conclude puts the violations in order and leaves out what only repeats: a
 // transaction with two decisions is not linearizable either, and saying so in the
 // most general terms would hide the plain ones.
-func (j *judge) conclude() []Violation {
+func (j *judge) conclude() (shown []Violation, omitted int) {
 	specific := map[string]bool{}
 	for _, v := range j.violations {
 		if v.Promise != promiseLinearizable && v.GID != "" {
@@ -145,9 +146,7 @@ func (j *judge) conclude() []Violation {
 		return cmp.Or(cmp.Compare(rank(a.Promise), rank(b.Promise)), cmp.Compare(a.GID, b.GID), cmp.Compare(a.Text, b.Text))
 	})
 	if extra := len(out) - j.options.ViolationsMax; extra > 0 {
-		out = append(out[:j.options.ViolationsMax:j.options.ViolationsMax], Violation{
-			Promise: promiseHistory, Text: plural(extra, "more violation") + " not shown",
-		})
+		return out[:j.options.ViolationsMax:j.options.ViolationsMax], extra
 	}
-	return out
+	return out, 0
 }

@@ -101,6 +101,9 @@ func (f *facts) acknowledged() (out []acknowledgement) {
 		}
 	}
 	for _, o := range f.sights(SightLedger) {
+		if o.Vote == VoteRefused {
+			continue // what has rolled back takes a refusal without keeping it
+		}
 		out = append(out, acknowledgement{kind: o.Kind, branch: o.Branch, vote: o.Vote, decision: o.Decision, by: witness{seen: o}, line: o.Line})
 	}
 	return out

@@ -2,7 +2,7 @@ package linearizability
 
 import "slices"
 
-// The promises, as docs/guarantees.md numbers them, and two findings that are none.
+// The promises, as docs/verify.md numbers them, and a finding that is none.
 const (
 	promiseAgreement    = "S1"
 	promiseIrrevocable  = "S2"
@@ -18,10 +18,8 @@ const (
 	promiseFencing      = "S12"
 	promisePresumed     = "S13"
 	promiseAtomic       = "S14"
-	// promiseTimeout: a checker ran out of time; promiseHistory: the history
-	// contradicts itself.
+	// promiseTimeout: a checker ran out of time.
 	promiseTimeout = "TIMEOUT"
-	promiseHistory = "HISTORY"
 )
 
 // Promises are what Check looks at, in order, with a few words each.
@@ -41,7 +39,6 @@ var Promises = []struct{ ID, Words string }{
 	{promisePresumed, "presumed abort: never told of what might commit"},
 	{promiseAtomic, "atomic effects: all branches' work, or none"},
 	{promiseTimeout, "every check came to its end"},
-	{promiseHistory, "the history is whole"},
 }
 
 func rank(promise string) int {

@@ -8,8 +8,8 @@ import (
 
 // Violation is one broken promise, or a question that could not be answered.
 type Violation struct {
-	// Promise is S1 ... S14 (docs/guarantees.md), or TIMEOUT where a checker ran
-	// out of time, or HISTORY where the history contradicts itself.
+	// Promise is S1 ... S14 (docs/verify.md), or TIMEOUT where a checker ran out of
+	// time.
 	Promise string `json:"promise"`
 	GID     string `json:"gid,omitempty"`
 	// Text says what was seen, and why it cannot be.
@@ -62,7 +62,9 @@ type Stats struct {
 // Report is what Check found.
 type Report struct {
 	Violations []Violation `json:"violations"`
-	Stats      Stats       `json:"stats"`
+	// Omitted is how many more there were.
+	Omitted int   `json:"omitted,omitempty"`
+	Stats   Stats `json:"stats"`
 }
 
 // OK tells whether no promise was broken and every check came to its end.

@@ -171,6 +171,9 @@ func (h *verified) write(w io.Writer) error {
 	for _, violation := range h.Violations {
 		fmt.Fprintf(w, "\n%v\n", violation)
 	}
+	if h.Omitted > 0 {
+		fmt.Fprintf(w, "\n... and %s more\n", plural(h.Omitted, "violation", "violations"))
+	}
 	word := "every promise kept"
 	if !h.OK {
 		word = "BROKEN: " + strings.Join(h.Broken(), ", ")
