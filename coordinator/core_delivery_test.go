@@ -49,7 +49,10 @@ func TestUnansweredDeliveryIsRepeatedWithBackoff(t *testing.T) {
 	w.committedTx("", branchOf("1", "bank-a", holderN(1)))
 	var at []time.Duration
 	for range 12 {
-		for len(w.sent[1]) == 0 {
+		for end := w.now.Add(2 * w.core.cfg.BackoffMax); len(w.sent[1]) == 0; {
+			if w.now.After(end) {
+				t.Fatalf("not told again after %d attempts", len(at))
+			}
 			w.core.Alive(w.now, 1)
 			w.advance(100 * time.Millisecond)
 		}
