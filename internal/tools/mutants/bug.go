@@ -216,11 +216,11 @@ func (b *bug) packages() []string {
 	return slices.Compact(dirs)
 }
 
-// touches says that the bug changes a package at or below dir.
-func (b *bug) touches(dirs ...string) bool {
-	for _, p := range b.packages() {
-		for _, dir := range dirs {
-			if p == dir || strings.HasPrefix(p, dir+"/") {
+// touches says that the bug changes a file whose path begins so.
+func (b *bug) touches(prefixes ...string) bool {
+	for _, e := range b.Edits {
+		for _, prefix := range prefixes {
+			if strings.HasPrefix(e.File, prefix) {
 				return true
 			}
 		}
