@@ -9,6 +9,7 @@ SHELL := /bin/bash
 
 GO       ?= go
 RUNS     ?= 10
+MINUTES  ?= 10
 GOFLAGS_TEST ?=
 # For the slowest package, with a margin for a busy machine.
 TEST_TIMEOUT ?= 15m
@@ -16,7 +17,7 @@ TEST_TIMEOUT ?= 15m
 RACE_PACKAGES ?= ./coordinator/... ./api/... ./participant/embedded
 TOOLS_MOD := tools/go.mod
 
-.PHONY: help build test race lint generate demo demo-databases cover bench mutants mutants-fsm
+.PHONY: help build test race lint generate demo demo-databases cover bench mutants mutants-fsm chaos
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -50,6 +51,9 @@ demo: build ## The main job: a leader killed at the decision, every decision kep
 demo-databases: build ## The demo on private Postgres and MariaDB servers, RUNS times
 	scripts/install-test-deps.sh
 	scripts/demo-databases.sh $(RUNS)
+
+chaos: build ## Break clusters for MINUTES minutes, and note it in docs/chaos-ledger.md
+	scripts/chaos.sh $(MINUTES)
 
 cover: ## Coverage a package, without generated files
 	scripts/install-test-deps.sh

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -389,6 +390,9 @@ func (r *run) finish() error {
 		return nil
 	}
 	v.Dir = r.o.Dir
+	if text, err := json.MarshalIndent(v, "", "  "); err == nil {
+		_ = os.WriteFile(filepath.Join(v.Dir, "verdict.json"), append(text, '\n'), 0o600)
+	}
 	var words []string
 	if v.Anomalies > 0 {
 		words = append(words, fmt.Sprintf("%d anomalies", v.Anomalies))

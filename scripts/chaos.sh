@@ -1,0 +1,42 @@
+#!/bin/bash
+# chaos.sh MINUTES [FILE]: break clusters for so long, one short run after the
+# other, each with another seed and its share of the faults, and note every
+# run's verdict in docs/chaos-ledger.md. A red run's directory stays, the others
+# go on, and the end is red.
+#
+# Runs are short so that each history is judged while it is small, and so that a
+# red one is read in minutes.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+minutes=${1:?minutes}
+summaries=${2:-bin/chaos-$(date -u +%Y%m%dT%H%M%S).jsonl}
+until=$((SECONDS + minutes * 60))
+mkdir -p "$(dirname "$summaries")"
+: >"$summaries"
+trap 'exit 130' INT TERM
+
+# What each run hurts, in turn.
+plans=(
+  "--faults kill"
+  "--faults kill,partition --nodes 5"
+  "--faults kill,pause"
+  "--faults partition,link"
+  "--faults kill,pause,partition"
+  "--workloads registers,bank"
+  "--faults kill,pause,partition,link,duplicate"
+  ""
+)
+red=0 runs=0
+while left=$((until - SECONDS)) && [ "$left" -gt 10 ]; do
+  duration=$((left < 120 ? left : 120))
+  plan=${plans[$((runs % ${#plans[@]}))]}
+  runs=$((runs + 1))
+  printf '\n=== run %d, %s s left: %s\n' "$runs" "$left" "${plan:-every fault}"
+  # shellcheck disable=SC2086 # a plan is several words
+  if ! bin/quorate chaos --duration "${duration}s" $plan -o json >>"$summaries"; then
+    red=$((red + 1))
+  fi
+done
+[ -s "$summaries" ] && go run ./internal/tools/ledger "$summaries"
+printf '%d runs, %d red; summaries in %s\n' "$runs" "$red" "$summaries"
+[ "$red" -eq 0 ]
