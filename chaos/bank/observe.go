@@ -27,6 +27,7 @@ func (e *Evidence) History(note string, explained map[string]bool) *linearizabil
 	for _, tx := range e.Transactions {
 		o.final(tx)
 	}
+	o.unknown()
 	o.observe(linearizability.Observation{Sight: linearizability.SightQuiescent})
 	return o.h
 }
@@ -232,6 +233,16 @@ func (o *observer) stores() {
 		}
 	}
 	o.observe(linearizability.Observation{Sight: linearizability.SightSum, Value: sum, Want: want})
+}
+
+// unknown are transactions that initiators heard of and the cluster does not know.
+func (o *observer) unknown() {
+	for _, entry := range o.e.Ledger {
+		if entry.GID != "" && !o.ours[entry.GID] {
+			o.ours[entry.GID] = true
+			o.observe(linearizability.Observation{Sight: linearizability.SightFinal, GID: entry.GID})
+		}
+	}
 }
 
 // final is a transaction as it stands.
