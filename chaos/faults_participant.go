@@ -190,7 +190,7 @@ func waitFor(ctx context.Context, d time.Duration) error {
 }
 
 // aimParticipantMax bounds the wait for a participant to pass the place where it dies.
-const aimParticipantMax = 4 * time.Second
+const aimParticipantMax = 2 * time.Second
 
 // killAt has a participant die at a failpoint. One that serves a file and waits
 // for it passes no place: another one is tried.

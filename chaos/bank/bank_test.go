@@ -27,13 +27,13 @@ type world struct {
 func startWorld(t *testing.T, databases ...bank.Database) *world {
 	t.Helper()
 	dir := workDir(t)
-	c, err := cluster.Start(t.Context(), cluster.Config{Binary: binary, Nodes: 3, Dir: filepath.Join(dir, "nodes")})
+	c, err := cluster.Start(t.Context(), cluster.Config{Binary: quorate(t), Nodes: 3, Dir: filepath.Join(dir, "nodes")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Stop() })
 	o := bank.NewOptions()
-	o.Binary, o.Dir, o.Seeds, o.Seed, o.Opener, o.Databases = binary, filepath.Join(dir, "bank"), c.Endpoints(), 1, drivers.Open, databases
+	o.Binary, o.Dir, o.Seeds, o.Seed, o.Opener, o.Databases = quorate(t), filepath.Join(dir, "bank"), c.Endpoints(), 1, drivers.Open, databases
 	o.Log = testkit.Logger(t)
 	b, err := bank.Start(t.Context(), o)
 	if err != nil {
@@ -92,11 +92,26 @@ func databases(t *testing.T) []bank.Database {
 	}
 }
 
-// TestMoneyWithoutFaults: the mix alone, on every kind of store.
+// TestMoneyWithoutFaults: the mix alone, on every kind of store. Without a fault
+// whatever can commit does (S4), and nothing ends on its own.
 func TestMoneyWithoutFaults(t *testing.T) {
 	w := startWorld(t, databases(t)...)
 	w.commits(300)
-	w.judge()
+	_, r := w.judge()
+	for _, text := range r.Unexplained {
+		t.Error(text)
+	}
+	if len(r.Explained) > 0 {
+		t.Errorf("without a fault, these ended on their own: %v", r.Explained)
+	}
+	for _, name := range []string{
+		"late_refused", "late_in_time", "nested_commit", "vote_read_only", "contrary_commit", "contrary_rollback",
+		"branches_embedded", "branches_postgres", "branches_mysql", "branches_sqlite",
+	} {
+		if r.Counts[name] == 0 {
+			t.Errorf("%s: none: the run shows little", name)
+		}
+	}
 }
 
 // workDir is a temporary directory, which a red test keeps.

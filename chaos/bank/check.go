@@ -31,6 +31,9 @@ type Result struct {
 	// Explained are the branches, `GID/branch`, that a fault is known to have rolled
 	// back although they were decided commit, and that were reported so.
 	Explained map[string]bool
+	// Unexplained are transactions that rolled back although nobody wanted it and no
+	// lock stood in the way: none where no fault is made (S4).
+	Unexplained []string
 }
 
 // Check compares the cluster's word, the initiators' ledgers, the participants'
@@ -38,7 +41,7 @@ type Result struct {
 func Check(e *Evidence) *Result {
 	c := &checker{
 		e: e, r: &Result{Counts: map[string]int64{}, Explained: map[string]bool{}}, byGID: map[string]*quoratev1.Transaction{}, byKey: map[string]*quoratev1.Transaction{},
-		work: map[string]Line{}, holders: e.holders(), lost: map[string][]bankstore.Move{},
+		work: map[string]Line{}, failed: map[string][]string{}, holders: e.holders(), lost: map[string][]bankstore.Move{},
 	}
 	for _, tx := range e.Transactions {
 		c.byGID[tx.GetGid()] = tx
@@ -52,6 +55,9 @@ func Check(e *Evidence) *Result {
 	for _, l := range e.Journal {
 		if len(l.Work) > 0 {
 			c.work[l.ref()] = l
+		}
+		if l.Failed != "" {
+			c.failed[l.GID] = append(c.failed[l.GID], l.Failed)
 		}
 	}
 	c.ledger()
@@ -75,6 +81,7 @@ type checker struct {
 	byGID   map[string]*quoratev1.Transaction
 	byKey   map[string]*quoratev1.Transaction
 	work    map[string]Line             // what each branch was to do
+	failed  map[string][]string         // why work of a transaction failed
 	holders map[string]Line             // processes by instance id
 	lost    map[string][]bankstore.Move // branches of commits that are gone, and why is known
 }
@@ -100,6 +107,10 @@ func (c *checker) transaction(tx *quoratev1.Transaction) {
 	if decision == quoratev1.Decision_DECISION_ROLLBACK {
 		c.count("reason_" + strings.ToLower(strings.TrimPrefix(tx.GetReason().String(), "ROLLBACK_REASON_")))
 	}
+	if decision == quoratev1.Decision_DECISION_ROLLBACK && c.unexplained(tx) {
+		c.count("rollback_unexplained")
+		c.r.Unexplained = append(c.r.Unexplained, fmt.Sprintf("%s (%s) rolled back: %v, %s", gid, tx.GetLabels()["shape"], tx.GetReason(), tx.GetDetail()))
+	}
 	if s := tx.GetState(); s != quoratev1.State_STATE_COMMITTED && s != quoratev1.State_STATE_ROLLED_BACK {
 		c.found("S5", "%s has not ended: %v", gid, s)
 	}
@@ -115,6 +126,21 @@ func (c *checker) transaction(tx *quoratev1.Transaction) {
 		}
 		c.branch(tx, b)
 	}
+}
+
+// unexplained says that neither its shape nor a lock explains a rollback.
+func (c *checker) unexplained(tx *quoratev1.Transaction) bool {
+	switch Shape(tx.GetLabels()["shape"]) {
+	case "", ShapeRefused, ShapeUnfunded, ShapeAbandoned, ShapeContrary, ShapeHurried, ShapeSibling:
+		return false
+	}
+	texts := append([]string{tx.GetDetail()}, c.failed[tx.GetGid()]...)
+	for _, b := range tx.GetBranches() {
+		texts = append(texts, b.GetDetail())
+	}
+	return !slices.ContainsFunc(texts, func(s string) bool {
+		return strings.Contains(s, "lock") || strings.Contains(s, "lack of funds") // locked, lock timeout, deadlock
+	})
 }
 
 // branch checks one branch that the cluster knows against its store.

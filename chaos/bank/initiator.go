@@ -39,6 +39,7 @@ func ServeInitiator(ctx context.Context, planPath, seatName string, start int, l
 		return err
 	}
 	defer ledger.Close()
+	leaveSpare(plan)
 	client, err := dial(ctx, plan, participant.WithName(seatName), participant.WithLogger(log))
 	if err != nil {
 		return err

@@ -18,6 +18,9 @@ type Line struct {
 	// Late: the caller does not wait for the branch, so that it may come after the seal.
 	Late bool `json:"late,omitempty"`
 
+	// Failed says why the work of a branch failed.
+	Failed string `json:"failed,omitempty"`
+
 	// A step of a branch, by the SDK's witness; before the step's effect for what is
 	// prepared, heard and voted, after it for what has ended.
 	Step     participant.Step     `json:"step,omitempty"`

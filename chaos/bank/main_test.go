@@ -5,33 +5,40 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/quorate/quorate/internal/testdb"
 )
 
-// binary is the program under test, built once.
-var binary string
-
-func TestMain(m *testing.M) {
-	code, err := buildAndRun(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
+// built is the program under test, built at its first use.
+var built = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binaries, "quorate")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/quorate/quorate/cmd/quorate").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build quorate: %w\n%s", err, out)
 	}
-	os.Exit(code)
+	return path, nil
+})
+
+var binaries string
+
+func quorate(t *testing.T) string {
+	t.Helper()
+	path, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
-func buildAndRun(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "quorate-test-")
-	if err != nil {
-		return 1, err
+func TestMain(m *testing.M) {
+	var err error
+	if binaries, err = os.MkdirTemp("", "quorate-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary = filepath.Join(dir, "quorate")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/quorate/quorate/cmd/quorate").CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build quorate: %w\n%s", err, out)
-	}
-	defer testdb.Close()
-	return m.Run(), nil
+	code := m.Run()
+	testdb.Close()
+	_ = os.RemoveAll(binaries)
+	os.Exit(code)
 }

@@ -43,6 +43,7 @@ func ServeParticipant(ctx context.Context, planPath, seatName string, start int,
 		return err
 	}
 	defer journal.Close()
+	leaveSpare(plan)
 	s := &server{plan: plan, resource: resource, seat: seat, journal: journal, log: log}
 	client, err := dial(ctx, plan, participant.WithName(seatName), participant.WithProcess(seat.Process),
 		participant.WithLogger(log), participant.WithScanInterval(scanLongest, scanIdle), participant.WithWitness(s.witness))
@@ -131,18 +132,23 @@ var failpoints = map[participant.Step]string{
 
 // witness writes each step down before the SDK goes on, and dies where it was told to.
 func (s *server) witness(m participant.Moment) {
-	err := s.journal.Append(Line{
-		At: now(), Step: m.Step, GID: string(m.Branch.GID), Branch: m.Branch.ID, Resource: m.Resource,
+	s.write(Line{
+		Step: m.Step, GID: string(m.Branch.GID), Branch: m.Branch.ID, Resource: m.Resource,
 		Vote: m.Vote, Verdict: m.Verdict, Outcome: m.Outcome,
 		Incarnation: m.Incarnation, Term: m.Term, Attempt: m.Attempt,
 	})
-	if err != nil {
-		// Without its journal the process must not go on: what it did would not be seen.
-		s.log.Error("the journal cannot be written", "err", err)
-		os.Exit(1)
-	}
 	if name, ok := failpoints[m.Step]; ok {
 		_ = failpoint.Hit(name, m.Resource)
+	}
+}
+
+// write appends a line to the journal. Without it the process must not go on: what
+// it did would not be seen.
+func (s *server) write(l Line) {
+	l.At = now()
+	if err := s.journal.Append(l); err != nil {
+		s.log.Error("the journal cannot be written", "err", err)
+		os.Exit(1)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,14 +122,9 @@ func (s *server) branch(ctx context.Context, store bankstore.Store, info partici
 		return err
 	}
 	// The branch is the first child of this call, so its name is known before.
-	err := s.journal.Append(Line{
-		At: now(), GID: string(info.GID), Branch: info.Path + ".1", Resource: s.resource.Name, Work: work.Moves, Late: work.Late,
-	})
-	if err != nil {
-		s.log.Error("the journal cannot be written", "err", err)
-		os.Exit(1)
-	}
-	return store.Work(ctx, work.Moves, func() error {
+	line := Line{GID: string(info.GID), Branch: info.Path + ".1", Resource: s.resource.Name, Work: work.Moves, Late: work.Late}
+	s.write(line)
+	err := store.Work(ctx, work.Moves, func() error {
 		if err := sleep(ctx, time.Duration(work.HoldMS)*time.Millisecond); err != nil {
 			return err
 		}
@@ -139,6 +133,11 @@ func (s *server) branch(ctx context.Context, store bankstore.Store, info partici
 		}
 		return nil
 	})
+	if err != nil {
+		line.Work, line.Late, line.Failed = nil, false, clip(err.Error())
+		s.write(line)
+	}
+	return err
 }
 
 // callMax bounds one call to a participant.
@@ -230,6 +229,17 @@ func (c *caller) post(ctx context.Context, address string, body []byte) (*http.R
 // silent are the addresses at which nobody listened when they were last tried,
 // hung those at which a call got no answer, with the time.
 var silent, hung sync.Map
+
+// leaveSpare takes the seats for silent where a process comes only by a fault.
+func leaveSpare(plan *Plan) {
+	for _, r := range plan.Resources {
+		for _, s := range r.Seats {
+			if s.Spare {
+				silent.Store(s.Address, true)
+			}
+		}
+	}
+}
 
 // errHung says that a process was called a moment ago and did not answer.
 var errHung = errors.New("it did not answer a moment ago")
