@@ -35,8 +35,8 @@ var memberFaults = []Fault{
 		"member-change@promote=kill"),
 }
 
-// changeMax bounds one change of the nodes' set.
-const changeMax = 15 * time.Second
+// changeMax bounds one step of a change of the nodes' set.
+const changeMax = 20 * time.Second
 
 func transferLeader(ctx context.Context, env *Env) (*Injection, error) {
 	from := env.ClaimLeader(ctx)
@@ -228,7 +228,11 @@ func (r *replacement) run(ctx context.Context) (err error) {
 	for _, n := range r.env.Cluster.Nodes() {
 		defer r.env.Expect(n)()
 	}
-	if r.old, err = r.idOf(ctx); err != nil {
+	err = r.retry(ctx, "know the cluster", func(ctx context.Context) error {
+		r.old, err = r.idOf(ctx)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if err := emptyDir(r.node.DataDir); err != nil {
@@ -253,14 +257,16 @@ func (r *replacement) run(ctx context.Context) (err error) {
 	if err := r.disarm(); err != nil {
 		return err
 	}
-	r.new, err = r.idOf(ctx)
-	return err
+	return r.retry(ctx, "know the cluster", func(ctx context.Context) error {
+		r.new, err = r.idOf(ctx)
+		return err
+	})
 }
 
 // retry repeats a step until it succeeds; a node that a toggle has killed is
 // started again, once the toggle has fired.
 func (r *replacement) retry(ctx context.Context, what string, step func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*changeMax)
+	ctx, cancel := context.WithTimeout(ctx, changeMax)
 	defer cancel()
 	for {
 		err := step(ctx)
@@ -312,11 +318,9 @@ func (r *replacement) remove(ctx context.Context) error {
 
 // idOf returns the id under which the cluster knows the node, "" for none.
 func (r *replacement) idOf(ctx context.Context) (id string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, changeMax)
-	defer cancel()
-	leader, err := r.env.Cluster.WaitLeader(ctx)
-	if err != nil {
-		return "", err
+	leader := r.env.Leader(ctx)
+	if leader == nil {
+		return "", errors.New("no node leads")
 	}
 	status, err := leader.Status(ctx)
 	if err != nil {
