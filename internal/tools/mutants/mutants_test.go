@@ -149,3 +149,17 @@ func TestResultsMerge(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+func TestAVacuousRunHasNoticedNothing(t *testing.T) {
+	for out, want := range map[string]verdict{
+		`{"seed":1,"anomalies":0,"lost":0,"linearizable":true,"vacuous":false}`:                                                       {Sign: "0 anomalies, 0 lost"},
+		`{"seed":1,"anomalies":0,"lost":0,"linearizable":true,"vacuous":true}`:                                                        {Sign: "vacuous"},
+		`{"seed":1,"anomalies":0,"lost":2,"linearizable":true,"vacuous":true}`:                                                        {Red: true, Sign: "0 anomalies, 2 lost"},
+		`{"seed":1,"anomalies":1,"lost":0,"linearizable":false,"vacuous":false,"findings":[{"promise":"S1","text":"two decisions"}]}`: {Red: true, Sign: "S1: two decisions"},
+		"panic: the program does not start":                                                                                           {Red: true, Sign: "no verdict: panic: the program does not start"},
+	} {
+		if red, sign := judgeChaos([]byte("a line before\n" + out + "\n")); red != want.Red || sign != want.Sign {
+			t.Errorf("%s: red %v, %q", out, red, sign)
+		}
+	}
+}

@@ -49,8 +49,15 @@ func (b *bench) run(s suite) (verdict, error) {
 		args = append([]string{"-test.failfast", "-test.timeout=" + (s.limit + 10*time.Second).String()}, args...)
 		cwd = filepath.Join(b.root, s.dir)
 	}
-	return execute(binary, args, cwd, dir, s.limit)
+	v, err := execute(binary, args, cwd, dir, s.limit)
+	if err == nil && s.judge != nil && v.Sign != hung {
+		v.Red, v.Sign = s.judge(v.out)
+	}
+	return v, err
 }
+
+// hung is the sign of a suite that did not end in time.
+const hung = "hung"
 
 // temporary makes a directory that other users may look into: the databases
 // that tests start run as one.
@@ -81,7 +88,7 @@ func execute(binary string, args []string, cwd, tmp string, limit time.Duration)
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		v.Red, v.Sign = true, "hung"
+		v.Red, v.Sign = true, hung
 	case err == nil:
 	case errors.As(err, &exit):
 		v.Red, v.Sign = true, sign(v.out)
@@ -121,7 +128,6 @@ func (b *bench) binary(s suite) (string, error) {
 // first. The last group is what is quoted.
 var signs = []*regexp.Regexp{
 	regexp.MustCompile(`(?m)(seed \d+: .{1,80})`),
-	regexp.MustCompile(`(?m)"findings":\[(\{.{1,110})`),
 	regexp.MustCompile(`(?m)^\s*--- FAIL: (Test\w+)`),
 	regexp.MustCompile(`(?m)^panic: test timed out after .*\n.*running tests:\n\s+(Test\w+)`),
 	regexp.MustCompile(`(?m)^panic: (.{1,80})`),
@@ -137,6 +143,10 @@ func sign(out []byte) string {
 			return strings.TrimSpace(string(m[1]))
 		}
 	}
+	return lastLine(out)
+}
+
+func lastLine(out []byte) string {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	last := lines[len(lines)-1]
 	return last[:min(len(last), 100)]

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -21,6 +24,9 @@ type suite struct {
 	// touching: the bug is tried where it changes a file whose path begins so, since
 	// the suite runs no other code of ours; empty means any.
 	touching []string
+	// judge reads the output of a suite whose exit code says less than its words;
+	// nil: the exit code decides.
+	judge func(out []byte) (red bool, sign string)
 	// limit is far above what the suite takes without a bug. A suite that passes
 	// it has noticed something: that it hangs.
 	limit time.Duration
@@ -59,8 +65,35 @@ var suites = []suite{
 	{
 		name: "chaos", doc: "quorate chaos: real processes under random faults",
 		args:  []string{"chaos", "--duration", "60s", "--seed", "{seed}", "--dir", "{dir}/chaos", "-o", "json"},
+		judge: judgeChaos,
 		limit: 10 * time.Minute,
 	},
+}
+
+// judgeChaos reads the verdict. A run that was only vacuous, as on a machine that
+// is too busy, has not noticed anything.
+func judgeChaos(out []byte) (red bool, sign string) {
+	for line := range bytes.Lines(out) {
+		var v struct {
+			Anomalies, Lost int
+			Linearizable    bool
+			Vacuous         bool
+			Findings        []struct{ Promise, Text string }
+		}
+		if !bytes.HasPrefix(line, []byte(`{"seed"`)) || json.Unmarshal(line, &v) != nil {
+			continue
+		}
+		sign = fmt.Sprintf("%d anomalies, %d lost", v.Anomalies, v.Lost)
+		if len(v.Findings) > 0 {
+			f := v.Findings[0]
+			sign = f.Promise + ": " + f.Text[:min(len(f.Text), 90)]
+		}
+		if red = v.Anomalies > 0 || v.Lost > 0 || !v.Linearizable; !red && v.Vacuous {
+			sign = "vacuous"
+		}
+		return red, sign
+	}
+	return true, "no verdict: " + lastLine(out)
 }
 
 // testsOf is the suite of a package's own tests.
