@@ -132,7 +132,11 @@ func neverModelled(refusal string) bool {
 // have done of its own accord, and calls that waited have their answers apart.
 func (c *compiler) events(p *partition, byItself bool) []event {
 	out := make([]event, 0, len(p.ops)+4)
-	for _, op := range p.ops {
+	ops := p.ops
+	if slices.ContainsFunc(ops, isLocal) {
+		ops = strictest(ops)
+	}
+	for _, op := range ops {
 		e := c.event(op, p.name)
 		switch {
 		case e.unknown && op.Kind == KindInquire:
@@ -152,8 +156,54 @@ func (c *compiler) events(p *partition, byItself bool) []event {
 	if byItself {
 		out = c.addInternal(out, p)
 	}
+	postpone(out)
 	slices.SortStableFunc(out, func(a, b event) int { return cmp.Compare(a.from, b.from) })
 	return out
+}
+
+func isLocal(op *Operation) bool {
+	return op.Kind == KindGet && op.Input.Consistency == Local && op.Status != StatusUnknown
+}
+
+// strictest keeps, of the local reads that show the same, the one that was answered
+// first: what it saw had stood by then, so the others may have seen it too.
+func strictest(ops []*Operation) []*Operation {
+	first := map[string]*Operation{}
+	shows := func(op *Operation) string {
+		out := op.Output
+		out.AppliedIndex, out.ClockMS, out.FloorMS, out.Epoch = 0, 0, 0, Epoch{}
+		text, _ := json.Marshal(out) // it came from JSON, or is as plain
+		return string(text)
+	}
+	for _, op := range ops {
+		if isLocal(op) && (first[shows(op)] == nil || op.Return < first[shows(op)].Return) {
+			first[shows(op)] = op
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(ops), func(op *Operation) bool { return isLocal(op) && first[shows(op)] != op })
+}
+
+// postpone moves the start of whatever may never happen to the next return of an
+// answered operation. That changes no order that anybody could tell, but the search
+// tries entries in the order of their starts: so it explains by what was answered
+// first, and by what may have happened only where it must.
+func postpone(events []event) {
+	var returns []int64
+	for i := range events {
+		if events[i].to != timeInfinity {
+			returns = append(returns, events[i].to)
+		}
+	}
+	slices.Sort(returns)
+	for i := range events {
+		e := &events[i]
+		if e.to != timeInfinity {
+			continue
+		}
+		if at, _ := slices.BinarySearch(returns, e.from); at < len(returns) {
+			e.from = returns[at]
+		}
+	}
 }
 
 // waited: the answer may tell of a later time than the effect.

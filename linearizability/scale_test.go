@@ -3,6 +3,7 @@ package linearizability
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 )
@@ -125,4 +126,39 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(len(h.Operations))*float64(b.N)/b.Elapsed().Seconds(), "ops/s")
+}
+
+// TestManyUnknown: thirty lost answers about one transaction, of which some took
+// effect, do not make the search go through their orders.
+func TestManyUnknown(t *testing.T) {
+	h := &History{Header: Header{Format: Format}}
+	now := int64(0)
+	add := func(op Operation) {
+		now += 10
+		op.GID, op.Call = "g", now
+		if op.Status != StatusUnknown {
+			op.Return = now + 5
+		}
+		h.Operations = append(h.Operations, op)
+	}
+	branch := func(i int) string { return string(rune('a' + i)) }
+	add(Operation{Kind: KindBegin, Status: StatusOK, Output: Output{Created: true}})
+	for i := range 20 {
+		add(Operation{Kind: KindEnlist, Branch: branch(i), Input: Input{Resource: "r"}, Status: StatusUnknown})
+	}
+	shown := []BranchView{}
+	for i := 0; i < 20; i += 3 {
+		add(Operation{Kind: KindEnlist, Branch: branch(i), Input: Input{Resource: "r"}, Status: StatusOK, Output: Output{Verdict: VerdictWait}})
+		add(Operation{Kind: KindVote, Branch: branch(i), Input: Input{Resource: "r", Vote: VotePrepared}, Status: StatusUnknown})
+		shown = append(shown, BranchView{ID: branch(i)})
+		if i == 9 {
+			shown[3].Vote = VotePrepared // this one took effect
+		}
+		add(Operation{Kind: KindGet, Status: StatusOK, Output: Output{State: StateActive, Branches: slices.Clone(shown)}})
+	}
+	began := time.Now()
+	report := Check(context.Background(), h, Options{Timeout: 10 * time.Second})
+	if !report.OK() {
+		t.Fatalf("after %v: %v", time.Since(began), report.Violations)
+	}
 }
