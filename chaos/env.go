@@ -16,6 +16,7 @@ import (
 	"github.com/quorate/quorate/chaos/links"
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/internal/failpoint"
+	"github.com/quorate/quorate/internal/skew"
 )
 
 // Env is what faults and workloads may touch. Its methods may be called from
@@ -47,6 +48,8 @@ type Env struct {
 
 	sights *sights       // through which running nodes are aimed at
 	bank   *bankWorkload // nil while, or where, that workload does not run
+
+	clocks map[string]skew.Clock // of nodes whose clock is wrong, at their next start
 
 	mu        sync.Mutex
 	rand      *rand.Rand

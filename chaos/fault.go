@@ -77,6 +77,7 @@ var Table = slices.Concat(
 	partitionFaults,
 	linkFaults,
 	duplicateFaults,
+	clockFaults,
 	participantFaults,
 	databaseFaults,
 	diskFaults,
