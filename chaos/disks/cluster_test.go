@@ -86,11 +86,18 @@ func newRig(t *testing.T, cfg cluster.Config) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Stop() })
+	return loaded(t, c)
+}
+
+// loaded puts load on a running cluster.
+func loaded(t *testing.T, c *cluster.Cluster) *rig {
+	t.Helper()
 	r := &rig{Cluster: c, t: t}
+	var err error
 	t.Cleanup(func() {
 		r.stopLoad()
 		_ = r.client.Close()
-		_ = c.Stop()
 		if t.Failed() {
 			for _, n := range c.Nodes() {
 				t.Logf("%s said last:\n%s", n.Name, lastWords(n, 0, 12))
@@ -152,9 +159,24 @@ func (r *rig) whole() {
 	}
 }
 
-// lost counts the acknowledged decisions, of the last ones or of all, that a
-// node does not know as commits.
+// lost counts the acknowledged decisions, of the last ones or of all, that the
+// leader does not know as commits; each is an error.
 func (r *rig) lost(last int) int {
+	r.t.Helper()
+	lost, words := r.missing(last)
+	for _, w := range words {
+		r.t.Error(w)
+	}
+	return lost
+}
+
+// countLost is lost where losses are what is looked for.
+func (r *rig) countLost(last int) int {
+	lost, _ := r.missing(last)
+	return lost
+}
+
+func (r *rig) missing(last int) (lost int, words []string) {
 	r.t.Helper()
 	r.mu.Lock()
 	acks := r.acks
@@ -162,7 +184,6 @@ func (r *rig) lost(last int) int {
 		acks = acks[len(acks)-last:]
 	}
 	r.mu.Unlock()
-	lost := 0
 	for _, gid := range acks {
 		ctx, cancel := context.WithTimeout(r.t.Context(), within)
 		tx, err := r.client.Get(ctx, gid)
@@ -170,16 +191,16 @@ func (r *rig) lost(last int) int {
 		var refused *participant.RefusedError
 		switch {
 		case errors.As(err, &refused):
-			r.t.Errorf("S6: %s was acknowledged as committed, and now: %v", gid, err)
+			words = append(words, fmt.Sprintf("S6: %s was acknowledged as committed, and now: %v", gid, err))
 			lost++
 		case err != nil:
 			r.t.Fatalf("read %s: %v", gid, err)
 		case tx.GetDecision() != quoratev1.Decision_DECISION_COMMIT:
-			r.t.Errorf("S2: %s was acknowledged as committed, and is %v", gid, tx.GetDecision())
+			words = append(words, fmt.Sprintf("S2: %s was acknowledged as committed, and is %v", gid, tx.GetDecision()))
 			lost++
 		}
 	}
-	return lost
+	return lost, words
 }
 
 // sameDigests compares the state of all running nodes at one index (S17).

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
+	"github.com/quorate/quorate/chaos/disks"
 	"github.com/quorate/quorate/participant"
 )
 
@@ -69,9 +70,43 @@ func numbered(i int) *record {
 
 // S6 for a participant: what was acknowledged survives kill -9.
 func TestAcknowledgedSurvivesKill(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store.db")
+	survives(t, filepath.Join(t.TempDir(), "store.db"), 3, func() func() { return func() {} })
+}
+
+// And it survives the loss of power, as a canary beside it does not.
+func TestAcknowledgedSurvivesPowerLoss(t *testing.T) {
+	if err := disks.Possible(); err != nil {
+		t.Logf("not possible here: %v", err)
+		return
+	}
+	v, err := disks.NewVolume(filepath.Join(t.TempDir(), "disk"), 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = v.Close() })
+	survives(t, filepath.Join(v.Dir, "store.db"), 5, func() func() {
+		canary, err := disks.PlantCanary(v.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := v.Cut(); err != nil {
+				t.Fatal(err)
+			}
+			if err := canary.Check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// survives kills a child that works on a store, again and again, and looks for
+// what it had acknowledged. before is called before each kill, what it returns
+// after it.
+func survives(t *testing.T, path string, rounds int, before func() (after func())) {
+	t.Helper()
 	next := 0
-	for round := range 3 {
+	for round := range rounds {
 		cmd := exec.Command(os.Args[0], "-test.run=^$")
 		cmd.Env = append(os.Environ(), childVariable+"="+path)
 		out, err := cmd.StdoutPipe()
@@ -88,6 +123,7 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 				t.Fatalf("the child says %q", lines.Text())
 			}
 		}
+		after := before()
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -97,6 +133,7 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 			}
 		}
 		_ = cmd.Wait()
+		after()
 		if last < 30 {
 			t.Fatalf("the child of round %d came to %d only", round, last)
 		}
