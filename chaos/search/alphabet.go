@@ -3,6 +3,8 @@ package search
 import (
 	"strconv"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -18,6 +20,7 @@ const (
 	cmdTick command = iota
 	cmdBegin
 	cmdCommit
+	cmdCommitBare // a careless initiator's, that does not name the set (named mode)
 	cmdSubmit
 	cmdRollback
 	cmdEnlist     // + branch
@@ -99,15 +102,17 @@ func alphabet(c Config) [commandCount]*logpb.Command {
 			rollback.Branches = append(rollback.Branches, spec(b)) // so that those it called hear
 		}
 	}
+	bare := proto.CloneOf(commit)
 	if c.Mode != Explicit {
 		commit.Set = set
 	}
 	letters := [commandCount]*logpb.Command{
-		cmdTick:     {Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}},
-		cmdBegin:    {Kind: &logpb.Command_Begin{Begin: begin}},
-		cmdCommit:   {Kind: &logpb.Command_Decide{Decide: commit}},
-		cmdSubmit:   {Kind: &logpb.Command_Submit{Submit: submit}},
-		cmdRollback: {Kind: &logpb.Command_Decide{Decide: rollback}},
+		cmdTick:       {Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}},
+		cmdBegin:      {Kind: &logpb.Command_Begin{Begin: begin}},
+		cmdCommit:     {Kind: &logpb.Command_Decide{Decide: commit}},
+		cmdCommitBare: {Kind: &logpb.Command_Decide{Decide: bare}},
+		cmdSubmit:     {Kind: &logpb.Command_Submit{Submit: submit}},
+		cmdRollback:   {Kind: &logpb.Command_Decide{Decide: rollback}},
 	}
 	for b := range c.Branches {
 		n := command(b)

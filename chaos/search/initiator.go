@@ -38,6 +38,9 @@ func (m *model) initiatorSends(w *world) {
 		w.net.send(int(cmdBegin))
 	case initiatorAsked:
 		w.net.send(m.ask())
+		if m.Mode == Named {
+			w.net.send(int(cmdCommitBare))
+		}
 	}
 	if w.initiator > initiatorBegan {
 		w.net.take(msgBegun)

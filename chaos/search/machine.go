@@ -35,7 +35,7 @@ type machines struct {
 // machine is one state and the edges out of it that were looked at.
 type machine struct {
 	path  []letter
-	edges map[letter]edge
+	edges [commandCount][len(clocks)]*edge
 	// mirrors are the same state with branches in another order.
 	mirrors map[order]uint32
 	view
@@ -103,26 +103,25 @@ func (m *machines) feed(s *fsm.State, index uint64, l letter) (fsm.Result, error
 // apply follows an edge.
 func (m *machines) apply(from uint32, l letter) (uint32, fsm.Result) {
 	at := m.all[from]
-	e, ok := at.edges[l]
-	if !ok {
-		e = m.explore(from, at, l)
-		at.edges[l] = e
+	e := &at.edges[l.command][l.clock]
+	if *e == nil {
+		*e = m.explore(from, at, l)
 	}
-	return e.to, e.result
+	return (*e).to, (*e).result
 }
 
-func (m *machines) explore(from uint32, at *machine, l letter) edge {
+func (m *machines) explore(from uint32, at *machine, l letter) *edge {
 	s, err := m.replay(at.path)
 	if err != nil {
 		m.err = fmt.Errorf("replay of %v: %w", at.path, err)
-		return edge{to: from}
+		return &edge{to: from}
 	}
 	r, err := m.feed(s, uint64(len(at.path)+2), l)
 	if err != nil {
 		m.err = fmt.Errorf("%v after %v: %w", l, at.path, err)
-		return edge{to: from}
+		return &edge{to: from}
 	}
-	return edge{m.intern(s, append(at.path[:len(at.path):len(at.path)], l)), r}
+	return &edge{m.intern(s, append(at.path[:len(at.path):len(at.path)], l)), r}
 }
 
 // intern returns the number of a state.
@@ -138,7 +137,7 @@ func (m *machines) intern(s *fsm.State, path []letter) uint32 {
 	}
 	v.record = m.records[record]
 	n := uint32(len(m.all))
-	m.all = append(m.all, &machine{path: path, edges: map[letter]edge{}, view: v})
+	m.all = append(m.all, &machine{path: path, view: v})
 	m.byShape[shape] = n
 	return n
 }

@@ -100,7 +100,7 @@ func (c cast) message(msg int) string {
 
 func (c cast) command(cmd command) string {
 	name := map[command]string{
-		cmdTick: "Tick", cmdBegin: "Begin", cmdCommit: "Commit", cmdSubmit: "Submit with every vote", cmdRollback: "Rollback",
+		cmdTick: "Tick", cmdBegin: "Begin", cmdCommit: "Commit", cmdCommitBare: "Commit without a set", cmdSubmit: "Submit with every vote", cmdRollback: "Rollback",
 		cmdEnlist: "Enlist", cmdVote: "Vote prepared", cmdRefuse: "Vote refused",
 		cmdCommitted: "Report committed", cmdRolledBack: "Report rolled back", cmdPresume: "Rollback of what is unseen",
 	}[cmd.kind()]
