@@ -55,16 +55,16 @@ const (
 	unseenMS    = startMS + fsm.ClockStaleMaxMS + timeoutMS + 1 // an unseen GID may be ended
 )
 
-// clocks are the phases of time. Whatever ended by the third is old enough to be
-// dropped at the fourth, and what ended there at the fifth. The sixth is for
-// checking S5: by then every deadline has passed.
+// clocks are the phases of time. What ended at the first is old enough to be dropped
+// at the fourth, what ended by the third at the fifth. The sixth is for checking
+// S5: by then every deadline has passed.
 var clocks = [...]uint64{
 	startMS,
 	startMS + timeoutMS + 1,
 	unseenMS,
+	startMS + retentionMS, // the horizon is the GID's born, to the millisecond
 	unseenMS + retentionMS + 1,
 	unseenMS + 2*(retentionMS+1),
-	unseenMS + 3*(retentionMS+1),
 }
 
 // clocksMax bounds Config.Clocks.

@@ -109,6 +109,7 @@ func TestSmallest(t *testing.T) {
 		c.Clocks, c.Crashes, c.Duplicates = clocks, faults, faults
 		return c
 	}
+	done := map[Mode]bool{}
 	for _, test := range []struct {
 		name   string
 		config Config
@@ -127,6 +128,10 @@ func TestSmallest(t *testing.T) {
 			}
 			if *flagFull {
 				test.config, test.states = smallest(test.config.Mode), 0
+				if done[test.config.Mode] {
+					return
+				}
+				done[test.config.Mode] = true
 			}
 			r := run(t, test.config, Budget{States: test.states, EndEvery: 256})
 			if r.Violations > 0 {
