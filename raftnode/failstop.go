@@ -79,10 +79,10 @@ func (f *failStop) guard(what string, max time.Duration, operation func() error)
 	if cause := f.cause(); cause != nil {
 		return fmt.Errorf("%s refused: %w: %w", what, ErrFailed, cause)
 	}
-	watchdog := time.AfterFunc(max, func() {
+	w := watch(max, func() {
 		f.fail(fmt.Errorf("%s has taken longer than %v: the disk does not answer; look at the disk and its controller, then start the node again", what, max))
 	})
-	defer watchdog.Stop()
+	defer w.stop()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: %w: the store panicked: %v", what, ErrDamaged, p)
