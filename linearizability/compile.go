@@ -37,6 +37,8 @@ const (
 	roleLost
 	roleDrive
 	rolePresume
+	// roleOver: everything that was answered has happened.
+	roleOver
 )
 
 // event is one entry of a partition, compiled so that a step is cheap.
@@ -52,6 +54,11 @@ type event struct {
 	unknown               bool
 	// deliveriesUnseen: reports may have come unrecorded.
 	deliveriesUnseen bool
+}
+
+// assumed: nobody was told that it happened.
+func (e *event) assumed() bool {
+	return e.unknown || e.role == roleTimeout || e.role == roleLost || e.role == roleDrive || e.role == rolePresume
 }
 
 // compiler makes events of operations.

@@ -21,6 +21,8 @@ const (
 	phaseSealed
 	phaseCommit
 	phaseRollback
+	// phaseOver: every answer is explained, and what is left never happened.
+	phaseOver
 )
 
 // own is a branch's own word on its outcome against the decision, joined over its
@@ -65,6 +67,8 @@ type tx struct {
 	content string
 	// reason of a rollback; rough for those of which an answer may name one of two.
 	reason string
+	// left is how many more unknown or uncalled effects the search may assume.
+	left uint8
 	// members by id. In phaseSealed and phaseCommit they are exactly the set.
 	members []member
 }
@@ -136,7 +140,7 @@ func (t *tx) state() State {
 }
 
 func (t *tx) equal(o *tx) bool {
-	return t == o || t.phase == o.phase && t.tombstone == o.tombstone && t.gone == o.gone && t.ended == o.ended &&
+	return t == o || t.phase == o.phase && t.tombstone == o.tombstone && t.gone == o.gone && t.ended == o.ended && t.left == o.left &&
 		t.entry == o.entry && t.content == o.content && t.reason == o.reason && slices.Equal(t.members, o.members)
 }
 

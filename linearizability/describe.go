@@ -180,6 +180,8 @@ func outputText(op *Operation) string {
 // describe is an event in porcupine's drawing.
 func (e *event) describe() string {
 	switch e.role {
+	case roleOver:
+		return "(what was not needed never happened)"
 	case roleTimeout:
 		return "(the deadline passed)"
 	case roleLost:
@@ -199,6 +201,9 @@ func (e *event) describe() string {
 
 // describe is a state in porcupine's drawing.
 func (t *tx) describe() string {
+	if t.phase == phaseOver {
+		return "over"
+	}
 	if t.phase == phaseUnseen {
 		if t.gone {
 			return "expired"

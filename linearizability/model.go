@@ -9,9 +9,14 @@ import (
 // gidModel is the contract of one GID for porcupine. What is not determined
 // (when a deadline passes, whether an unknown outcome took effect) is an event
 // whose place the search chooses, so the model itself is deterministic and small.
-func gidModel() porcupine.Model {
+//
+// Such an event is placed only where it changes something, and at most as often as
+// the model allows; the others are left to the end, where they never happened. A
+// search that may assume little is short, and mostly finds an order; one without a
+// bound, everything, decides.
+func gidModel(assumptions uint8) porcupine.Model {
 	return porcupine.Model{
-		Init: func() any { return unseenTx },
+		Init: func() any { return &tx{left: assumptions} },
 		Step: func(state, input, _ any) (bool, any) {
 			ok, next := state.(*tx).step(input.(*event))
 			return ok, next
@@ -22,34 +27,79 @@ func gidModel() porcupine.Model {
 	}
 }
 
+// anything is the bound that is none.
+const anything = 255
+
+var overTx = &tx{phase: phaseOver}
+
 // step tells whether e, with what it was answered, may happen next, and what then
 // stands.
 func (t *tx) step(e *event) (bool, *tx) {
+	if t.phase == phaseOver {
+		return true, t
+	}
+	if e.role == roleOver {
+		return true, overTx
+	}
+	if e.assumed() {
+		return t.assume(e)
+	}
+	if e.role == roleAwait {
+		return t.answers(e, t, answer{})
+	}
+	was := t.asOf(e)
+	next, a := was.apply(&e.call)
+	ok, next := next.answers(e, was, a)
+	if !ok {
+		return false, nil
+	}
+	return true, next.allowing(t.left)
+}
+
+// allowing is t with what is left to assume.
+func (t *tx) allowing(left uint8) *tx {
+	if t.left == left {
+		return t
+	}
+	n := *t
+	n.left = left
+	return &n
+}
+
+// assume lets something happen that nobody was told of.
+func (t *tx) assume(e *event) (bool, *tx) {
+	if t.left == 0 {
+		return false, nil
+	}
+	next := t.uncalled(e)
+	if next == t || next.equal(t) {
+		return false, nil // later, or never
+	}
+	if t.left == anything {
+		return true, next.allowing(anything)
+	}
+	return true, next.allowing(t.left - 1)
+}
+
+func (t *tx) uncalled(e *event) *tx {
 	switch e.role {
 	case roleTimeout:
-		return true, t.byItself(reasonTimeout)
+		return t.byItself(reasonTimeout)
 	case roleLost:
-		return true, t.byItself(reasonLost)
+		return t.byItself(reasonLost)
 	case rolePresume:
-		return true, t.presumed(e)
+		return t.presumed(e)
 	case roleDrive:
 		if t.phase == phaseSealed && t.allVoted() {
 			n := t.clone()
 			n.phase = phaseCommit
-			return true, n
+			return n
 		}
-		return true, t
-	case roleAwait:
-		return t.answers(e, t, answer{})
+		return t
+	default:
+		next, _ := t.apply(&e.call)
+		return next
 	}
-	if !e.unknown {
-		t = t.asOf(e)
-	}
-	next, a := t.apply(&e.call)
-	if e.unknown {
-		return true, next
-	}
-	return next.answers(e, t, a)
 }
 
 // byItself: the cluster rolls back what is undecided.

@@ -37,7 +37,7 @@ func partialModel() porcupine.Model {
 }
 
 func (r register) step(e *event) (bool, register) {
-	if e.unknown {
+	if e.unknown || e.role == roleOver {
 		return true, r
 	}
 	out := &e.op.Output

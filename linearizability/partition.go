@@ -156,6 +156,9 @@ func (c *compiler) events(p *partition, byItself bool) []event {
 	if byItself {
 		out = c.addInternal(out, p)
 	}
+	if slices.ContainsFunc(out, func(e event) bool { return e.assumed() }) {
+		out = append(out, event{role: roleOver, from: c.maxTime + 1, to: timeInfinity})
+	}
 	postpone(out)
 	slices.SortStableFunc(out, func(a, b event) int { return cmp.Compare(a.from, b.from) })
 	return out

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	modelOfGID     = gidModel()
+	modelsOfGID    = []porcupine.Model{gidModel(1), gidModel(4), gidModel(anything)}
 	modelOfKey     = keyModel()
 	modelOfPartial = partialModel()
 )
@@ -22,18 +22,21 @@ func (j *judge) checkGID(p *partition) {
 	if j.cancelled(p.name) {
 		return
 	}
-	model := modelOfGID
 	if j.history.Header.Partial {
-		model = modelOfPartial
-		j.conclusion(p, model, j.entries(p, false))
+		j.conclusion(p, modelOfPartial, j.entries(p, false))
 		return
 	}
-	// Most transactions are explained by what was called, each call at one point;
-	// that is a smaller search. Only the others need the rest.
-	if porcupine.CheckOperationsTimeout(model, j.entries(p, false), j.options.Timeout/4) == porcupine.Ok {
+	// Most transactions are explained by what was called, each call at one point, and
+	// little that nobody was told of: those are small searches. Only the others need
+	// the rest.
+	if porcupine.CheckOperationsTimeout(modelsOfGID[0], j.entries(p, false), j.options.Timeout/4) == porcupine.Ok {
 		return
 	}
-	j.conclusion(p, model, j.entries(p, true))
+	entries := j.entries(p, true)
+	if porcupine.CheckOperationsTimeout(modelsOfGID[1], entries, j.options.Timeout/4) == porcupine.Ok {
+		return
+	}
+	j.conclusion(p, modelsOfGID[2], entries)
 }
 
 func (j *judge) checkKey(p *partition) {
