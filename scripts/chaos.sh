@@ -14,6 +14,9 @@ until=$((SECONDS + minutes * 60))
 mkdir -p "$(dirname "$summaries")"
 : >"$summaries"
 trap 'exit 130' INT TERM
+# The runs' data lie here: on a disk, and where nobody tidies up meanwhile.
+export TMPDIR=$PWD/bin/chaos-runs
+mkdir -p "$TMPDIR"
 
 # What each run hurts, in turn.
 plans=(
