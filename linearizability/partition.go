@@ -51,6 +51,9 @@ func keyOwners(ops []*Operation) map[keyName]string {
 		if op.Key == "" || op.Output.GID == "" {
 			continue
 		}
+		if op.Status == StatusRefused && op.Output.GID == op.GID {
+			continue // its own GID answered, which need not have taken the key
+		}
 		if had, ok := owners[keyOf(op)]; ok && had != op.Output.GID {
 			owners[keyOf(op)] = ""
 			continue

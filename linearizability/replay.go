@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 )
 
 // replay is the log, as the history's observations show it, fed to the contract: a
@@ -20,6 +21,9 @@ type replay struct {
 	clocks []clockAt
 	// removed counts operations that no log holds.
 	removed int
+
+	mu     sync.Mutex
+	stages map[string][]stage // by GID, made when it is first asked for
 }
 
 type clockAt struct{ index, ms uint64 }
@@ -100,28 +104,59 @@ func (r *replay) mayCommit(gid string) bool {
 	return slices.ContainsFunc(r.at(gid, math.MaxUint64), func(t *tx) bool { return t.decision() == DecisionCommit })
 }
 
+// stage is what a GID may be after one of its commands.
+type stage struct {
+	index    uint64
+	states   []*tx
+	deadline uint64
+}
+
 // at returns every state that a GID may be in right after an index.
 func (r *replay) at(gid string, index uint64) []*tx {
-	states := []*tx{unseenTx}
-	var deadline uint64
-	for _, o := range r.byGID[gid] {
-		if o.Index > index {
-			break
+	stages := r.stagesOf(gid)
+	i, _ := slices.BinarySearchFunc(stages, index, func(s stage, index uint64) int {
+		if s.index <= index {
+			return -1 // the last of several commands of one entry is the one that counts
 		}
+		return 1
+	})
+	if i == 0 {
+		return r.aged([]*tx{unseenTx}, gid, 0, r.clock(index))
+	}
+	s := stages[i-1]
+	return r.aged(slices.Clip(s.states), gid, s.deadline, r.clock(index))
+}
+
+// stagesOf replays a GID's commands, once: lists and watches ask for every GID at
+// every index that they carry.
+func (r *replay) stagesOf(gid string) []stage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if stages, ok := r.stages[gid]; ok {
+		return stages
+	}
+	stages := make([]stage, 0, len(r.byGID[gid]))
+	now := stage{states: []*tx{unseenTx}}
+	for _, o := range r.byGID[gid] {
 		// Ticks before this command may have ended it.
-		states = r.aged(states, gid, deadline, r.clock(o.Index))
+		states := r.aged(slices.Clip(now.states), gid, now.deadline, r.clock(o.Index))
 		c := r.call(o)
-		next := make([]*tx, 0, len(states))
+		next := stage{index: o.Index, states: make([]*tx, 0, len(states)), deadline: now.deadline}
 		for _, t := range states {
 			n, _ := t.apply(c)
 			if t.phase == phaseUnseen && n.phase != phaseUnseen {
-				deadline = r.deadline(o)
+				next.deadline = r.deadline(o)
 			}
-			next = add(next, n)
+			next.states = add(next.states, n)
 		}
-		states = next
+		now = next
+		stages = append(stages, now)
 	}
-	return r.aged(states, gid, deadline, r.clock(index))
+	if r.stages == nil {
+		r.stages = map[string][]stage{}
+	}
+	r.stages[gid] = stages
+	return stages
 }
 
 func add(states []*tx, t *tx) []*tx {
