@@ -154,6 +154,12 @@ func TestWaitersAreAnswered(t *testing.T) {
 	if _, ok := w.answers[2]; ok {
 		t.Error("waiter 2 heard before the end")
 	}
+	// The decision may have fallen between a caller's request and its wait.
+	w.core.Wait(w.now, 6, gid, false)
+	w.settle()
+	if a, ok := w.answers[6]; !ok || a.Lost || a.Status.Decision != fsm.DecisionCommit {
+		t.Errorf("waiter 6 came after the decision and before the end: %+v", a)
+	}
 	w.ok(cmdReport(gid, "1", committed))
 	if a := w.answers[2]; a.Status.State != fsm.StateCommitted {
 		t.Errorf("waiter 2: %+v", a)
