@@ -38,6 +38,8 @@ type config struct {
 	suites  string
 	missing bool
 	quick   bool
+
+	smokeOnly bool
 }
 
 func main() {
@@ -52,6 +54,7 @@ func main() {
 	flag.StringVar(&c.suites, "suites", "", "try these suites alone, with commas between them; tests: the packages' own")
 	flag.BoolVar(&c.quick, "quick", false, "skip the run without faults: for a first look, not for the page")
 	flag.BoolVar(&c.missing, "missing", false, "only bugs without a result, or that survived")
+	flag.BoolVar(&c.smokeOnly, "smoke", false, "run the bugs without faults, and nothing else")
 	flag.Parse()
 	if err := run(c); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -189,21 +192,17 @@ func (h *hunt) plant(b *bug) error {
 	}
 	planted := &bench{root: h.root, dir: dir, overlay: overlay, seed: h.seed, built: make(map[string]string)}
 	r := result{Name: b.Name, Commit: commit(h.root), Date: time.Now().UTC().Format(time.DateOnly)}
-	if b.Smoke && !h.quick {
-		v, err := planted.run(smoke)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.Name, err)
-		}
-		if v.Red {
-			return fmt.Errorf("%s: it does not work even without a fault (%s), so no suite proves anything by being red\n%s", b.Name, v.Sign, tail(v.out))
-		}
-		r.Smoke = true
-	}
 	for _, s := range suitesOf(b) {
 		if len(r.Killers) >= h.kills {
 			break
 		}
 		if !s.built(h.root) || !h.wants(s) {
+			continue
+		}
+		if err := h.smoke(planted, b, s, &r); err != nil {
+			return err
+		}
+		if h.smokeOnly {
 			continue
 		}
 		v, err := h.try(planted, s, b.First)
@@ -223,9 +222,27 @@ func (h *hunt) plant(b *bug) error {
 	if err := h.keep(r); err != nil {
 		return err
 	}
-	if len(r.Killers) == 0 {
+	if len(r.Killers) == 0 && !h.smokeOnly {
 		return fmt.Errorf("%s SURVIVED %s", b.Name, strings.Join(r.Survived, ", "))
 	}
+	return nil
+}
+
+// smoke runs what works without faults, with the bug, once for each program. A
+// bug that fails there does not work at all: a suite that is red proves nothing.
+func (h *hunt) smoke(planted *bench, b *bug, s suite, r *result) error {
+	smoke, ok := smokeOf(s)
+	if !ok || !b.Smoke || h.quick || slices.Contains(r.Smoke, smoke.name) {
+		return nil
+	}
+	v, err := h.judge(planted, smoke)
+	if err != nil {
+		return fmt.Errorf("%s: %w", b.Name, err)
+	}
+	if v.Red {
+		return fmt.Errorf("%s: it does not work even without a fault (%s: %s), so no suite proves anything by being red\n%s", b.Name, smoke.name, v.Sign, tail(v.out))
+	}
+	r.Smoke = append(r.Smoke, smoke.name)
 	return nil
 }
 

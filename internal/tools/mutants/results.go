@@ -23,7 +23,7 @@ type result struct {
 	Name     string   `json:"name"`
 	Commit   string   `json:"commit"`
 	Date     string   `json:"date"`
-	Smoke    bool     `json:"smoke"` // it works without faults
+	Smoke    []string `json:"smoke"` // what works without faults, with the bug
 	Killers  []killer `json:"killers"`
 	Survived []string `json:"survived,omitempty"`
 }
@@ -57,6 +57,11 @@ func (r *results) merge(next result) {
 	if i < 0 {
 		r.Bugs = append(r.Bugs, next)
 		return
+	}
+	for _, s := range r.Bugs[i].Smoke {
+		if !slices.Contains(next.Smoke, s) {
+			next.Smoke = append(next.Smoke, s)
+		}
 	}
 	tried := slices.Clone(next.Survived)
 	for _, k := range next.Killers {

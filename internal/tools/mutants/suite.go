@@ -32,12 +32,34 @@ type suite struct {
 	limit time.Duration
 }
 
-// smoke is run first, without a fault: what fails here does not work at all,
-// and nothing would be learned from a suite that is red too.
+// smoke is run before the binary is broken, without a fault: what fails here does
+// not work at all, and nothing would be learned from a suite that is red too.
 var smoke = suite{
 	name: "smoke", doc: "a demo without faults",
 	args:  []string{"demo", "--kills", "0", "--transfers", "60", "--seed", "{seed}", "--data-dir", "{dir}/demo", "-o", "json"},
 	limit: 2 * time.Minute,
+}
+
+// happy names, for a package, the tests of its work without faults: its smoke.
+var happy = map[string]string{
+	"fsm":                  "TestAC4",
+	"coordinator":          "TestTransactionFromBeginToEnd",
+	"raftnode":             "TestThreeNodes",
+	"participant":          "TestRunCommitsEveryBranch|TestRunRollsBackOnError",
+	"participant/embedded": "TestLocalTransactions|TestCommitWaits",
+	"api":                  "TestSessionStory",
+	"api/branchcall":       "TestGRPCAnswers",
+	"cmd/quorate":          "TestTransactionsByTheCommandLine",
+}
+
+// smokeOf is the smoke of what a suite runs; ok is false where there is none.
+func smokeOf(s suite) (_ suite, ok bool) {
+	if s.dir == "" {
+		return smoke, true
+	}
+	tests, ok := happy[s.dir]
+	s.name, s.args = "smoke of "+s.dir, []string{"-test.run=" + tests}
+	return s, ok
 }
 
 // suites are tried in this order, the quick ones first.
