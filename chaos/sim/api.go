@@ -196,8 +196,14 @@ func (c *conn) attach(r coordinator.AttachRequest) {
 	n.lastID++
 	c.id = coordinator.SessionID(n.lastID)
 	n.sessions[c.id] = c
+	c.aliveAt, c.since = n.clock(), n.w.now
 	n.w.cover.meet("attach")
 	h := n.header()
+	for _, l := range r.Live {
+		if l.Held {
+			c.vouches([]ref{l.BranchRef})
+		}
+	}
 	n.step(func(now time.Time) {
 		n.core.Attach(now, c.id, r)
 		c.toProcess(func() { c.proc.attached(c, h) })
@@ -220,6 +226,7 @@ func (c *conn) ask(r request, gid fsm.GID, hear func(answer)) {
 }
 
 func (c *conn) alive() {
+	c.aliveAt = c.n.clock()
 	c.n.step(func(now time.Time) { c.n.core.Alive(now, c.id) })
 }
 
@@ -238,6 +245,7 @@ func (c *conn) voting(gid fsm.GID, ballot *logpb.Ballot) request {
 	return request{kind: vote.kind, command: vote.command, serve: func(n *node, reply func(answer)) {
 		if ballot.GetBranch().GetHeld() && ballot.GetKind() == prepared {
 			ref := coordinator.BranchRef{GID: gid, Branch: ballot.GetBranch().GetId()}
+			c.vouches([]coordinator.BranchRef{ref})
 			n.step(func(now time.Time) { n.core.Vouch(now, c.id, []coordinator.BranchRef{ref}) })
 		}
 		vote.serve(n, reply)

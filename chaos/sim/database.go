@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
@@ -49,6 +50,7 @@ type localTx struct {
 	owner     *process
 	life      int
 	timeoutMS uint64
+	votes     bool // held: its evidence row is written, and its vote is said
 }
 
 func (w *World) newDatabase(i int, held bool) *database {
@@ -106,6 +108,20 @@ func (d *database) prepare(t *localTx) bool {
 	d.prepared[t.ref] = &preparedTx{owner: t.owner, life: t.life, timeoutMS: t.timeoutMS}
 	d.order = append(d.order, t.ref)
 	d.w.oracle.branchPrepared(d, t.ref)
+	return true
+}
+
+// mayHold writes the evidence row of a held branch into its transaction, before it
+// votes: the work is there, and nobody has fenced it off.
+func (d *database) mayHold(t *localTx) bool {
+	if !d.isOpen(t) {
+		return false
+	}
+	if d.rows[t.ref] != 0 || t.ref.GID.BornMS() <= d.sweptTo {
+		d.close(t)
+		return false
+	}
+	t.votes = true
 	return true
 }
 
@@ -177,11 +193,29 @@ func (d *database) crash() {
 	d.w.say(d.name, "CRASHES: %d open transactions are lost", len(d.open))
 	for _, t := range d.open {
 		d.w.oracle.openLost(d, t.ref)
+		if t.owner.up && t.owner.life == t.life {
+			t.owner.after(between(d.rng, 0, time.Second), func() { t.owner.connectionLost(t.ref) })
+		}
 	}
 	d.open = nil
 	for _, at := range d.order {
 		d.prepared[at].life = -1
 	}
+}
+
+// endByHand lets an operator end what is prepared, whatever was or will be decided.
+func (d *database) endByHand(commit bool) bool {
+	if len(d.order) == 0 || d.w.history != nil { // its judge knows of no such hand
+		return false
+	}
+	at := d.order[0]
+	d.forget(at)
+	if commit {
+		d.rows[at] = rowDone // its evidence row is a part of what was prepared
+	}
+	d.w.oracle.endedByHand(at, commit)
+	d.w.say(d.name, "an operator ends %s by hand, commit %v", short(at), commit)
+	return true
 }
 
 // disconnect ends the sessions of a process' life.

@@ -58,7 +58,7 @@ func (n *node) performOne(e coordinator.Effect) {
 	switch e := e.(type) {
 	case coordinator.SendDelivery:
 		if c := n.sessions[e.Session]; c != nil && n.delivers(e.Delivery) {
-			n.w.oracle.delivery(n, e.Delivery)
+			n.w.oracle.delivery(n, c, e.Delivery)
 			c.toProcess(func() { c.proc.onDelivery(c, e.Delivery) })
 		}
 	case coordinator.SendVouchFor:
@@ -93,9 +93,15 @@ func (n *node) delivers(d coordinator.Delivery) bool {
 
 func (n *node) closeSession(id coordinator.SessionID) {
 	if c := n.sessions[id]; c != nil {
-		delete(n.sessions, id)
+		n.forgetSession(c, c.aliveAt) // silent since then
 		c.closedByNode()
 	}
+}
+
+// forgetSession notes when a holder left.
+func (n *node) forgetSession(c *conn, at time.Duration) {
+	delete(n.sessions, c.id)
+	n.leftAt[string(c.holder)] = at
 }
 
 // sessionList is the sessions in the order of their ids.
@@ -109,6 +115,7 @@ func (n *node) sessionList() []*conn {
 }
 
 func (n *node) proposeForCore(e coordinator.Propose) {
+	n.w.oracle.proposes(n, e.Command)
 	var at recorded
 	if e.Command.GetReport() != nil { // what an endpoint has answered
 		at = n.w.history.invoke(request{kind: lin.KindReport, command: e.Command}, fsm.GID{})
@@ -137,7 +144,7 @@ func (n *node) callEndpoint(d coordinator.Delivery) {
 	if !n.delivers(d) {
 		return
 	}
-	n.w.oracle.delivery(n, d)
+	n.w.oracle.delivery(n, nil, d)
 	answered := false
 	called := func(a coordinator.Answered, err error) {
 		if answered {
@@ -192,6 +199,9 @@ type conn struct {
 	holder           []byte
 	heard            time.Duration // by the participant's clock
 	epoch            coordinator.Epoch
+	aliveAt          time.Duration // by the node's clock
+	since            time.Duration // when it was attached
+	vouched          []ref         // what its participant said that it still holds
 }
 
 func (c *conn) toNode(f func()) {
@@ -263,7 +273,7 @@ func (c *conn) closedByProcess(goodbye bool) {
 		return
 	}
 	c.toNode(func() {
-		delete(c.n.sessions, c.id)
+		c.n.forgetSession(c, c.n.clock())
 		c.nodeShut = true
 		c.n.step(func(now time.Time) { c.n.core.Detach(now, c.id, goodbye, errReset) })
 	})

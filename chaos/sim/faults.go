@@ -43,10 +43,11 @@ const (
 	famProcess   family = "participant"
 	famInitiator family = "initiator"
 	famDatabase  family = "database"
+	famOverload  family = "overload"
 )
 
 var families = []family{
-	famNone, famCrash, famPause, famPartition, famLink, famClock, famDisk, famCorrupt, famTransfer, famProcess, famInitiator, famDatabase,
+	famNone, famCrash, famPause, famPartition, famLink, famClock, famDisk, famCorrupt, famTransfer, famProcess, famInitiator, famDatabase, famOverload,
 }
 
 // fault is a small named value: what it does, and how it is healed.
@@ -91,6 +92,9 @@ func table() []fault {
 		{"crash-initiator", famInitiator, 2, 4 * time.Second, false, false, crashClient},
 		{"pause-initiator", famInitiator, 3, 15 * time.Second, false, false, pauseClient},
 		{"crash-database", famDatabase, 3, 0, false, false, crashDatabase},
+		{"overload", famOverload, 2, 8 * time.Second, false, false, onLeader(overload)},
+		{"lost-participant", famProcess, 1, 0, false, false, lostProcess},
+		{"end-by-hand", famDatabase, 1, 0, false, false, endByHand},
 	}
 }
 
@@ -144,6 +148,7 @@ type injector struct {
 	heals   []func()
 	active  map[family]int
 	done    map[string]int // by name: how often it was injected
+	lost    int            // participants that are away for long
 	damaged *node          // at most one is damaged and not yet whole
 	ended   bool
 }

@@ -2,9 +2,11 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
+	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	lin "github.com/quorate/quorate/linearizability"
@@ -58,6 +60,9 @@ func (h *history) returns(at recorded, n *node, a answer) {
 	if a.err != nil {
 		op.Status = lin.StatusFailed
 		op.Output.Refusal = "NOT_LEADER"
+		if errors.Is(a.err, coordinator.ErrOverload) {
+			op.Output.Refusal = "QUOTA"
+		}
 		return
 	}
 	op.Output = outputOf(a)
@@ -215,7 +220,7 @@ func (h *history) finish(l *node) {
 		}
 		for k, c := range b.GetCommands() {
 			command := commandOf(c)
-			if reached(command, g.results[k]) {
+			if reached(&command, g.results[k]) {
 				h.observe(lin.Observation{Sight: lin.SightCommand, Index: uint64(i), Term: g.term, ClockMS: g.clockMS, Command: &command})
 			}
 		}
@@ -238,14 +243,20 @@ func (h *history) finish(l *node) {
 	}
 }
 
-// reached says that a command got as far as its transaction: it was not malformed,
-// nor over a quota, nor answered for the one that its key stands for.
-func reached(c lin.Command, r fsm.Result) bool {
+// reached says that a command got as far as a transaction: it was not malformed, nor
+// over a quota. One that was answered for the GID that its key stands for is
+// about that one.
+func reached(c *lin.Command, r fsm.Result) bool {
 	switch r.Code {
 	case fsm.Invalid, fsm.Quota, fsm.NotFounded:
 		return false
 	}
-	return c.Kind != lin.KindBegin && c.Kind != lin.KindSubmit || r.GID.IsZero() || r.GID.String() == c.GID
+	c.Key = ""
+	if r.GID.IsZero() || r.GID.String() == c.GID {
+		return true
+	}
+	c.GID = r.GID.String()
+	return c.Kind == lin.KindSubmit && r.Code == fsm.OK
 }
 
 // check hands the history to the independent judge.

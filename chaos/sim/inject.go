@@ -113,6 +113,30 @@ func crashProcess(w *World, a *actor) func() {
 	}
 }
 
+// lostProcess is away for longer than retention: what it has prepared must still
+// stand when it comes back.
+func lostProcess(w *World, at *actor, f faultPlan) (func(), bool) {
+	p := w.procs[f.A%uint64(len(w.procs))]
+	if !p.up || w.faults.lost > 0 {
+		return nil, false
+	}
+	w.faults.lost++
+	p.crash("lost")
+	w.after(time.Duration(20+f.B%200)*time.Second, func() {
+		if !p.up {
+			p.boot()
+		}
+		w.faults.lost--
+	})
+	return nil, true
+}
+
+func overload(w *World, a *actor) func() {
+	n := w.nodeOf(a)
+	n.overload = 0.4
+	return func() { n.overload = 0 }
+}
+
 func crashProcesses(w *World, _ *actor, _ faultPlan) (func(), bool) {
 	var heals []func()
 	for _, p := range w.procs {
@@ -161,6 +185,15 @@ func pauseClient(w *World, _ *actor, f faultPlan) (func(), bool) {
 func crashDatabase(w *World, _ *actor, f faultPlan) (func(), bool) {
 	w.dbs[f.A%uint64(len(w.dbs))].crash()
 	return nil, true
+}
+
+func endByHand(w *World, _ *actor, f faultPlan) (func(), bool) {
+	for i := range w.dbs {
+		if w.dbs[(uint64(i)+f.A)%uint64(len(w.dbs))].endByHand(f.B&1 == 1) {
+			return nil, true
+		}
+	}
+	return nil, false
 }
 
 // isolate cuts a node from the other nodes, and every second time from all.

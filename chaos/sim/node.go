@@ -30,8 +30,11 @@ type node struct {
 	sessions map[coordinator.SessionID]*conn
 	waiters  map[uint64]func(coordinator.AnswerWaiter)
 	lastID   uint64
-	told     uint64 // deliveries by this leader
-	waiting  []*waitIndex
+	leftAt   map[string]time.Duration // by the own clock, when a holder's last session ended
+
+	leadsSince time.Duration // by the own clock
+	overload   float64       // the share of proposals that are refused
+	waiting    []*waitIndex
 }
 
 // reign is one time of leading, from its first Tick on.
@@ -86,6 +89,7 @@ func (n *node) boot() {
 	n.wakeAt, n.looking, n.waiting = 0, false, nil
 	n.sessions = make(map[coordinator.SessionID]*conn)
 	n.waiters = make(map[uint64]func(coordinator.AnswerWaiter))
+	n.leftAt = make(map[string]time.Duration)
 	if n.snap != nil {
 		if err := n.restore(n.snap); err != nil {
 			n.found("snapshot: %v", err)
@@ -237,6 +241,7 @@ func (n *node) firstTick() {
 		}
 		n.reign = r
 		n.say("serves in term %d", term)
+		n.leadsSince = n.clock()
 		n.core.Lead(n.time(), term)
 		n.perform()
 		n.w.faults.phase(phaseServes, n.actor)
@@ -276,6 +281,10 @@ func (n *node) endReign() {
 func (n *node) submit(commands []*logpb.Command, done func([]fsm.Result, error)) {
 	if n.reign == nil {
 		done(nil, coordinator.ErrNotLeader)
+		return
+	}
+	if chance(n.rng, n.overload) {
+		done(nil, coordinator.ErrOverload)
 		return
 	}
 	n.queue = append(n.queue, &call{commands, done})

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	lin "github.com/quorate/quorate/linearizability"
@@ -26,6 +25,9 @@ type oracle struct {
 	// ghost is the log as it was first applied by anybody.
 	ghost   []ghostEntry
 	clockMS uint64 // the cluster clock before the entry that is being applied
+	floorMS uint64 // the newest floor that anybody was told
+
+	idleSince map[ref]time.Duration // since when nobody delivers what is due
 
 	commits, rollbacks int // decisions
 	acknowledged       int
@@ -55,11 +57,13 @@ type account struct {
 	// applied: a node has applied the decision, so a quorum has it.
 	applied      fsm.Decision
 	appliedIndex uint64
+	appliedAt    time.Duration
 	members      []string // of the set that was committed
 
 	begunAt    uint64 // by World.steps: when its begin was acknowledged
 	decidedAt  uint64 // when a decision was acknowledged
 	begunOK    bool
+	standing   bool // the log holds it
 	finished   bool
 	sets       [][]string // that a commit was asked with
 	bare       bool
@@ -82,6 +86,8 @@ type branchAccount struct {
 	undone     bool // rolled back by a verdict
 	fenced     bool // an evidence row says that it can never happen
 	reported   fsm.Outcome
+	spoke      bool // the log has its own word
+	byHand     bool // an operator ended it in its database
 }
 
 type ghostEntry struct {
@@ -202,16 +208,6 @@ func (o *oracle) says(n *node, a answer) {
 	o.saw(a.result.GID, a.result.Decision, n.name)
 }
 
-// delivery: the driver tells a branch.
-func (o *oracle) delivery(n *node, d coordinator.Delivery) {
-	if d.Verdict == fsm.VerdictCommit {
-		o.saw(d.GID, fsm.DecisionCommit, n.name+" by a delivery")
-	}
-	if d.Epoch.Term != n.hard.term {
-		o.violate("S12", d.GID.String(), "%s delivers for epoch %v in term %d", n.name, d.Epoch, n.hard.term)
-	}
-}
-
 // told: a participant hears a final verdict on a branch.
 func (o *oracle) told(p *process, at ref, v fsm.Verdict) {
 	a := o.of(at.GID)
@@ -226,14 +222,14 @@ func (o *oracle) told(p *process, at ref, v fsm.Verdict) {
 	}
 }
 
-// unended: the branch is prepared, or held open, somewhere.
+// unended: the branch is prepared, or held open after its vote, somewhere.
 func (o *oracle) unended(at ref) bool {
 	for _, d := range o.w.dbs {
 		if d.prepared[at] != nil {
 			return true
 		}
 		for _, t := range d.open {
-			if t.ref == at {
+			if t.ref == at && t.votes {
 				return true
 			}
 		}
@@ -262,6 +258,16 @@ func (o *oracle) branchEnded(d *database, at ref, commit bool) {
 	}
 	if a.applied != fsm.DecisionCommit {
 		o.violate("S11", at.GID.String(), "branch %s commits, and no node has applied a commit", at.Branch)
+	}
+}
+
+// endedByHand: an operator ended what was prepared: whatever comes of it is a
+// heuristic outcome, and must be shown as one.
+func (o *oracle) endedByHand(at ref, commit bool) {
+	b := o.of(at.GID).branch(at.Branch)
+	b.byHand = true
+	if commit {
+		b.effects++
 	}
 }
 
@@ -443,8 +449,12 @@ func (o *oracle) newDecisions(n *node, e logEntry) {
 		switch ev.Kind {
 		case fsm.EventDecided:
 			o.decidedNow(n, e, ev)
+		case fsm.EventBegun:
+			o.begunNow(n, ev.GID)
+		case fsm.EventReported:
+			o.of(ev.GID).branch(ev.Branch).spoke = true
 		case fsm.EventFinished:
-			o.of(ev.GID).finished = true
+			o.finishedNow(n, ev.GID)
 		case fsm.EventQuarantined:
 			o.violate("S2", ev.GID.String(), "is quarantined at index %d", e.index)
 		case fsm.EventDropped:
@@ -459,7 +469,10 @@ func (o *oracle) newDecisions(n *node, e logEntry) {
 func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 	o.saw(ev.GID, ev.Decision, n.name+" by its log")
 	a := o.of(ev.GID)
-	a.applied, a.appliedIndex = ev.Decision, e.index
+	if !a.standing {
+		o.begunNow(n, ev.GID) // a tombstone
+	}
+	a.applied, a.appliedIndex, a.appliedAt = ev.Decision, e.index, o.w.now
 	if ev.Decision != fsm.DecisionCommit {
 		o.rollbacks++
 		return
@@ -470,9 +483,11 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 		o.violate("S6", ev.GID.String(), "is decided at %d and not there", e.index)
 		return
 	}
+	held := false
 	for _, b := range rec.GetBranches() {
 		id := b.GetSpec().GetId()
 		a.members = append(a.members, id)
+		held = held || b.GetSpec().GetHeld() && b.GetVote() == prepared
 		x := a.branch(id)
 		switch {
 		case !x.prepared && !x.readOnly:
@@ -480,6 +495,9 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 		case x.undone:
 			o.violate("S1", ev.GID.String(), "is committed, and branch %s was rolled back before", id)
 		}
+	}
+	if held && !decidedByDriver(e, ev.GID) {
+		o.violate("S11", ev.GID.String(), "is committed with a held branch, and not by the driver's word")
 	}
 	for _, x := range a.branches {
 		if x.enlistedAt != 0 && !slices.Contains(a.members, x.id) {
@@ -497,14 +515,64 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 	o.violate("S3", ev.GID.String(), "is committed with branches %v, asked were %v", a.members, a.sets)
 }
 
+// decidedByDriver: the entry holds the driver's own commit.
+func decidedByDriver(e logEntry, gid fsm.GID) bool {
+	b, err := fsm.DecodeEntry(e.data)
+	if err != nil {
+		return false
+	}
+	for _, c := range b.GetCommands() {
+		d := c.GetDecide()
+		if d.GetOrigin() == logpb.Origin_ORIGIN_DRIVER && d.GetDecision() == fsm.DecisionCommit && fsm.GID(d.GetGid()) == gid {
+			return true
+		}
+	}
+	return false
+}
+
+// begunNow: S13: nothing is created at or below the horizon, nor twice.
+func (o *oracle) begunNow(n *node, gid fsm.GID) {
+	a := o.of(gid)
+	clock := n.state.Clock()
+	switch {
+	case a.standing:
+		o.violate("S9", gid.String(), "is created twice")
+	case gid.BornMS() <= clock.HorizonMS:
+		o.violate("S13", gid.String(), "is created with born %d, and the horizon is %d", gid.BornMS(), clock.HorizonMS)
+	case gid.BornMS() > clock.ClockMS:
+		o.violate("S13", gid.String(), "is created with born %d, and the clock is %d", gid.BornMS(), clock.ClockMS)
+	}
+	a.standing = true
+}
+
+// finishedNow: S5, S10: a transaction has ended when every branch that may have
+// something to undo or to do has spoken, or an operator for it.
+func (o *oracle) finishedNow(n *node, gid fsm.GID) {
+	o.of(gid).finished = true
+	rec, _ := n.state.Get(gid)
+	for _, b := range rec.GetBranches() {
+		spoken := b.GetOwn() != logpb.Own_OWN_UNSPECIFIED || b.GetResolved() != 0
+		ended := b.GetVote() == readOnly || b.GetVote() == refused && !b.GetMaybePrepared()
+		if !b.GetHint() && !spoken && !ended {
+			o.violate("S10", gid.String(), "has ended, and branch %s has not spoken", b.GetSpec().GetId())
+		}
+	}
+}
+
 // droppedNow: S13: a record goes only when every branch has ended for good.
 func (o *oracle) droppedNow(n *node, gid fsm.GID) {
 	if gid.BornMS() > n.state.Clock().HorizonMS {
 		o.violate("S13", gid.String(), "is dropped, and born after the horizon")
 	}
+	if !o.of(gid).finished {
+		o.violate("S13", gid.String(), "is dropped, and has not ended")
+	}
 	for _, id := range o.of(gid).members {
 		if o.unended(ref{GID: gid, Branch: id}) {
 			o.violate("S13", gid.String(), "is dropped, and branch %s is still prepared", id)
+		}
+		if b := o.of(gid).branch(id); !b.readOnly && !b.spoke {
+			o.violate("S13", gid.String(), "is dropped, and branch %s has never said that it committed", id)
 		}
 	}
 }

@@ -26,7 +26,8 @@ type Plan struct {
 	Databases               []bool // by database: held, that is, it cannot prepare
 	Procs                   []procPlan
 	Clients                 int
-	Named                   bool // processes tell their names, so that a newer one proves an older one's death
+	Scan                    time.Duration // most that lies between two scans of a participant's recovery
+	Named                   bool          // processes tell their names, so that a newer one proves an older one's death
 	Txs                     []txPlan
 	Faults                  []faultPlan
 	// Span is when the last fault heals at the latest.
@@ -68,6 +69,7 @@ type txPlan struct {
 	NamesSet  bool // an explicit commit that names its set all the same
 	TimeoutMS uint64
 	Patience  time.Duration // with the branches
+	Old       bool          // its GID is made of a clock at the horizon
 	Hasty     time.Duration // asks for the end then, ready or not; 0 for never
 	Branches  []branchPlan
 	Rivals    []rivalPlan
@@ -160,6 +162,7 @@ func NewPlan(seed uint64, o Options) *Plan {
 	if chance(r, 0.15) {
 		p.Nodes = 5
 	}
+	p.Scan = between(r, 8*time.Second, 45*time.Second)
 	p.settings(r)
 	p.resources(r, o)
 	active := between(r, 8*time.Second, 20*time.Second)
@@ -275,6 +278,7 @@ func (p *Plan) trouble(r *rand.Rand, t *txPlan) {
 		}
 		b.Alone = chance(r, 0.15)
 	}
+	t.Old = chance(r, 0.04)
 	if chance(r, 0.1) {
 		t.Branches = nil // nobody takes part
 	}

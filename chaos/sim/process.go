@@ -220,6 +220,7 @@ func (r *sessionCall) end(a answer) {
 // onDelivery obeys the leader's word.
 func (p *process) onDelivery(c *conn, d coordinator.Delivery) {
 	p.floorMS = max(p.floorMS, d.FloorMS)
+	p.w.oracle.told(p, ref{GID: d.GID, Branch: d.Branch}, d.Verdict)
 	p.say("hears %v of %s from term %d", d.Verdict, short(ref{GID: d.GID, Branch: d.Branch}), d.Epoch.Term)
 	p.obey(ref{GID: d.GID, Branch: d.Branch}, d.Verdict, func(o fsm.Outcome, busy bool) {
 		if p.conn == nil {
@@ -240,6 +241,7 @@ func (p *process) onDelivery(c *conn, d coordinator.Delivery) {
 
 // onCall obeys a call to its endpoint.
 func (p *process) onCall(d coordinator.Delivery, reply func(coordinator.Answered)) {
+	p.w.oracle.told(p, ref{GID: d.GID, Branch: d.Branch}, d.Verdict)
 	p.obey(ref{GID: d.GID, Branch: d.Branch}, d.Verdict, func(o fsm.Outcome, busy bool) {
 		reply(coordinator.Answered{Outcome: o, Busy: busy})
 	})
@@ -247,7 +249,6 @@ func (p *process) onCall(d coordinator.Delivery, reply func(coordinator.Answered
 
 // obey ends a branch by its verdict; one that is being ended is left alone.
 func (p *process) obey(at ref, v fsm.Verdict, done func(o fsm.Outcome, busy bool)) {
-	p.w.oracle.told(p, at, v)
 	if b := p.find(at); b != nil {
 		b.verdict = v
 	}
@@ -282,6 +283,7 @@ func (p *process) onVouchFor(c *conn, refs []ref) {
 		}
 	}
 	c.toNode(func() {
+		c.vouches(mine)
 		c.n.step(func(now time.Time) { c.n.core.Vouch(now, c.id, mine) })
 	})
 }
@@ -290,7 +292,7 @@ func (p *process) onVouchFor(c *conn, refs []ref) {
 // for the verdict on what is prepared and not in this process' hands.
 func (p *process) scan() {
 	p.recover()
-	p.after(between(p.rng, 3*time.Second, 8*time.Second), p.scan)
+	p.after(between(p.rng, 3*time.Second, p.w.plan.Scan), p.scan)
 }
 
 func (p *process) kick() {
@@ -323,6 +325,7 @@ func (p *process) settle(at ref, timeout time.Duration) {
 		}
 		if v := a.result.Verdict; v == fsm.VerdictCommit || v == fsm.VerdictRollback {
 			p.w.cover.meet("recovered")
+			p.w.oracle.told(p, at, v)
 			p.obey(at, v, p.reports(at))
 		}
 	})
@@ -340,6 +343,16 @@ func (p *process) reports(at ref) func(o fsm.Outcome, busy bool) {
 			p.conn.ask(report, at.GID, func(answer) {})
 		}
 	}
+}
+
+// connectionLost: a held branch that has voted is gone, and says so unasked.
+func (p *process) connectionLost(at ref) {
+	b := p.find(at)
+	if b == nil || !b.isHeld() || b.ballot.GetKind() != prepared {
+		return
+	}
+	p.drop(at)
+	p.obey(at, fsm.VerdictRollback, p.reports(at)) // by its evidence row it can never happen any more
 }
 
 func (p *process) find(at ref) *work {

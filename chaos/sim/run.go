@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
 	lin "github.com/quorate/quorate/linearizability"
 )
 
@@ -79,6 +80,7 @@ func Run(plan *Plan, how How) *Result {
 		c := w.clients[t.Client]
 		w.after(t.At, func() { c.do(c.life, func() { c.initiate(t) }) })
 	}
+	w.after(time.Second, w.oracle.watch)
 	w.runUntil(plan.Span, nil)
 	if !w.over {
 		w.heal()
@@ -100,7 +102,7 @@ func (w *World) heal() {
 		}
 	}
 	for _, p := range w.procs {
-		if !p.up {
+		if !p.up && w.faults.lost == 0 {
 			p.boot()
 		}
 	}
@@ -139,6 +141,9 @@ func (w *World) unsettled() string {
 	l := w.leader()
 	if l == nil {
 		return "no leader"
+	}
+	if w.faults.lost > 0 {
+		return "a participant is away"
 	}
 	for _, n := range w.nodes {
 		if n.applied != l.applied {
@@ -216,7 +221,27 @@ func (o *oracle) finalOf(l *node, a *account, horizon uint64) {
 		}
 	}
 	for _, x := range a.branches {
+		if x.byHand {
+			o.finalByHand(rec, a, x, gid)
+			continue
+		}
 		o.finalBranch(a, x, gid)
+	}
+}
+
+// finalByHand: what an operator did against the decision is shown.
+func (o *oracle) finalByHand(rec *logpb.Transaction, a *account, x *branchAccount, gid string) {
+	against := (a.applied == fsm.DecisionCommit) != (x.effects > 0)
+	for _, b := range rec.GetBranches() {
+		byVote := b.GetVote() == readOnly || b.GetVote() == refused && !b.GetMaybePrepared() // nobody owes it a word
+		if b.GetSpec().GetId() != x.id || b.GetHint() || b.GetResolved() != 0 || byVote || !against {
+			continue
+		}
+		o.heuristics++
+		o.w.cover.meet("heuristic outcome shown")
+		if own := b.GetOwn(); own != logpb.Own_OWN_CONTRARY && own != logpb.Own_OWN_MIXED && own != logpb.Own_OWN_HAZARD {
+			o.violate("S16", gid, "branch %s was ended by hand against the decision, and stands as %v", x.id, own)
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ func tell(t *testing.T, r *Result) {
 }
 
 func replay(t *testing.T, seed uint64) {
-	r := Run(NewPlan(seed, Options{}), How{Trace: *flagTrace, History: *flagHistory != 0})
+	r := Run(NewPlan(seed, Options{}), How{Trace: *flagTrace, History: *flagHistory != 0 && seed%*flagHistory == 0})
 	if *flagTrace {
 		os.Stdout.WriteString(strings.Join(r.Story, "\n") + "\n")
 	}
@@ -73,6 +73,20 @@ func writeJSON(t *testing.T, total *Totals) {
 	defer f.Close()
 	if err := total.WriteJSON(f); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// S4: without a fault, with every branch prepared and nobody asking for a rollback,
+// everything commits.
+func TestWithoutFaultsEverythingCommits(t *testing.T) {
+	for seed := uint64(1); seed <= 200; seed++ {
+		r := Run(NewPlan(seed, Options{Calm: true}), How{History: seed%10 == 0})
+		for _, v := range r.Violations {
+			t.Fatalf("seed %d: %v", seed, v)
+		}
+		if r.Rollbacks > 0 || r.Commits == 0 {
+			t.Fatalf("S4: seed %d: %d commits and %d rollbacks without a fault", seed, r.Commits, r.Rollbacks)
+		}
 	}
 }
 

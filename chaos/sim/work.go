@@ -114,7 +114,7 @@ func (b *work) begin(reply func(worked)) {
 func (b *work) prepare(reply func(worked)) {
 	p := b.p
 	if p.db.held {
-		if !p.db.isOpen(b.tx) {
+		if !p.db.mayHold(b.tx) {
 			b.vote(refused, false, reply)
 			return
 		}
@@ -182,6 +182,7 @@ func (b *work) voted(kind logpb.VoteKind, maybe bool, a answer, reply func(worke
 	case kind != prepared && !(kind == refused && maybe):
 		b.p.drop(b.ref)
 	case taken && a.result.Verdict == fsm.VerdictCommit || taken && a.result.Verdict == fsm.VerdictRollback:
+		b.p.w.oracle.told(b.p, b.ref, a.result.Verdict)
 		b.p.obey(b.ref, a.result.Verdict, b.p.reports(b.ref))
 	case taken && !b.p.endpoint:
 		b.watch()
