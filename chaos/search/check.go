@@ -10,6 +10,7 @@ const (
 	breachAgreement
 	breachEffects
 	breachValidity
+	breachSeal
 	breachTriviality
 	breachDelivery
 	breachEnlisted
@@ -26,6 +27,7 @@ func (b breach) String() string {
 		breachAgreement:  "S1, S2: commit and rollback were both decided or told",
 		breachEffects:    "S1, S11: a branch did what was not decided",
 		breachValidity:   "S3: commit was decided without every branch's durable vote",
+		breachSeal:       "S3: the sealed set changed",
 		breachTriviality: "S4: rolled back, though nobody asked, refused, or was late",
 		breachDelivery:   "S11: commit was delivered to a branch that is not prepared",
 		breachEnlisted:   "S10: a branch was enlisted and the commit left it out",
@@ -50,6 +52,8 @@ func (m *model) check(w *world) breach {
 		return breachAgreement
 	case w.ghosts&ghostRollback != 0 && !m.asRollback(w, v):
 		return breachTriviality
+	case w.ghosts&ghostSealed != 0 && v.known && v.members != w.sealed:
+		return breachSeal
 	case w.ghosts&ghostCommit != 0 && w.acked&^w.set != 0 && w.set != 0:
 		return breachEnlisted
 	}

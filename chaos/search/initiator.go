@@ -134,6 +134,10 @@ func (m *model) hear(w *world, v *view, branch int, r fsm.Result) {
 // observe notes what the committed log has decided.
 func (m *model) observe(w *world) {
 	v := m.view(w)
+	if v.sealed && w.ghosts&ghostSealed == 0 {
+		w.ghosts |= ghostSealed
+		w.sealed = v.members
+	}
 	switch v.decision {
 	case fsm.DecisionCommit:
 		if w.ghosts&ghostCommit == 0 || w.set == 0 {

@@ -53,6 +53,7 @@ type view struct {
 	record   uint32 // the number of the state without its clock
 	expired  bool   // it holds none, and would create none: born <= horizon
 	clock    uint8
+	sealed   bool // commit was asked
 	decision fsm.Decision
 	state    fsm.TxState
 	breach   string // why it is quarantined, or an invariant does not hold
@@ -195,7 +196,7 @@ func (m *machines) look(s *fsm.State) view {
 	if !ok {
 		return v
 	}
-	v.known, v.expired, v.decision, v.state = true, false, t.Decision, t.State
+	v.known, v.expired, v.sealed, v.decision, v.state = true, false, t.Sealed, t.Decision, t.State
 	if t.Quarantined {
 		v.breach = t.Detail
 	}

@@ -45,7 +45,7 @@ func (m *model) looks(w *world, b int) uint64 {
 	for _, first := range branchMessages {
 		v = v<<1 | uint64(w.net>>(first+b))&1
 	}
-	v = v<<2 | uint64(w.acked>>b)&1<<1 | uint64(w.set>>b)&1
+	v = v<<3 | uint64(w.acked>>b)&1<<2 | uint64(w.sealed>>b)&1<<1 | uint64(w.set>>b)&1
 	return v<<16 | uint64(m.view(w).looks[b])
 }
 
@@ -53,11 +53,12 @@ func (m *model) looks(w *world, b int) uint64 {
 func (m *model) permute(w *world, o order) {
 	old := *w
 	w.machine = m.machines.permuted(old.machine, o)
-	w.acked, w.set = 0, 0
+	w.acked, w.sealed, w.set = 0, 0, 0
 	for b := range m.Branches {
 		from := int(o[b])
 		w.parts[b] = old.parts[from]
 		w.acked |= old.acked >> from & 1 << b
+		w.sealed |= old.sealed >> from & 1 << b
 		w.set |= old.set >> from & 1 << b
 		for _, first := range branchMessages {
 			w.net.take(first + b)

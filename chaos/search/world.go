@@ -30,6 +30,7 @@ type world struct {
 	// state.
 	ghosts uint8
 	acked  uint8  // branches whose Enlist was acknowledged
+	sealed uint8  // branches of the set as it was sealed
 	set    uint8  // branches of the commit that was decided
 	breach breach // a step that nobody may take was taken
 }
@@ -39,6 +40,7 @@ const (
 	ghostCommit   = 1 << iota // commit was decided in the log, or told to somebody
 	ghostRollback             // and rollback
 	ghostRefused              // a branch has refused
+	ghostSealed               // the set was sealed
 )
 
 // net are the messages under way, as bits. Sending one that is under way already
@@ -160,7 +162,7 @@ func (m *model) key(w *world) stateKey {
 	put(0, uint64(w.machine)|uint64(w.committedTerm)<<32|uint64(w.initiator)<<40|uint64(w.now)<<48)
 	put(1, uint64(w.net))
 	put(2, uint64(w.parts[0])|uint64(w.parts[1])<<8|uint64(w.parts[2])<<16|uint64(w.crashes)<<24|uint64(w.duplicates)<<32)
-	put(3, uint64(w.ghosts)|uint64(w.acked)<<8|uint64(w.set)<<16|uint64(w.breach)<<24)
+	put(3, uint64(w.ghosts)|uint64(w.acked)<<8|uint64(w.set)<<16|uint64(w.breach)<<24|uint64(w.sealed)<<32)
 	if w.asked {
 		b[8*4] = 1
 	}
