@@ -2,10 +2,12 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/quorate/quorate/chaos/links"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // duplicateFaults have messages come twice, late, out of order, or take effect
@@ -15,6 +17,11 @@ var duplicateFaults = []Fault{
 		Name: "duplicate-calls", Kind: "duplicate", Weight: 2, Hold: Range{time.Second, 4 * time.Second}, Prepare: prepareRelays,
 		Doc:    "a tenth of all calls, votes, reports and deliveries is sent twice, again late and through other nodes, overtaken, or not answered",
 		Inject: duplicateCalls,
+	},
+	{
+		Name: "duplicate-raft", Kind: "duplicate", Weight: 1, Hold: Range{time.Second, 4 * time.Second}, Prepare: echoes.prepare,
+		Doc:    "a tenth of the nodes' messages to each other, and every request for a vote, is sent twice, some of them seconds later",
+		Inject: duplicateRaft,
 	},
 }
 
@@ -69,4 +76,41 @@ func duplicateCalls(_ context.Context, env *Env) (*Injection, error) {
 			return m.String(), nil
 		},
 	}, nil
+}
+
+// echoes has every node repeat itself.
+var echoes = toggle{name: "echoes", spec: failpoint.RaftSent + "=error"}
+
+func duplicateRaft(_ context.Context, env *Env) (*Injection, error) {
+	nodes := env.Cluster.Nodes()
+	before := 0
+	var errs []error
+	for _, n := range nodes {
+		before += echoes.hits(env, n)
+		errs = append(errs, echoes.on(env, n))
+	}
+	since := func() int {
+		now := 0
+		for _, n := range nodes {
+			now += echoes.hits(env, n)
+		}
+		return now - before
+	}
+	return &Injection{
+		Target: "all nodes",
+		Heal: func(ctx context.Context) error {
+			env.await(ctx, func() bool { return since() > 0 })
+			var errs []error
+			for _, n := range nodes {
+				errs = append(errs, echoes.off(env, n))
+			}
+			return errors.Join(errs...)
+		},
+		Evidence: func() (string, error) {
+			if since() == 0 {
+				return "", errors.New("no message was sent again")
+			}
+			return plural(since(), "message") + " between nodes sent again", nil
+		},
+	}, errors.Join(errs...)
 }

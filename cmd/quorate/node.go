@@ -144,6 +144,7 @@ func (n *servingNode) raftConfig(tls nodeTLS, l net.Listener) raftnode.Config {
 	cfg.Logger = n.logger
 	cfg.Dial = detour.Dial
 	injectDiskFaults(&cfg)
+	injectEchoes(&cfg)
 	return cfg
 }
 

@@ -71,6 +71,15 @@ const (
 	KeyStable = "stable"
 )
 
+// RaftSent: a message to another node was sent. With `error` it is sent once more,
+// at once or late; the key is KeyAppend or KeyVote.
+const (
+	RaftSent = "raft-sent"
+
+	KeyAppend = "append"
+	KeyVote   = "vote"
+)
+
 // The places of snapshots and of changes of the nodes' set. The key of the
 // latter two is "add", "promote" or "remove".
 const (
@@ -89,7 +98,7 @@ func Names() []string {
 	return []string{
 		BeforeBegin, Begun, BeforeEnlist, Enlisted, BeforeVote, Voted,
 		BeforeDecision, AtDecision, AfterDecision, PartlyDone, BeforeReport, AllReported, Prepared, Heard, Ended,
-		StoreWrite, StoreWritten, StoreRead,
+		StoreWrite, StoreWritten, StoreRead, RaftSent,
 		SnapshotBegun, SnapshotWritten, LogShortened, InstallRestored,
 		MemberChange, MemberChanged, TransferBegun, Transferred,
 	}
