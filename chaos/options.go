@@ -26,7 +26,7 @@ type Options struct {
 	// Faults are families or names of the table; empty: all that are possible
 	// here; `none`: none.
 	Faults []string
-	// Workloads by name; empty: registers.
+	// Workloads by name.
 	Workloads []string
 	// Clients of each workload.
 	Clients int
@@ -55,7 +55,7 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() Options {
-	return Options{Duration: time.Minute, Nodes: 3, Clients: 12, Rate: 60, Profile: "fast", Databases: []string{"sqlite"}, BankRate: 100, Workloads: []string{"registers"}}
+	return Options{Duration: time.Minute, Nodes: 3, Clients: 12, Rate: 60, Profile: "fast", Databases: []string{"sqlite"}, BankRate: 30, Workloads: []string{"registers", "bank"}}
 }
 
 // Validate says what is wrong with options.

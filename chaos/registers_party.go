@@ -61,7 +61,7 @@ func (w *registers) startParties(ctx context.Context) {
 	for i := range partyCount {
 		r := w.env.NewRand()
 		p := &party{
-			w: w, name: fmt.Sprintf("party%d", i+1), resource: fmt.Sprintf("res%d", 1+i%resourceCount), h: w.hosts[i%len(w.hosts)], rand: r,
+			w: w, name: fmt.Sprintf("party%d", i+1), resource: resourceName(i % resourceCount), h: w.hosts[i%len(w.hosts)], rand: r,
 			live: map[branchKey]*quoratev1.LiveBranch{}, attached: make(chan struct{}),
 		}
 		var random [10]byte

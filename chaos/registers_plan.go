@@ -3,6 +3,8 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -100,12 +102,24 @@ func (w *registers) newBranch(r *rand.Rand, s shape, i int) planned {
 	case d < 0.12:
 		b.vote = quoratev1.Vote_VOTE_READ_ONLY
 	}
-	b.spec = &quoratev1.BranchSpec{Id: fmt.Sprint(i + 1), Resource: fmt.Sprintf("res%d", 1+r.IntN(resourceCount))}
+	b.spec = &quoratev1.BranchSpec{Id: fmt.Sprint(i + 1), Resource: resourceName(r.IntN(resourceCount))}
 	if s == held || s == explicit && r.Float64() < 0.3 {
 		b.by = w.parties[r.IntN(len(w.parties))]
 		b.spec.Resource, b.spec.Holder, b.spec.Held = b.by.resource, b.by.holder, s == held
 	}
 	return b
+}
+
+// resourcePrefix begins the name of every resource of this workload.
+const resourcePrefix = "register-"
+
+func resourceName(i int) string { return resourcePrefix + fmt.Sprint(1+i) }
+
+// ofRegisters says whether a transaction is of this workload, as far as it shows.
+func ofRegisters(t *quoratev1.Transaction) bool {
+	return t.GetLabels()[contentLabel] != "" || slices.ContainsFunc(t.GetBranches(), func(b *quoratev1.Branch) bool {
+		return strings.HasPrefix(b.GetSpec().GetResource(), resourcePrefix)
+	})
 }
 
 // newGID makes a GID born at the newest clock that any client has heard.

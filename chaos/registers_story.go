@@ -176,7 +176,7 @@ func (a *actor) called(p *plan) []*quoratev1.BranchSpec {
 
 // bystander is a client that wants neither: it enlists late, votes again or asks.
 func (a *actor) bystander(ctx context.Context, p *plan) func(*actor) {
-	late := &quoratev1.BranchSpec{Id: "9", Resource: "res1"}
+	late := &quoratev1.BranchSpec{Id: "9", Resource: resourceName(0)}
 	b := p.branches[a.rand.IntN(len(p.branches))]
 	return []func(*actor){
 		func(c *actor) { c.try(ctx, enlistRequest(p.gid, late)) },

@@ -49,7 +49,7 @@ func runTests(m *testing.M) (int, error) {
 func options(t *testing.T) Options {
 	t.Helper()
 	o := NewOptions()
-	o.Binary, o.Clients, o.Rate = binary, 8, 40
+	o.Binary, o.Clients, o.Rate, o.Workloads = binary, 8, 40, []string{"registers"}
 	dir, err := os.MkdirTemp("", "quorate-chaos-run-")
 	if err != nil {
 		t.Fatal(err)

@@ -45,7 +45,8 @@ type schedule struct {
 	isolated []time.Duration // after another loss of a leader alone
 	combined []time.Duration
 	probes   []time.Duration // of windows of one fault that leaves a quorum
-	evidence []string        // injections that nothing shows
+	evident  int             // injections that something shows
+	evidence []string        // those that nothing shows: they do not count
 	findings []Finding
 }
 
@@ -249,17 +250,15 @@ func (s *schedule) whole(ctx context.Context, all []*made) {
 func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 	quorum := len(all) == 1
 	for _, m := range all {
-		s.count(m)
-		if m.injection.Phase != "" {
-			s.phases[m.injection.Phase]++
-		}
 		text, err := m.injection.Evidence()
 		if err == nil && text == "" {
 			err = errors.New("nothing shows it")
 		}
 		if err != nil {
 			s.evidence = append(s.evidence, fmt.Sprintf("%s of %s: %v", m.fault.Name, m.injection.Target, err))
-			text = "NONE: " + err.Error()
+			text = "NONE, not counted: " + err.Error()
+		} else {
+			s.count(m)
 		}
 		w.Faults = append(w.Faults, Made{Name: m.fault.Name, Kind: m.fault.Kind, Target: m.injection.Target, Phase: m.injection.Phase, Evidence: text})
 		quorum = quorum && !m.injection.Unavailable
@@ -280,10 +279,14 @@ func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 	}
 }
 
-// count adds an injection up, by its name and by what it was.
+// count adds up an injection that left evidence, by its name and by what it was.
 func (s *schedule) count(m *made) {
 	times := max(1, m.injection.Times)
+	s.evident++
 	s.counts[m.fault.Name] += times
+	if m.injection.Phase != "" {
+		s.phases[m.injection.Phase]++
+	}
 	leader := m.injection.Leader || strings.Contains(m.injection.Target, "(leader)")
 	switch m.fault.Kind {
 	case "kill":

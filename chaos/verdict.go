@@ -44,6 +44,8 @@ type Verdict struct {
 	// Commits acknowledged while a fault lasted, and between a heal and the next one.
 	CommitsDuring int64 `json:"commits_during_faults"`
 	CommitsAfter  int64 `json:"commits_after_heal"`
+	// WithoutEvidence counts injections that nothing showed; they are in no count.
+	WithoutEvidence int `json:"without_evidence"`
 	// Impossible says which faults could not be made here, and why.
 	Impossible map[string]string `json:"not_possible_here,omitempty"`
 	// Findings are the anomalies, in words.

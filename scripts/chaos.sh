@@ -20,14 +20,14 @@ mkdir -p "$TMPDIR"
 
 # What each run hurts, in turn.
 plans=(
-  "--faults kill"
-  "--faults kill,partition --nodes 5"
-  "--faults kill,pause"
-  "--faults partition,link"
-  "--faults kill,pause,partition"
-  "--workloads registers,bank"
-  "--faults kill,pause,partition,link,duplicate"
+  "--workloads registers --faults kill"
+  "--workloads registers --faults kill,partition --nodes 5"
+  "--workloads registers --faults kill,pause"
+  "--workloads registers --faults partition,link"
+  "--workloads registers --faults kill,pause,partition"
   ""
+  "--workloads registers --faults kill,pause,partition,link,duplicate"
+  "--faults kill,participant,disk,corrupt,member"
 )
 red=0 runs=0
 while left=$((until - SECONDS)) && [ "$left" -gt 10 ]; do

@@ -20,7 +20,7 @@ type Evidence struct {
 	Plan *Plan
 	// Cluster is the cluster's id.
 	Cluster string
-	// Transactions are all that the cluster has.
+	// Transactions are all that the cluster has, but those of others.
 	Transactions []*quoratev1.Transaction
 	// Books of each resource, by its name.
 	Books map[string]bankstore.Books
@@ -71,6 +71,9 @@ func (b *Bank) Settle(ctx context.Context) (*Evidence, error) {
 	defer cancel()
 	if e.Transactions, err = list(late, client, true); err != nil {
 		return nil, err
+	}
+	if b.o.Others != nil {
+		e.Transactions = slices.DeleteFunc(e.Transactions, b.o.Others)
 	}
 	if err := b.Stop(); err != nil {
 		return nil, err

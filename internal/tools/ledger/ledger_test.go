@@ -35,6 +35,9 @@ func TestRowsSurviveThePage(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
 		}
 	}
+	if strings.Contains(text, "registers_duplicates") {
+		t.Error("a workload's own figure is on the page")
+	}
 	if more := page(append(again, rows...)); !strings.Contains(more, "| kill -9 of nodes | 18 | 1,000 |") || !strings.Contains(more, "| runs | 4 | |") {
 		t.Errorf("two more rows are not added up:\n%s", more)
 	}

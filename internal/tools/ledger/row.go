@@ -50,6 +50,7 @@ func rowOf(summary map[string]any, s stamp) row {
 				numbers(value, r.faults)
 			} else if name == "counts" {
 				numbers(value, r.counts)
+				maps.DeleteFunc(r.counts, func(name string, _ float64) bool { return ofWorkload(name) })
 			}
 		case json.Number:
 			n, _ := number(value)
@@ -62,6 +63,12 @@ func rowOf(summary map[string]any, s stamp) row {
 		}
 	}
 	return r
+}
+
+// ofWorkload tells a workload's own figures, which are in its verdict: there are
+// too many of them for a row.
+func ofWorkload(name string) bool {
+	return strings.HasPrefix(name, "registers_") || strings.HasPrefix(name, "bank_")
 }
 
 func numbers(from map[string]any, to map[string]float64) {
