@@ -16,18 +16,24 @@ import (
 // second: where leadership changes hands is where answers go wrong, and it takes
 // milliseconds.
 type weather struct {
-	mu    sync.Mutex
-	until time.Time
-	wakes chan struct{} // closed when a storm begins
+	mu     sync.Mutex
+	random *rand.Rand
+	until  time.Time
+	wakes  chan struct{} // closed when a storm begins
 }
 
-func newWeather() weather { return weather{wakes: make(chan struct{})} }
+func newWeather(seed uint64) weather {
+	return weather{random: rand.New(rand.NewPCG(seed, 2)), wakes: make(chan struct{})}
+}
 
-// storm begins one.
+// storm begins one, or not.
 func (c *cluster) storm(lasts time.Duration) {
 	w := &c.weather
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.random.Float64() >= c.cfg.Storms {
+		return
+	}
 	if until := time.Now().Add(lasts); until.After(w.until) {
 		w.until = until
 	}

@@ -52,7 +52,7 @@ type cluster struct {
 func profile() raftnode.Profile { return raftnode.Default() }
 
 func newCluster(cfg Config) *cluster {
-	return &cluster{judge: newJudge(), cfg: cfg, net: newNetwork(cfg.Seed), random: rand.New(rand.NewPCG(cfg.Seed, 1)), weather: newWeather()}
+	return &cluster{judge: newJudge(), cfg: cfg, net: newNetwork(cfg.Seed), random: rand.New(rand.NewPCG(cfg.Seed, 1)), weather: newWeather(cfg.Seed)}
 }
 
 // add makes a place for a node, with an empty disk.

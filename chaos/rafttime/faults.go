@@ -144,7 +144,7 @@ func (c *cluster) crashAtVote(victim *member) {
 }
 
 // cutTransfer cuts the leader off in the moment in which it hands leadership
-// over, together with whoever has no vote; or lets it hear everything late. It
+// over, together with whoever has no vote; or lets it hear the voters late. It
 // goes on believing for as long as its lease, and another leads: what it answers
 // now is stale.
 func (c *cluster) cutTransfer() {
@@ -164,14 +164,14 @@ func (c *cluster) cutTransfer() {
 		}
 		slow[direction{m.address, leader.address}] = time.Duration(50+c.random.IntN(400)) * time.Millisecond
 		for _, side := range c.members {
-			if side == leader || side.watches {
+			if side == leader && !late || side.watches {
 				cut[direction{side.address, m.address}], cut[direction{m.address, side.address}] = true, true
 			}
 		}
 	}
 	c.event("%s hands leadership over and is cut off (hears late: %v)", leader.name, late)
 	if late {
-		c.net.change(func() { c.net.slow = slow })
+		c.net.change(func() { c.net.slow, c.net.cut = slow, cut })
 		time.Sleep(time.Second)
 	}
 	c.storm(time.Second)

@@ -34,6 +34,9 @@ type Config struct {
 	Nodes int           // 3 or 5
 	For   time.Duration // of virtual time
 	Dir   string        // for snapshots and identities; a memory file system makes it quick
+	// Storms is how many of the storms of clients break, from 0 to 1: an hour of the
+	// cluster costs three times as much with all of them as with none.
+	Storms float64
 	// Lazy plants a bug: disks say done before they are.
 	Lazy bool
 }
