@@ -12,6 +12,8 @@
 //	lane.go        one direction of it
 //	shapes.go      partitions by name
 //	grpcproxy.go   duplicates and late calls, where calls are known
+//	grpcsession.go the same for the frames of participants' sessions
+//	namespaces.go  the kernel's own partitions, where there is root
 package links
 
 import (
