@@ -38,16 +38,18 @@ type Totals struct {
 	TornWrite int            `json:"writes_torn"`
 	Violation int            `json:"violations"`
 	Seconds   float64        `json:"seconds"`
-	// Next is the seed to go on from.
-	Next uint64 `json:"next"`
+	// First is the first seed, Next the one to go on from.
+	First uint64 `json:"first_seed"`
+	Next  uint64 `json:"-"`
 
-	Coverage *Coverage `json:"-"`
-	Failed   []*Result `json:"-"`
+	Coverage *Coverage      `json:"-"`
+	Reached  map[string]int `json:"-"` // by how many seeds, by the names of reachable.txt
+	Failed   []*Result      `json:"-"`
 }
 
 // Run runs the campaign.
 func (c *Campaign) Run() *Totals {
-	t := &Totals{Faults: make(map[string]int), Coverage: NewCoverage()}
+	t := &Totals{Faults: make(map[string]int), Coverage: NewCoverage(), Reached: make(map[string]int)}
 	began := time.Now()
 	var next atomic.Uint64
 	var mu sync.Mutex
@@ -76,7 +78,7 @@ func (c *Campaign) Run() *Totals {
 	}
 	wg.Wait()
 	t.Seconds = time.Since(began).Seconds()
-	t.Next = c.From + uint64(t.Seeds)
+	t.First, t.Next = c.From, c.From+uint64(t.Seeds)
 	return t
 }
 
@@ -98,6 +100,9 @@ func (t *Totals) add(r *Result) {
 	t.TornWrite += r.Torn
 	t.Violation += len(r.Violations)
 	t.Coverage.Add(r.Coverage)
+	for _, thing := range r.Coverage.things() {
+		t.Reached[thing]++
+	}
 	if len(r.Violations) > 0 {
 		t.Failed = append(t.Failed, r)
 	}

@@ -196,7 +196,8 @@ func (j *injector) near() []family {
 }
 
 // Print writes the table: a row for each state and command, a column for each
-// family of faults, and below it what else was met.
+// family of faults, and below it what else was met. Rows that cannot be are left
+// out.
 func (c *Coverage) Print(out io.Writer) {
 	fmt.Fprintf(out, "%-24s", "state  command")
 	for _, f := range families {
@@ -216,7 +217,7 @@ func (c *Coverage) Print(out io.Writer) {
 }
 
 func (c *Coverage) printRow(out io.Writer, state, command string) {
-	if !possible(state, command) {
+	if impossible(state, command) != "" {
 		return
 	}
 	fmt.Fprintf(out, "%-2s     %-17s", state, command)

@@ -144,9 +144,8 @@ func (d *database) end(p *process, at ref, v fsm.Verdict) (o fsm.Outcome, busy b
 		if d.held && v == fsm.VerdictCommit {
 			return d.finish(at, true), false
 		}
-		d.fence(at)
 		d.w.oracle.openUndone(d, at)
-		return rolledBack, false
+		return d.notFound(at, v), false // what its evidence row says of an earlier time
 	}
 	if d.held && d.othersHold(p, at) {
 		return 0, true // its evidence row cannot be inserted while they hold it

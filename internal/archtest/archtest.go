@@ -73,6 +73,14 @@ var Rules = []Rule{
 		},
 		Why: "the model states the contract independently: a bug that it shared with the state machine would be seen by neither",
 	},
+	{
+		Package: "chaos/sim",
+		Never: []string{
+			"github.com/hashicorp/...", "google.golang.org/grpc/...", "go.etcd.io/bbolt/...", "os/exec",
+			"./raftnode/...", "./api/...", "./participant/...",
+		},
+		Why: "one thread, one seed: a run is a function of its plan",
+	},
 }
 
 // drivers may be linked by cmd, tests, examples and test support alone: users
