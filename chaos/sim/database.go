@@ -140,8 +140,11 @@ func (d *database) end(p *process, at ref, v fsm.Verdict) (o fsm.Outcome, busy b
 		return d.finish(at, v == fsm.VerdictCommit), false
 	}
 	if t := d.openOf(p, at); t != nil {
+		if v == fsm.VerdictCommit && !t.votes {
+			return 0, true // a call that was repeated: its own work must end first
+		}
 		d.close(t)
-		if d.held && v == fsm.VerdictCommit {
+		if v == fsm.VerdictCommit {
 			return d.finish(at, true), false
 		}
 		d.w.oracle.openUndone(d, at)
