@@ -97,10 +97,13 @@ func Kinds() []string {
 	return kinds
 }
 
+// noFaults is the word for none of them.
+const noFaults = "none"
+
 // Select returns the faults that a list of families and names stands for, in
 // the table's order; an empty list stands for all, `none` for none.
 func Select(list []string) ([]Fault, error) {
-	if len(list) == 1 && list[0] == "none" {
+	if slices.Equal(list, []string{noFaults}) {
 		return nil, nil
 	}
 	if len(list) == 0 {
@@ -114,7 +117,7 @@ func Select(list []string) ([]Fault, error) {
 	}
 	for _, word := range list {
 		if !slices.ContainsFunc(chosen, func(f Fault) bool { return f.Name == word || f.Kind == word }) {
-			return nil, fmt.Errorf("no fault and no family of faults is named %q; families: %s (all faults: quorate chaos faults)", word, strings.Join(Kinds(), ", "))
+			return nil, fmt.Errorf("no fault and no family of faults is named %q; families: %s (all faults: quorate chaos --list)", word, strings.Join(Kinds(), ", "))
 		}
 	}
 	return chosen, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,7 @@ func (w *registers) Start(ctx context.Context, env *Env) (err error) {
 	}
 	w.recorder = linearizability.NewRecorder(w.file, linearizability.Header{
 		Seed: w.o.Seed, Started: time.Now().UTC().Format(time.RFC3339), Note: w.o.Command(),
+		FaultFree: slices.Equal(w.o.Faults, []string{noFaults}), CommitRatioMin: commitRatioFloor,
 	})
 	w.branches = newBranches(w.recorder)
 	if w.ledger, err = NewLedger(filepath.Join(env.Dir, "registers.ledger.jsonl")); err != nil {

@@ -23,6 +23,8 @@ const (
 	settleMax = 60 * time.Second
 	// operationsFloor a second, and commitsFloor of them: less proves nothing.
 	operationsFloor = 20.0
+	// afterWindows of a fault without a commit after any of them are no bad luck.
+	afterWindows = 3
 	// unevidentMax is the greatest share of the injections that may lack evidence.
 	unevidentMax = 0.25
 	// commitRatioFloor is the least share of decisions that are commits: a cluster
@@ -327,6 +329,7 @@ func (r *run) fill() {
 	v.Faults, v.Phases, v.Windows = s.counts, s.phases, s.windows
 	v.Failpoints = r.env.sights.passed()
 	v.FailoverMS, v.IsolatedMS, v.CombinedMS, v.ProbeMS = spread(s.single), spread(s.isolated), spread(s.combined), spread(s.probes)
+	v.ByFault = byFault(s.windows)
 	for _, w := range s.windows {
 		v.CommitsDuring += w.During
 		v.CommitsAfter += w.After
@@ -365,6 +368,11 @@ func (r *run) suspect() {
 		}
 		if v.CommitsAfter == 0 {
 			doubt("no commit was acknowledged after a heal")
+		}
+	}
+	for _, name := range sortedNames(v.ByFault) {
+		if s := v.ByFault[name]; s.Windows >= afterWindows && s.After == 0 {
+			doubt("no commit was acknowledged after any of %d windows with %s", s.Windows, name)
 		}
 	}
 	if v.OpsPerSecond < operationsFloor {

@@ -46,6 +46,9 @@ type Verdict struct {
 	CommitsAfter  int64 `json:"commits_after_heal"`
 	// WithoutEvidence counts injections that nothing showed; they are in no count.
 	WithoutEvidence int `json:"without_evidence"`
+	// ByFault are the commits acknowledged in and after the windows that held a
+	// fault, by its name.
+	ByFault map[string]Share `json:"commits_by_fault,omitempty"`
 	// Impossible says which faults could not be made here, and why.
 	Impossible map[string]string `json:"not_possible_here,omitempty"`
 	// Findings are the anomalies, in words.
@@ -89,6 +92,30 @@ func spread(all []time.Duration) Spread {
 
 func milliseconds(d time.Duration) float64 {
 	return float64(d.Round(100*time.Microsecond)) / float64(time.Millisecond)
+}
+
+// Share is what was acknowledged around a fault: in how many windows, while they
+// lasted, and after they were healed.
+type Share struct {
+	Windows int   `json:"windows"`
+	During  int64 `json:"during"`
+	After   int64 `json:"after"`
+}
+
+// byFault adds the windows up.
+func byFault(windows []Window) map[string]Share {
+	all := map[string]Share{}
+	for _, w := range windows {
+		names := map[string]bool{}
+		for _, f := range w.Faults {
+			names[f.Name] = true
+		}
+		for name := range names {
+			s := all[name]
+			all[name] = Share{s.Windows + 1, s.During + w.During, s.After + w.After}
+		}
+	}
+	return all
 }
 
 // Window is one stretch of faults that were there at once.
