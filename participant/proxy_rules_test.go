@@ -187,6 +187,32 @@ func TestReadOnlyBranchEndsInOnePhase(t *testing.T) {
 
 // TestLockingOrWritingIsNotReadOnly: a branch that wrote through a function or a
 // statement that returns rows is prepared.
+// What takes away is work as much as what adds: it is prepared, and either done or
+// undone.
+func TestABranchThatOnlyDeletesIsPrepared(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		r := newResource(t, kind)
+		ctx, gid := global(t)
+		tx, err := r.db.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM account WHERE id = 1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		ref := BranchRef{gid, "1"}
+		r.script.wantVote(t, ref, VotePrepared, false)
+		r.wantOutcome(ref, VerdictRollback, OutcomeRolledBack)
+		var left int
+		if err := r.plain.QueryRowContext(t.Context(), "SELECT count(*) FROM account").Scan(&left); err != nil || left != 2 {
+			t.Errorf("after the rollback %d rows are left of two, %v", left, err)
+		}
+	}, every...)
+}
+
 func TestWritesThatLookLikeReads(t *testing.T) {
 	r := newResource(t, "postgres")
 	r.must("CREATE FUNCTION take() RETURNS int LANGUAGE sql AS 'UPDATE account SET amount = amount - 1 WHERE id = 1 RETURNING amount'")
