@@ -155,3 +155,17 @@ func vacuousBecause(v *Verdict) string {
 	}
 	return strings.Join(v.VacuousBecause, "; ")
 }
+
+// Partitions, bad links, and messages that come twice, late or not at all.
+func TestChaosOfTheNetwork(t *testing.T) {
+	o := options(t)
+	o.Duration, o.Seed, o.Faults = *chaosFor, *chaosSeed, []string{"partition", "link", "duplicate"}
+	v, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatalf("%v\nfindings: %v\nvacuous: %v", err, findings(v), vacuousBecause(v))
+	}
+	t.Logf("%d operations, %d commits, faults %v", v.Operations, v.Commits, v.Faults)
+	if len(v.Faults) == 0 || v.Commits == 0 || !v.Replay.Whole {
+		t.Errorf("a green run that shows nothing: %+v", v)
+	}
+}
