@@ -79,29 +79,33 @@ func describeStates(states []*tx) string {
 // checkLists is S8 for lists and watches: what they show is what stood, or happened,
 // at the index that they carry.
 func (j *judge) checkLists(log *replay) {
+	var lists []*Operation
 	for i := range j.history.Operations {
 		op := &j.history.Operations[i]
 		if op.Status != StatusOK {
 			continue
 		}
-		switch op.Kind {
-		case KindList:
-			j.stats.Reads++
-			j.count(promiseReads, 1)
-			j.checkList(op, log)
-		case KindWatch:
-			j.stats.Reads++
-			j.count(promiseReads, 1)
+		switch {
+		case op.Kind == KindList:
+			lists = append(lists, op)
+		case op.Kind == KindWatch:
 			j.checkWatch(op, log)
-		case KindGet:
-			if op.Input.Consistency == Local {
-				j.stats.Reads++
-			}
+		case op.Kind != KindGet || op.Input.Consistency != Local:
+			continue
 		}
+		j.stats.Reads++
+		if op.Kind != KindGet { // those are counted with their GID
+			j.count(promiseReads, 1)
+		}
+	}
+	slices.SortStableFunc(lists, func(a, b *Operation) int { return cmp.Compare(a.Output.AppliedIndex, b.Output.AppliedIndex) })
+	open := &unfinished{gids: map[string]bool{}}
+	for _, op := range lists {
+		j.checkList(op, log, open)
 	}
 }
 
-func (j *judge) checkList(op *Operation, log *replay) {
+func (j *judge) checkList(op *Operation, log *replay, open *unfinished) {
 	if v := j.freshness(op); v != nil {
 		j.broken(*v)
 		return
@@ -128,15 +132,53 @@ func (j *judge) checkList(op *Operation, log *replay) {
 			return
 		}
 	}
-	for gid := range log.byGID {
+	leftOut := func(gid string) bool {
 		if shown[gid] {
-			continue
+			return false
 		}
 		states := log.at(gid, index)
-		if !slices.ContainsFunc(states, func(t *tx) bool { return !listed(t, &op.Input) }) {
-			j.broken(Violation{Promise: promiseReads, GID: gid, Lines: lines(op.Line), Operations: []string{where(op)},
-				Text: fmt.Sprintf("a list at index %d leaves it out; the log up to there makes it %s", index, describeStates(states))})
+		if slices.ContainsFunc(states, func(t *tx) bool { return !listed(t, &op.Input) }) {
+			return false
+		}
+		j.broken(Violation{Promise: promiseReads, GID: gid, Lines: lines(op.Line), Operations: []string{where(op)},
+			Text: fmt.Sprintf("a list at index %d leaves it out; the log up to there makes it %s", index, describeStates(states))})
+		return true
+	}
+	if op.Input.IncludeFinished || len(op.Input.States) > 0 {
+		for gid := range log.byGID {
+			if leftOut(gid) {
+				return
+			}
+		}
+		return
+	}
+	open.upTo(index, log)
+	for gid := range open.gids {
+		if leftOut(gid) {
 			return
+		}
+	}
+}
+
+// unfinished are the GIDs that a list of what has not ended may have to show. It
+// goes forward through the log, so that thousands of lists over a long log do not
+// look at every transaction again.
+type unfinished struct {
+	index uint64
+	gids  map[string]bool
+}
+
+// upTo goes on to an index, which must not be smaller than the one before.
+func (u *unfinished) upTo(index uint64, log *replay) {
+	for _, gid := range log.between(u.index, index) {
+		u.gids[gid] = true
+	}
+	u.index = index
+	for gid := range u.gids {
+		// What has ended is no more listed, unless a later command opens it: then it
+		// comes in again.
+		if !slices.ContainsFunc(log.at(gid, index), func(t *tx) bool { return listed(t, &Input{}) }) {
+			delete(u.gids, gid)
 		}
 	}
 }
@@ -191,7 +233,7 @@ func (j *judge) missed(op *Operation, log *replay, told map[string]uint64) {
 	if through == 0 || !log.covers(through) {
 		return
 	}
-	for gid := range log.byGID {
+	for _, gid := range log.between(op.Input.AfterIndex, through) {
 		if _, ok := told[gid]; ok || op.GID != "" && op.GID != gid {
 			continue
 		}

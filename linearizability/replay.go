@@ -14,6 +14,8 @@ import (
 type replay struct {
 	compiler *compiler
 	byGID    map[string][]*Observation
+	// commands of all GIDs, in the log's order.
+	commands []*Observation
 	// from and through bound what is known; whole says that no log holds more.
 	from, through uint64
 	whole         bool
@@ -46,6 +48,7 @@ func newReplay(h *History, c *compiler) *replay {
 		}
 	}
 	slices.SortStableFunc(commands, func(a, b *Observation) int { return cmp.Compare(a.Index, b.Index) })
+	r.commands = commands
 	r.deal(commands)
 	slices.SortStableFunc(r.clocks, func(a, b clockAt) int { return cmp.Compare(a.index, b.index) })
 	return r
@@ -197,6 +200,23 @@ func (r *replay) call(o *Observation) *call {
 	c.driver, c.reason = o.Command.Driver, o.Command.Reason
 	c.stale = c.driver && o.Term > 0 && o.Command.Epoch.Term > 0 && o.Command.Epoch.Term < o.Term
 	return &c
+}
+
+// between lists the GIDs that have a command after one index, and up to another.
+func (r *replay) between(after, through uint64) []string {
+	from, _ := slices.BinarySearchFunc(r.commands, after+1, func(o *Observation, index uint64) int { return cmp.Compare(o.Index, index) })
+	var out []string
+	seen := map[string]bool{}
+	for _, o := range r.commands[from:] {
+		if o.Index > through {
+			break
+		}
+		if gid := o.Command.GID; !seen[gid] {
+			seen[gid] = true
+			out = append(out, gid)
+		}
+	}
+	return out
 }
 
 // contradicts says why the log up to an index cannot have decided so, or "".
