@@ -33,9 +33,13 @@ const (
 	PartStable   Part = "term-and-vote"
 	PartSnapshot Part = "snapshot"
 	PartIdentity Part = "identity"
+	// PartDirectory is all of it: for StaleCopy alone, a machine set back to an
+	// older snapshot of itself.
+	PartDirectory Part = "directory"
 )
 
-// Damages and Parts are all of them, for whoever goes through each pair.
+// Damages and Parts are all that a file can suffer, for whoever goes through each
+// pair.
 var (
 	Damages = []Damage{FlippedBit, Truncated, ZeroedPage, StaleCopy, Removed}
 	Parts   = []Part{PartLog, PartStable, PartSnapshot, PartIdentity}
@@ -64,6 +68,9 @@ const pageBytes = 4096
 // copy of it, for StaleCopy. Where it strikes is drawn at random, mostly among
 // bytes that say something.
 func Corrupt(random *rand.Rand, dir, older string, damage Damage, part Part) (Corruption, error) {
+	if part == PartDirectory {
+		return setBack(dir, older, damage)
+	}
 	files, err := filesOf(dir, part)
 	if err != nil {
 		return Corruption{}, err
@@ -90,6 +97,32 @@ func Corrupt(random *rand.Rand, dir, older string, damage Damage, part Part) (Co
 		err = fmt.Errorf("damage %s (%s): %w", path, damage, err)
 	}
 	return c, err
+}
+
+// setBack puts an older copy in the place of a whole directory.
+func setBack(dir, older string, damage Damage) (Corruption, error) {
+	if damage != StaleCopy {
+		return Corruption{}, ErrNothing
+	}
+	err := errors.Join(emptyDir(dir), CopyDir(dir, older))
+	return Corruption{Damage: damage, Part: PartDirectory, File: ".", Detail: "all of it as it was"}, err
+}
+
+// emptyDir removes what a directory holds, not itself: it may be a mount.
+func emptyDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.Name() == "lost+found" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // filesOf lists the files that hold a part, below dir.

@@ -35,7 +35,7 @@ type corruptionSummary struct {
 	Wrong        int                       `json:"wrong"`
 	Lost         int                       `json:"lost"`
 	Led          int                       `json:"led_after"` // damaged nodes that were made the leader and answered
-	Acknowledged int                       `json:"acknowledged"`
+	Acknowledged int                       `json:"acknowledged_commits"`
 	ByKind       map[string]map[string]int `json:"by_kind"`
 	Seconds      float64                   `json:"seconds"`
 }
@@ -92,7 +92,7 @@ func pairs() (all []pair) {
 			all = append(all, pair{damage, part})
 		}
 	}
-	return all
+	return append(all, pair{disks.StaleCopy, disks.PartDirectory})
 }
 
 type corrupter struct {

@@ -22,6 +22,7 @@ func (v *Volume) Shutdown() error              { return errLinux }
 func (v *Volume) Cut() error                   { return errLinux }
 func (v *Volume) Unmount() error               { return errLinux }
 func (v *Volume) Close() error                 { return errLinux }
+func (v *Volume) Sync() error                  { return errLinux }
 
 // Tmpfs is a small file system in memory: on Linux.
 type Tmpfs struct{ Dir string }

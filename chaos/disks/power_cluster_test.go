@@ -32,7 +32,7 @@ type powerSummary struct {
 	Canaries     int            `json:"canaries"`
 	CanariesLost int            `json:"canaries_lost"`
 	CanariesKept int            `json:"canaries_kept"`
-	Acknowledged int            `json:"acknowledged"`
+	Acknowledged int            `json:"acknowledged_commits"`
 	Lost         int            `json:"lost"`
 	Seconds      float64        `json:"seconds"`
 	Control      *controlResult `json:"control,omitempty"`

@@ -50,17 +50,8 @@ func Try(random *rand.Rand, dir, older, saved string, damage Damage, part Part) 
 // stopped; since then it must have refused to start, or be like a node whose
 // directory was set back.
 func (t *Trial) Undo() error {
-	entries, err := os.ReadDir(t.dir)
-	if err != nil {
+	if err := emptyDir(t.dir); err != nil {
 		return err
-	}
-	for _, entry := range entries { // the directory itself may be a mount
-		if entry.Name() == "lost+found" {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(t.dir, entry.Name())); err != nil {
-			return err
-		}
 	}
 	// As durable as the node had it: the next fault may cut the power.
 	return errors.Join(CopyDir(t.dir, t.saved), syncTree(t.dir))

@@ -87,7 +87,7 @@ func NewVolume(dir string, bytes int64) (_ *Volume, err error) {
 	if err := run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", v.image); err != nil {
 		return nil, err
 	}
-	return v, v.Mount()
+	return v, errors.Join(v.Mount(), os.Chmod(v.Dir, 0o700))
 }
 
 // Mount mounts the volume; after a Shutdown ext4 replays its journal.
@@ -99,8 +99,11 @@ func (v *Volume) Mount() error {
 		return err
 	}
 	v.mounted = true
-	return os.Chmod(v.Dir, 0o700)
+	return nil
 }
+
+// Sync puts everything that was written so far on the disk.
+func (v *Volume) Sync() error { return run("sync", "-f", v.Dir) }
 
 // Shutdown cuts the power: from now on nothing reaches the disk, not what the
 // kernel still holds in memory either. Whoever writes hears of an error.
