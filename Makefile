@@ -10,6 +10,8 @@ SHELL := /bin/bash
 GO       ?= go
 RUNS     ?= 10
 MINUTES  ?= 10
+CUTS     ?= 100
+CASES    ?= 100
 GOFLAGS_TEST ?=
 # For the slowest package, with a margin for a busy machine.
 TEST_TIMEOUT ?= 15m
@@ -17,7 +19,7 @@ TEST_TIMEOUT ?= 15m
 RACE_PACKAGES ?= ./coordinator/... ./api/... ./participant/embedded
 TOOLS_MOD := tools/go.mod
 
-.PHONY: help build test race lint generate demo demo-databases cover bench mutants mutants-fsm chaos
+.PHONY: help build test race lint generate demo demo-databases cover bench mutants mutants-fsm chaos chaos-disks
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -54,6 +56,9 @@ demo-databases: build ## The demo on private Postgres and MariaDB servers, RUNS 
 
 chaos: build ## Break clusters for MINUTES minutes, and note it in docs/chaos-ledger.md
 	scripts/chaos.sh $(MINUTES)
+
+chaos-disks: ## Power losses (CUTS) and corruptions (CASES) of nodes, noted in docs/chaos-ledger.md; as root
+	scripts/chaos-disks.sh $(CUTS) $(CASES)
 
 cover: ## Coverage a package, without generated files
 	scripts/install-test-deps.sh

@@ -25,6 +25,7 @@ plans=(
   "--workloads registers --faults kill,pause"
   "--workloads registers --faults partition,link"
   "--workloads registers --faults kill,pause,partition"
+  "--workloads registers --faults disk,power,corrupt,kill"
   ""
   "--workloads registers --faults kill,pause,partition,link,duplicate"
   "--faults kill,participant,disk,corrupt,member"

@@ -66,6 +66,12 @@ var Rules = []Rule{
 		Why:     "users import it: light and stable",
 	},
 	{
+		Package: "chaos/disks",
+		Never:   []string{"./..."},
+		But:     []string{"./chaos/disks"},
+		Why:     "it damages and reads files by their formats, not by the code that writes them",
+	},
+	{
 		Package: "linearizability",
 		Never: []string{
 			"./fsm/...", "./raftnode/...", "./coordinator/...", "./participant/...", "./api/...",
