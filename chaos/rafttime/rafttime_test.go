@@ -65,19 +65,26 @@ func TestRaft(t *testing.T) {
 		}
 		r, broken, trace := run(t, cfg)
 		total.Add(r)
+		save(t, total)
 		if len(broken) > 0 {
 			t.Errorf("seed %d, %d nodes:\n%s\nafter\n%s\nagain, most likely: go test ./chaos/rafttime -run TestRaft -rafttime.seed=%d -rafttime.nodes=%d -rafttime.hours=%g",
 				seed, cfg.Nodes, strings.Join(broken, "\n"), strings.Join(trace, "\n"), seed, cfg.Nodes, cfg.For.Hours())
 		}
 	}
+	t.Logf("%s", save(t, total))
+}
+
+// save writes the sum so far, so that a run that is ended early has counted.
+func save(t *testing.T, total Report) []byte {
+	t.Helper()
 	line, err := json.Marshal(total)
 	if err == nil && *flagJSON != "" {
 		err = os.WriteFile(*flagJSON, append(line, '\n'), 0o644)
 	}
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
-	t.Logf("%s", line)
+	return line
 }
 
 // TestALazyDiskIsFound plants the bug that a disk says done before it is (bbolt's
