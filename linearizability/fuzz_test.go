@@ -83,7 +83,7 @@ func TestReadRefuses(t *testing.T) {
 		{"back in time", head + call + `{"line":"return","id":1,"at":4,"status":"ok"}` + "\n", 3, "before its call"},
 		{"a refusal without reason", head + call + `{"line":"return","id":1,"at":9,"status":"refused"}` + "\n", 3, "without a reason"},
 		{"an unknown state", head + call + `{"line":"return","id":1,"at":9,"status":"ok","output":{"state":"COMMITTED"}}` + "\n", 3, `state is "COMMITTED"`},
-		{"two values", head + `{"line":"observe","sight":"quiescent"} {}` + "\n", 2, "no JSON object"},
+		{"two values", head + `{"line":"observe","sight":"quiescent"} {}` + "\n", 2, "more than one JSON value"},
 		{"a journal of nothing", head + `{"line":"observe","sight":"journal","gid":"g","branch":"1"}` + "\n", 2, "without a step"},
 		{"a bare commit with a set", head + `{"line":"call","id":1,"client":1,"at":5,"kind":"commit","gid":"g","input":{"bare":true,"set":["1"]}}` + "\n", 2, "bare commit that names a set"},
 	} {

@@ -10,6 +10,8 @@ const (
 	lineObserve   = "observe"
 )
 
+var lineKinds = []string{lineHeader, lineCall, lineReturn, lineOperation, lineObserve}
+
 type headerLine struct {
 	Line string `json:"line"`
 	Header

@@ -114,19 +114,17 @@ func (p *parser) fail(why, do string) error {
 }
 
 func (p *parser) take(line []byte) error {
-	var which struct {
-		Line string `json:"line"`
-	}
-	if err := json.Unmarshal(line, &which); err != nil {
+	which, err := kindOf(line)
+	if err != nil {
 		return p.fail("no JSON object: "+err.Error(), "each line is one JSON object")
 	}
-	if p.headed == (which.Line == lineHeader) {
+	if p.headed == (which == lineHeader) {
 		if p.headed {
 			return p.fail("a second header", "check two histories one by one, do not join them")
 		}
 		return p.fail("the first line is no header", `begin with {"line":"header","format":1}`)
 	}
-	switch which.Line {
+	switch which {
 	case lineHeader:
 		return p.header(line)
 	case lineCall:
@@ -138,9 +136,24 @@ func (p *parser) take(line []byte) error {
 	case lineObserve:
 		return p.observe(line)
 	default:
-		return p.fail(fmt.Sprintf("a line of the unknown kind %q", which.Line),
+		return p.fail(fmt.Sprintf("a line of the unknown kind %q", which),
 			"the kinds are header, call, return, operation and observe")
 	}
+}
+
+// kindOf tells which kind of line this is. In those that a Recorder wrote it stands
+// first, and the line need not be parsed twice.
+func kindOf(line []byte) (string, error) {
+	if rest, ok := bytes.CutPrefix(line, []byte(`{"line":"`)); ok {
+		if kind, _, ok := bytes.Cut(rest, []byte(`"`)); ok && slices.Contains(lineKinds, string(kind)) {
+			return string(kind), nil
+		}
+	}
+	var which struct {
+		Line string `json:"line"`
+	}
+	err := json.Unmarshal(line, &which)
+	return which.Line, err
 }
 
 // decode is strict: a field that is misspelt would otherwise be left unchecked.
