@@ -59,10 +59,10 @@ func newReplay(h *History, c *compiler) *replay {
 // one: a Begin, and a Submit with votes, then change nothing.
 func (r *replay) deal(commands []*Observation) {
 	type key struct{ namespace, text string }
-	owners := map[key]string{}
+	owners, seen := map[key]string{}, map[string]bool{}
 	for _, o := range commands {
 		gid, c := o.Command.GID, o.Command
-		if (c.Kind == KindBegin || c.Kind == KindSubmit) && c.Key != "" && len(r.byGID[gid]) == 0 {
+		if (c.Kind == KindBegin || c.Kind == KindSubmit) && c.Key != "" && !seen[gid] {
 			k := key{c.Namespace, c.Key}
 			switch owner := owners[k]; {
 			case owner == "":
@@ -74,6 +74,10 @@ func (r *replay) deal(commands []*Observation) {
 			}
 		}
 		r.byGID[gid] = append(r.byGID[gid], o)
+		switch c.Kind {
+		case KindBegin, KindSubmit, KindRollback:
+			seen[gid] = true // the others find nothing of an unseen one, and make nothing
+		}
 	}
 }
 
