@@ -216,7 +216,7 @@ func (d *disk) flip() (what string, ok bool) {
 	}
 	var some []int
 	for i, e := range d.log {
-		if len(e.data) > 0 {
+		if len(e.data) > 0 && !e.torn {
 			some = append(some, i)
 		}
 	}

@@ -358,8 +358,7 @@ func flippedBit(w *World, _ *actor, f faultPlan) (func(), bool) {
 	n.crash("power failed")
 	what, ok := n.disk.flip()
 	if ok {
-		w.faults.damaged = n
-		w.oracle.flipped++
+		w.faults.damaged, n.flipped = n, true
 		w.say(n.name, "a bit of its %s flips", what)
 	}
 	return func() {

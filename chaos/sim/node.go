@@ -34,6 +34,7 @@ type node struct {
 
 	leadsSince time.Duration // by the own clock
 	overload   float64       // the share of proposals that are refused
+	flipped    bool          // a bit on its disk has flipped since it last started
 	waiting    []*waitIndex
 }
 
@@ -73,6 +74,7 @@ func (n *node) say(format string, args ...any) { n.w.say(n.name, format, args...
 // boot starts the node from what its disk holds.
 func (n *node) boot() {
 	n.actor.start()
+	found := n.w.oracle.damageFound
 	log, at, damaged := n.disk.read()
 	lostLast := n.replica.lostLast
 	if damaged {
@@ -104,6 +106,10 @@ func (n *node) boot() {
 		n.log, n.first = nil, n.snap.index+1 // what damage has left ends below the snapshot
 		n.disk.log, n.disk.first = nil, n.first
 	}
+	if n.flipped && n.w.oracle.damageFound == found && n.w.bug != BugCRCNotVerified {
+		n.w.oracle.violate("S18", "", "%s starts from a damaged disk and does not find out", n.name)
+	}
+	n.flipped = false
 	n.watchLeader()
 }
 

@@ -31,7 +31,6 @@ type oracle struct {
 
 	commits, rollbacks int // decisions
 	acknowledged       int
-	flipped            int
 	damageFound        int
 	heuristics         int
 }
