@@ -57,6 +57,10 @@ type write struct {
 
 const diskSyncMax = 3 * time.Millisecond
 
+// snapshotHead is where a snapshot's header begins: behind its magic, its version
+// and the head of the first frame.
+const snapshotHead = 16 + 1 + 8
+
 func newDisk(w *World, id uint64) *disk {
 	return &disk{w: w, rng: w.source(2000 + id), first: 1, syncMax: diskSyncMax, noSync: w.bug == BugNoSync}
 }
@@ -206,11 +210,11 @@ func (d *disk) read() (log []logEntry, damagedAt uint64, damaged bool) {
 func (d *disk) flip() (what string, ok bool) {
 	if d.snap != nil && chance(d.rng, 0.3) {
 		data := slices.Clone(d.snap.data)
-		among := len(data)
-		if chance(d.rng, 0.5) {
-			among = min(among, 64) // the head, where what no digest covers stands
+		at := d.rng.IntN(len(data))
+		if chance(d.rng, 0.4) {
+			at = snapshotHead + d.rng.IntN(8) // its index and term, which no digest covers
 		}
-		data[d.rng.IntN(among)] ^= 1 << d.rng.IntN(8)
+		data[at] ^= 1 << d.rng.IntN(8)
 		d.snap = &snapshot{d.snap.index, d.snap.term, data}
 		return "snapshot", true
 	}

@@ -577,8 +577,12 @@ func (o *oracle) droppedNow(n *node, gid fsm.GID) {
 }
 
 func (o *oracle) restored(n *node) {
-	if n.applied < uint64(len(o.ghost)) {
-		at := n.state.Clock().AppliedIndex
+	at := n.state.Clock().AppliedIndex
+	switch {
+	case at > n.applied:
+		o.violate("S18", "", "%s restores a snapshot of index %d, and it says %d", n.name, n.applied, at)
+		return
+	case n.applied < uint64(len(o.ghost)):
 		if g := o.ghost[at]; g.has && g.digest != n.state.Digest() {
 			o.violate("S17", "", "%s restores a snapshot at %d with digest %s, want %s", n.name, at, n.state.Digest(), g.digest)
 		}
