@@ -24,6 +24,8 @@ type snapshotStore struct {
 	dir    string
 	fail   *failStop
 	latest atomic.Pointer[place] // of the latest snapshot
+	naming chan struct{}         // holds one token while a snapshot is given its name
+	named  int64                 // the millisecond in the last name, under naming
 
 	duration histogram
 }
@@ -36,7 +38,7 @@ type place struct{ index, term uint64 }
 // openSnapshots opens the snapshots of a data directory, drops unfinished ones
 // and verifies the latest.
 func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
-	s := &snapshotStore{dir: filepath.Join(cfg.DataDir, "snapshots"), fail: fail}
+	s := &snapshotStore{dir: filepath.Join(cfg.DataDir, "snapshots"), fail: fail, naming: make(chan struct{}, 1)}
 	s.latest.Store(&place{})
 	if err := makeDir(s.dir); err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
-	sink, err := s.inner.Create(version, index, term, configuration, configurationIndex, trans)
+	sink, err := s.create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
 		err = fmt.Errorf("create a snapshot in %s: %w", s.dir, err)
 		s.fail.halt(err)
@@ -120,6 +122,24 @@ func (s *snapshotStore) hit(place string) error {
 		s.fail.halt(err)
 	}
 	return err
+}
+
+// create lets no two snapshots have one name. The library names them by term,
+// index and millisecond: two of one index that were begun in one millisecond, as
+// by two operators at once, would write into one directory, and the second could
+// not be put into its place.
+func (s *snapshotStore) create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	s.naming <- struct{}{}
+	defer func() { <-s.naming }()
+	for time.Now().UnixMilli() == s.named {
+		time.Sleep(time.Millisecond)
+	}
+	sink, err := s.inner.Create(version, index, term, configuration, configurationIndex, trans)
+	if err == nil {
+		s.named = int64(snapshotOrder(sink.ID())[2])
+	}
+	return sink, err
 }
 
 // List lists the latest snapshot alone. The library would go back to an older
