@@ -108,7 +108,8 @@ func judgeChaos(out []byte) (red bool, sign string) {
 		sign = fmt.Sprintf("%d anomalies, %d lost", v.Anomalies, v.Lost)
 		if len(v.Findings) > 0 {
 			f := v.Findings[0]
-			sign = f.Promise + ": " + f.Text[:min(len(f.Text), 90)]
+			text, _, _ := strings.Cut(f.Text, "\n")
+			sign = f.Promise + ": " + text[:min(len(text), 90)]
 		}
 		if red = v.Anomalies > 0 || v.Lost > 0 || !v.Linearizable; !red && v.Vacuous {
 			sign = "vacuous"
