@@ -120,6 +120,7 @@ func (w *bankWorkload) Judge(ctx context.Context, env *Env, log *Replay) (Judgem
 	}
 	path := filepath.Join(env.Dir, "bank.history.jsonl")
 	history := w.evidence.History(w.o.Command(), result.Explained)
+	history.Header.ClockSkewed = env.clocks != nil
 	if err := writeHistory(path, history); err != nil {
 		return j, err
 	}
