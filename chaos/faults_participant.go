@@ -154,10 +154,10 @@ func crashLoopParticipant(ctx context.Context, env *Env) (*Injection, error) {
 		if err := p.Kill(); err != nil {
 			return healOnly(env, p), err
 		}
-		if err := p.Restart(ctx); err != nil {
+		if err := p.Start(); err != nil {
 			return healOnly(env, p), err
 		}
-		if err := waitFor(ctx, env.Between(Range{0, 400 * time.Millisecond})); err != nil {
+		if err := waitFor(ctx, env.Between(Range{50 * time.Millisecond, 900 * time.Millisecond})); err != nil {
 			return healOnly(env, p), err
 		}
 	}
@@ -269,7 +269,8 @@ func twinParticipant(ctx context.Context, env *Env) (*Injection, error) {
 			env.bank.release(spare.Name())
 			return nil, err
 		}
-		err = spare.Restart(ctx)
+		// Not waited for: other faults of the window may keep it from its database.
+		err = spare.Start()
 		awake, evidence := injection.Heal, injection.Evidence
 		twin := spare.Pid()
 		injection.Target = first.Name() + " and its twin"

@@ -191,7 +191,7 @@ func (b *Bank) startAll(ctx context.Context) error {
 		if p.seat.Spare {
 			continue
 		}
-		if err := p.start(); err != nil {
+		if err := p.Start(); err != nil {
 			return err
 		}
 	}
@@ -206,7 +206,7 @@ func (b *Bank) startAll(ctx context.Context) error {
 	for _, s := range b.plan.Initiators {
 		p := &Process{bank: b, seat: s, command: InitiatorCommand}
 		b.processes = append(b.processes, p)
-		if err := p.start(); err != nil {
+		if err := p.Start(); err != nil {
 			return err
 		}
 	}

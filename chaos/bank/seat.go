@@ -78,8 +78,8 @@ func (p *Process) Running() bool {
 	return p.process != nil && p.process.Running()
 }
 
-// start starts a process and returns at once.
-func (p *Process) start() error {
+// Start starts a process where none runs, and returns at once.
+func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.process != nil && p.process.Running() {
@@ -204,7 +204,7 @@ func (p *Process) signal(sig syscall.Signal) error {
 // Restart starts the seat's process when none runs, and waits until it serves.
 func (p *Process) Restart(ctx context.Context) error {
 	if !p.Running() {
-		if err := p.start(); err != nil {
+		if err := p.Start(); err != nil {
 			return err
 		}
 	}
