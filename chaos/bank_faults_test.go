@@ -5,7 +5,6 @@ import (
 	"flag"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -43,10 +42,7 @@ func startBank(t *testing.T, faults []Fault, databases ...string) *bankRun {
 	})
 	o := NewOptions()
 	o.Seed, o.Dir, o.Workloads, o.Databases = *bankSeed, filepath.Join(dir, "run"), []string{workloadBank}, databases
-	o.Binary = filepath.Join(dir, "quorate")
-	if out, err := exec.Command("go", "build", "-o", o.Binary, "../cmd/quorate").CombinedOutput(); err != nil {
-		t.Fatalf("build quorate: %v\n%s", err, out)
-	}
+	o.Binary, o.BankRate = binary, 100
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -90,6 +90,12 @@ var suites = []suite{
 		judge: judgeChaos,
 		limit: 10 * time.Minute,
 	},
+	{
+		name: "bank", doc: "quorate chaos with money in every kind of store: participants, initiators and databases under faults",
+		args: []string{"chaos", "--workloads", "bank", "--databases", "installed", "--faults", "participant,database,kill",
+			"--duration", "60s", "--seed", "{seed}", "--dir", "{dir}/chaos", "-o", "json"},
+		touching: []string{"participant/", "coordinator/", "api/"}, judge: judgeChaos, limit: 10 * time.Minute,
+	},
 }
 
 // judgeChaos reads the verdict. A run that was only vacuous, as on a machine that
