@@ -46,9 +46,6 @@ type Options struct {
 	Network *links.Network
 	// Log receives what is done with the processes.
 	Log *slog.Logger
-	// Others says which transactions are of somebody else who uses the cluster;
-	// nil: none are.
-	Others func(*quoratev1.Transaction) bool
 }
 
 // NewOptions returns the defaults.

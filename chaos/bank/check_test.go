@@ -247,14 +247,19 @@ func TestEachLieIsFound(t *testing.T) {
 		"a participant heard otherwise":  {func(w *world) { w.journal(two+"/1.1", participant.StepHeard).Verdict = participant.VerdictCommit }, "S1: " + two + "/1.1 of a heard commit"},
 		"an outsider heard commit":       {func(w *world) { w.journal(gidOf(5)+"/3.1", participant.StepHeard).Verdict = participant.VerdictCommit }, "S1: " + gidOf(5) + "/3.1 of a heard commit"},
 		"a participant did otherwise":    {func(w *world) { w.journal(two+"/1.1", participant.StepEnded).Outcome = participant.OutcomeCommitted }, "S11: " + two + "/1.1 of a was committed, and is decided rollback"},
-		"it was committed unheard":       {func(w *world) { w.journal(one+"/1.1", participant.StepHeard).Step = "" }, "S11: " + one + "/1.1 of a was committed before anybody there was told"},
-		"a loss was not reported":        {func(w *world) { w.Transactions[2].Branches[1].Heuristic = 0 }, "S11: " + three + "/2.1 of b was rolled back, is decided commit, and the cluster was not told"},
-		"a loss without a fault":         {func(w *world) { w.Deaths = nil }, "S14: " + three + "/2.1 of b rolled back though it was decided commit, and no fault explains"},
-		"a loss without an operator":     {func(w *world) { w.Acts = nil }, "S14: " + four + "/1.1 of a rolled back though it was decided commit, and no fault explains"},
-		"a loss that is none":            {func(w *world) { w.do("b", three+"/2.1", w.workOf(three+"/2.1")...) }, "S14: " + three + "/2.1 of b is said to have rolled back on its own"},
-		"a hazard":                       {func(w *world) { w.Transactions[0].Branches[0].Heuristic = quoratev1.Heuristic_HEURISTIC_HAZARD }, "S14: " + one + "/1.1 of a ended on its own (HAZARD"},
-		"a branch of nobody":             {func(w *world) { w.Transactions[0].Branches[0].Spec.Resource = "c" }, `S10: ` + one + `/1.1 is a branch of "c"`},
-		"the sum is wrong":               {func(w *world) { w.Books["a"].Balances[0]++ }, "S14: the money is"},
+		"a rollback without a fence": {func(w *world) {
+			w.journal(two+"/1.1", participant.StepPrepared).Step = ""
+			w.Transactions[1].Branches[0].Vote = 0
+			w.journal(two+"/1.1", participant.StepVoted).Step = ""
+		}, "S12: " + two + "/1.1 of a was rolled back before it had prepared"},
+		"it was committed unheard":   {func(w *world) { w.journal(one+"/1.1", participant.StepHeard).Step = "" }, "S11: " + one + "/1.1 of a was committed before anybody there was told"},
+		"a loss was not reported":    {func(w *world) { w.Transactions[2].Branches[1].Heuristic = 0 }, "S11: " + three + "/2.1 of b was rolled back, is decided commit, and the cluster was not told"},
+		"a loss without a fault":     {func(w *world) { w.Deaths = nil }, "S14: " + three + "/2.1 of b rolled back though it was decided commit, and no fault explains"},
+		"a loss without an operator": {func(w *world) { w.Acts = nil }, "S14: " + four + "/1.1 of a rolled back though it was decided commit, and no fault explains"},
+		"a loss that is none":        {func(w *world) { w.do("b", three+"/2.1", w.workOf(three+"/2.1")...) }, "S14: " + three + "/2.1 of b is said to have rolled back on its own"},
+		"a hazard":                   {func(w *world) { w.Transactions[0].Branches[0].Heuristic = quoratev1.Heuristic_HEURISTIC_HAZARD }, "S14: " + one + "/1.1 of a ended on its own (HAZARD"},
+		"a branch of nobody":         {func(w *world) { w.Transactions[0].Branches[0].Spec.Resource = "c" }, `S10: ` + one + `/1.1 is a branch of "c"`},
+		"the sum is wrong":           {func(w *world) { w.Books["a"].Balances[0]++ }, "S14: the money is"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

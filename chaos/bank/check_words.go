@@ -80,7 +80,10 @@ func (c *checker) told(call, answer Entry) {
 // journal compares what participants heard and did with what was decided.
 func (c *checker) journal() {
 	ended := map[string]participant.Outcome{}
-	heard := map[string]bool{}
+	heard, prepared := map[string]bool{}, map[string]bool{}
+	for _, l := range c.e.Journal {
+		prepared[l.ref()] = prepared[l.ref()] || l.Step == participant.StepPrepared
+	}
 	for _, l := range c.e.Journal {
 		switch {
 		case len(l.Work) > 0 && l.Late:
@@ -99,6 +102,9 @@ func (c *checker) journal() {
 			c.heard(l)
 		case l.Step == participant.StepEnded:
 			c.ended(l, heard)
+			if l.Outcome == participant.OutcomeRolledBack && !prepared[l.ref()] {
+				c.fenced(l)
+			}
 			if before, ok := ended[l.ref()]; ok && before != l.Outcome {
 				c.found("S11", "%s of %s ended twice, and differently: %v and %v", l.ref(), l.Resource, before, l.Outcome)
 			}
@@ -174,5 +180,20 @@ func (c *checker) ended(l Line, heard map[string]bool) {
 		}
 	default:
 		c.found("S11", "%s of %s ended as %v", l.ref(), l.Resource, l.Outcome)
+	}
+}
+
+// fenced: a branch that was rolled back and had not prepared must be unable to: its
+// store has a row that says so. Whether it had is not known where its process died
+// before it could write that down, or where the answer to PREPARE was lost.
+func (c *checker) fenced(l Line) {
+	b := c.member(l)
+	holder, known := c.holders[b.GetSpec().GetHolder()]
+	if b == nil || !known || b.GetMaybePrepared() || c.e.killed(holder.Seat, holder.Start) || b.GetVote() == quoratev1.Vote_VOTE_PREPARED {
+		return
+	}
+	c.count("fences_looked_for")
+	if done, ok := c.e.Books[l.Resource].Evidence[l.ref()]; !ok || done {
+		c.found("S12", "%s of %s was rolled back before it had prepared, and nothing in the store keeps it from preparing", l.ref(), l.Resource)
 	}
 }

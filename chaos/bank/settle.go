@@ -20,7 +20,7 @@ type Evidence struct {
 	Plan *Plan
 	// Cluster is the cluster's id.
 	Cluster string
-	// Transactions are all that the cluster has, but those of others.
+	// Transactions are the bank's.
 	Transactions []*quoratev1.Transaction
 	// Books of each resource, by its name.
 	Books map[string]bankstore.Books
@@ -59,7 +59,7 @@ func (b *Bank) Settle(ctx context.Context) (*Evidence, error) {
 	e := &Evidence{Plan: b.plan, Cluster: client.ClusterID(), Books: map[string]bankstore.Books{}}
 	for {
 		open, err := list(ctx, client, false)
-		quiet := err == nil && len(open) == 0
+		quiet := err == nil && len(new(Evidence).own(open)) == 0
 		if quiet {
 			quiet = b.nothingPrepared(ctx, e.Cluster)
 		}
@@ -71,9 +71,6 @@ func (b *Bank) Settle(ctx context.Context) (*Evidence, error) {
 	defer cancel()
 	if e.Transactions, err = list(late, client, true); err != nil {
 		return nil, err
-	}
-	if b.o.Others != nil {
-		e.Transactions = slices.DeleteFunc(e.Transactions, b.o.Others)
 	}
 	if err := b.Stop(); err != nil {
 		return nil, err
@@ -119,6 +116,7 @@ func (b *Bank) read(ctx context.Context, e *Evidence) (err error) {
 			}
 		}
 	}
+	e.Transactions = e.own(e.Transactions)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e.Deaths, e.Acts, e.Foreign = slices.Clone(b.deaths), slices.Clone(b.acts), b.foreign
@@ -146,6 +144,21 @@ func (e *Evidence) readFile(p *Process, start int) error {
 	}
 	e.Journal = append(e.Journal, lines...)
 	return err
+}
+
+// own keeps the bank's transactions: a cluster may serve others, too. A tombstone
+// has no labels, but somebody of ours has heard of it.
+func (e *Evidence) own(all []*quoratev1.Transaction) []*quoratev1.Transaction {
+	heard := map[string]bool{}
+	for _, l := range e.Journal {
+		heard[l.GID] = true
+	}
+	for _, entry := range e.Ledger {
+		heard[entry.GID] = true
+	}
+	return slices.DeleteFunc(all, func(tx *quoratev1.Transaction) bool {
+		return !heard[tx.GetGid()] && tx.GetLabels()["shape"] == ""
+	})
 }
 
 // holders maps the instance ids of participants to their seat and start.
