@@ -65,7 +65,14 @@ func (e *Env) nodeNames() []string {
 
 // outsiders returns the processes that have links to nodes and are none: those
 // that clients and participants run in.
-func (e *Env) outsiders() []string { return links.Without(e.Links.Dialers(), e.nodeNames()...) }
+// Those that only wait have nothing to say: a cut of their links would hold nothing.
+func (e *Env) outsiders() []string {
+	all := links.Without(e.Links.Dialers(), e.nodeNames()...)
+	if e.bank == nil || e.bank.bank == nil {
+		return all
+	}
+	return links.Without(all, e.bank.bank.Idle()...)
+}
 
 // pick draws one of several; empty when there is none.
 func (e *Env) pick(all []string) string {

@@ -266,6 +266,18 @@ func (b *Bank) serves(ctx context.Context, address string) error {
 	return nil
 }
 
+// Idle are the seats without a process, and those whose process waits for another
+// one to let go of its store.
+func (b *Bank) Idle() []string {
+	var idle []string
+	for _, p := range b.processes {
+		if !p.Running() || p.resource != "" && errors.Is(b.serves(context.Background(), p.seat.Address), errClosed) {
+			idle = append(idle, p.seat.Name)
+		}
+	}
+	return idle
+}
+
 // anyServes says whether any process of an exclusive resource has the store open.
 func (b *Bank) anyServes(ctx context.Context, resource string) bool {
 	r, err := b.plan.resource(resource)
