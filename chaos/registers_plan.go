@@ -3,8 +3,6 @@ package chaos
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -114,13 +112,6 @@ func (w *registers) newBranch(r *rand.Rand, s shape, i int) planned {
 const resourcePrefix = "register-"
 
 func resourceName(i int) string { return resourcePrefix + fmt.Sprint(1+i) }
-
-// ofRegisters says whether a transaction is of this workload, as far as it shows.
-func ofRegisters(t *quoratev1.Transaction) bool {
-	return t.GetLabels()[contentLabel] != "" || slices.ContainsFunc(t.GetBranches(), func(b *quoratev1.Branch) bool {
-		return strings.HasPrefix(b.GetSpec().GetResource(), resourcePrefix)
-	})
-}
 
 // newGID makes a GID born at the newest clock that any client has heard.
 func (w *registers) newGID(r *rand.Rand) string {

@@ -56,7 +56,7 @@ func (w *bankWorkload) Start(ctx context.Context, env *Env) error {
 	o := bank.NewOptions()
 	o.Binary, o.Dir, o.Seeds, o.Seed, o.Log = w.o.Binary, dir, env.Cluster.Endpoints(), w.o.Seed, env.Log
 	o.Databases, o.Opener = w.servers.Databases, drivers.Open
-	o.Rate, o.Others = w.o.BankRate, ofRegisters
+	o.Rate = w.o.BankRate
 	o.Network = env.Links
 	if w.bank, err = bank.Start(ctx, o); err != nil {
 		return errors.Join(err, w.servers.Close())

@@ -25,6 +25,7 @@ plans=(
   "--workloads registers --faults kill,pause"
   "--workloads registers --faults partition,link"
   "--workloads registers --faults kill,pause,partition"
+  "--workloads bank --bank-rate 100 --databases installed --faults participant,database,kill,pause"
   "--workloads registers --faults disk,power,corrupt,kill"
   ""
   "--workloads registers --faults kill,pause,partition,link,duplicate"
