@@ -197,6 +197,9 @@ func (c *conn) attach(r coordinator.AttachRequest) {
 	c.id = coordinator.SessionID(n.lastID)
 	n.sessions[c.id] = c
 	c.aliveAt, c.since = n.clock(), n.w.now
+	if n.awayFor(c.holder) >= n.w.plan.Settings.SessionGrace-time.Millisecond {
+		n.cameBackAt[string(c.holder)] = n.w.now
+	}
 	n.w.cover.meet("attach")
 	h := n.header()
 	for _, l := range r.Live {

@@ -31,6 +31,8 @@ type node struct {
 	waiters  map[uint64]func(coordinator.AnswerWaiter)
 	lastID   uint64
 	leftAt   map[string]time.Duration // by the own clock, when a holder's last session ended
+	// cameBackAt is when a holder last attached after it had counted as lost.
+	cameBackAt map[string]time.Duration
 
 	leadsSince time.Duration // by the own clock
 	overload   float64       // the share of proposals that are refused
@@ -91,7 +93,7 @@ func (n *node) boot() {
 	n.wakeAt, n.looking, n.waiting = 0, false, nil
 	n.sessions = make(map[coordinator.SessionID]*conn)
 	n.waiters = make(map[uint64]func(coordinator.AnswerWaiter))
-	n.leftAt = make(map[string]time.Duration)
+	n.leftAt, n.cameBackAt = make(map[string]time.Duration), make(map[string]time.Duration)
 	if n.snap != nil {
 		if err := n.restore(n.snap); err != nil {
 			n.found("snapshot: %v", err)

@@ -168,11 +168,17 @@ func (o *oracle) goesToHolder(n *node, over *conn, d coordinator.Delivery) {
 				o.violate("S11", d.GID.String(), "the outcome of branch %s goes to another process while its holder is attached", d.Branch)
 			}
 		}
-		away := n.clock() - max(n.leadsSince, n.leftAt[string(holder)])
-		if away < o.w.plan.Settings.SessionGrace-time.Millisecond && !o.w.plan.Named {
+		away := n.awayFor(holder)
+		queued := n.cameBackAt[string(holder)] > o.of(d.GID).appliedAt // elsewhere, while it counted as lost
+		if !queued && away < o.w.plan.Settings.SessionGrace-time.Millisecond && !o.w.plan.Named {
 			o.violate("S11", d.GID.String(), "the outcome of branch %s goes to another process %v after its holder left, before the grace is over", d.Branch, away)
 		}
 	}
+}
+
+// awayFor is how long this leader has missed a holder.
+func (n *node) awayFor(holder []byte) time.Duration {
+	return n.clock() - max(n.leadsSince, n.leftAt[string(holder)])
 }
 
 // floorHolds: fence rows may be swept at or below the floor, so nothing that is as
