@@ -24,7 +24,8 @@ type oracle struct {
 
 	// ghost is the log as it was first applied by anybody.
 	ghost   []ghostEntry
-	clockMS uint64 // the cluster clock before the entry that is being applied
+	// The cluster clock and the horizon before the entry that is being applied.
+	clockMS, horizonMS uint64
 	floorMS uint64 // the newest floor that anybody was told
 
 	idleSince map[ref]time.Duration // since when nobody delivers what is due
@@ -359,7 +360,7 @@ func (o *oracle) beforeApply(n *node, e logEntry) []commandAt {
 	if o.ghost[e.index].has {
 		return nil
 	}
-	o.clockMS = n.state.ClockMS()
+	o.clockMS, o.horizonMS = n.state.ClockMS(), n.state.Clock().HorizonMS
 	o.quorumHas(n, e)
 	return o.w.cover.before(n.state, e)
 }
@@ -449,7 +450,7 @@ func (o *oracle) newDecisions(n *node, e logEntry) {
 		case fsm.EventDecided:
 			o.decidedNow(n, e, ev)
 		case fsm.EventBegun:
-			o.begunNow(n, ev.GID)
+			o.begunNow(n, e, ev.GID)
 		case fsm.EventReported:
 			o.of(ev.GID).branch(ev.Branch).spoke = true
 		case fsm.EventFinished:
@@ -469,7 +470,7 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 	o.saw(ev.GID, ev.Decision, n.name+" by its log")
 	a := o.of(ev.GID)
 	if !a.standing {
-		o.begunNow(n, ev.GID) // a tombstone
+		o.begunNow(n, e, ev.GID) // a tombstone
 	}
 	a.applied, a.appliedIndex, a.appliedAt = ev.Decision, e.index, o.w.now
 	if ev.Decision != fsm.DecisionCommit {
@@ -530,9 +531,12 @@ func decidedByDriver(e logEntry, gid fsm.GID) bool {
 }
 
 // begunNow: S13: nothing is created at or below the horizon, nor twice.
-func (o *oracle) begunNow(n *node, gid fsm.GID) {
+func (o *oracle) begunNow(n *node, e logEntry, gid fsm.GID) {
 	a := o.of(gid)
 	clock := n.state.Clock()
+	if endsWithTick(e) {
+		clock.HorizonMS = o.horizonMS // it was raised after what stands before it
+	}
 	switch {
 	case a.standing:
 		o.violate("S9", gid.String(), "is created twice")
@@ -542,6 +546,15 @@ func (o *oracle) begunNow(n *node, gid fsm.GID) {
 		o.violate("S13", gid.String(), "is created with born %d, and the clock is %d", gid.BornMS(), clock.ClockMS)
 	}
 	a.standing = true
+}
+
+// endsWithTick: the entry's last command is the one that raises the horizon.
+func endsWithTick(e logEntry) bool {
+	b, err := fsm.DecodeEntry(e.data)
+	if err != nil || len(b.GetCommands()) == 0 {
+		return false
+	}
+	return b.GetCommands()[len(b.GetCommands())-1].GetTick() != nil
 }
 
 // finishedNow: S5, S10: a transaction has ended when every branch that may have

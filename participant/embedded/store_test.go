@@ -720,7 +720,9 @@ func TestABranchThatOnlyDeletesVotes(t *testing.T) {
 		}
 		end, want := tx.Commit, EvidenceCommitted
 		if !commits {
-			end = func(ctx context.Context, _ ...participant.CommitOption) error { return tx.Rollback(ctx, "changed my mind") }
+			end = func(ctx context.Context, _ ...participant.CommitOption) error {
+				return tx.Rollback(ctx, "changed my mind")
+			}
 			want = EvidenceRolledBack
 		}
 		if err := end(t.Context()); err != nil {
