@@ -23,10 +23,10 @@ type oracle struct {
 	order      []fsm.GID
 
 	// ghost is the log as it was first applied by anybody.
-	ghost   []ghostEntry
+	ghost []ghostEntry
 	// The cluster clock and the horizon before the entry that is being applied.
 	clockMS, horizonMS uint64
-	floorMS uint64 // the newest floor that anybody was told
+	floorMS            uint64 // the newest floor that anybody was told
 
 	idleSince map[ref]time.Duration // since when nobody delivers what is due
 
@@ -534,7 +534,7 @@ func decidedByDriver(e logEntry, gid fsm.GID) bool {
 func (o *oracle) begunNow(n *node, e logEntry, gid fsm.GID) {
 	a := o.of(gid)
 	clock := n.state.Clock()
-	if endsWithTick(e) {
+	if beforeTick(e, gid) {
 		clock.HorizonMS = o.horizonMS // it was raised after what stands before it
 	}
 	switch {
@@ -548,13 +548,22 @@ func (o *oracle) begunNow(n *node, e logEntry, gid fsm.GID) {
 	a.standing = true
 }
 
-// endsWithTick: the entry's last command is the one that raises the horizon.
-func endsWithTick(e logEntry) bool {
+// beforeTick: the entry names the transaction first, and raises the horizon then.
+func beforeTick(e logEntry, gid fsm.GID) bool {
 	b, err := fsm.DecodeEntry(e.data)
-	if err != nil || len(b.GetCommands()) == 0 {
+	if err != nil {
 		return false
 	}
-	return b.GetCommands()[len(b.GetCommands())-1].GetTick() != nil
+	named := false
+	for _, c := range b.GetCommands() {
+		if c.GetTick() != nil && named {
+			return true
+		}
+		for _, g := range [][]byte{c.GetBegin().GetGid(), c.GetDecide().GetGid(), c.GetSubmit().GetBegin().GetGid()} {
+			named = named || bytes.Equal(g, gid[:])
+		}
+	}
+	return false
 }
 
 // finishedNow: S5, S10: a transaction has ended when every branch that may have
