@@ -8,6 +8,11 @@
 // after it and acknowledged. Idle means one client that asks for one decision
 // after the other; loaded means a steady rate of 20 % of what the same cluster
 // did in a closed loop just before. Figures are for this machine and this run.
+//
+//	go run ./internal/tools/failover -steady 10m
+//
+// kills nobody: half of what the cluster can do for so long, and it is red when
+// the term changes.
 package main
 
 import (
@@ -32,6 +37,7 @@ const (
 	capacityCallers = 64
 	capacityTime    = 5 * time.Second
 	loadedShare     = 0.20
+	steadyShare     = 0.50
 	// serviceMax is how long service may be gone before the run is red.
 	serviceMax = 60 * time.Second
 )
@@ -51,6 +57,7 @@ func run() (err error) {
 	loads := flag.String("loads", "idle,loaded", "loads to measure")
 	dir := flag.String("dir", "", "directory for data and logs, which stays; empty: a temporary one")
 	binary := flag.String("binary", "", "the quorate program; empty: build it")
+	steady := flag.Duration("steady", 0, "kill nobody, and see that the term stays for so long at half of the capacity")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -72,6 +79,14 @@ func run() (err error) {
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", *binary, "./cmd/quorate").CombinedOutput(); err != nil {
 			return fmt.Errorf("build quorate: %w\n%s", err, out)
 		}
+	}
+	if *steady > 0 {
+		for _, profile := range strings.Split(*profiles, ",") {
+			if err := stays(ctx, *binary, filepath.Join(*dir, profile+"-steady"), profile, *steady); err != nil {
+				return fmt.Errorf("%s, steady: %w", profile, err)
+			}
+		}
+		return nil
 	}
 	fmt.Println("| profile | load | decisions a second | kills | p50 | p99 | max |")
 	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
@@ -99,27 +114,37 @@ type measurement struct {
 	gaps []time.Duration
 }
 
-func (m *measurement) run(ctx context.Context) error {
-	c, err := cluster.Start(ctx, cluster.Config{Binary: m.binary, Nodes: 3, Dir: m.dir, Profile: m.profile, Log: slog.New(slog.DiscardHandler)})
+// start starts a cluster, and a load that asks for nothing yet.
+func start(ctx context.Context, binary, dir, profile string) (*cluster.Cluster, *load, func(), error) {
+	c, err := cluster.Start(ctx, cluster.Config{Binary: binary, Nodes: 3, Dir: dir, Profile: profile, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return err
+		return nil, nil, nil, err
 	}
-	defer func() { _ = c.Stop() }()
 	client, err := participant.Dial(ctx, c.Endpoints())
 	if err != nil {
+		return nil, nil, nil, errors.Join(err, c.Stop())
+	}
+	l := startLoad(client)
+	return c, l, func() {
+		l.stop()
+		_ = client.Close()
+		_ = c.Stop()
+	}, nil
+}
+
+func (m *measurement) run(ctx context.Context) error {
+	c, load, stop, err := start(ctx, m.binary, m.dir, m.profile)
+	if err != nil {
 		return err
 	}
-	defer func() { _ = client.Close() }()
-
-	load := startLoad(client)
-	defer load.stop()
+	defer stop()
 	if m.loaded {
 		capacity := load.closedLoop(ctx, capacityCallers, capacityTime)
 		load.openLoop(capacity * loadedShare)
 	} else {
 		load.openLoop(0)
 	}
-	start, before := time.Now(), load.acknowledged()
+	begun, before := time.Now(), load.acknowledged()
 	for range m.kills {
 		gap, err := kill(ctx, c, load)
 		if err != nil {
@@ -130,7 +155,7 @@ func (m *measurement) run(ctx context.Context) error {
 			fmt.Fprintf(os.Stderr, "%s %s: %v without service\n", time.Now().Format("15:04:05.000"), m.profile, round(gap))
 		}
 	}
-	m.rate = float64(load.acknowledged()-before) / time.Since(start).Seconds()
+	m.rate = float64(load.acknowledged()-before) / time.Since(begun).Seconds()
 	return nil
 }
 
