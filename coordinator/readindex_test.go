@@ -1,24 +1,39 @@
 package coordinator
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/quorate/quorate/fsm"
 )
 
 // busyLog applies an entry after each look at the state, as a busy cluster does.
+// The driver looks as well, in its own goroutine.
 type busyLog struct {
 	*memLog
-	look func()
+	mu   sync.Mutex
+	look func(at uint64)
 }
 
 func (l *busyLog) View(f func(*fsm.State)) {
-	l.memLog.View(f)
-	if look := l.look; look != nil {
-		l.look = nil
-		look()
-		l.look = look
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var at uint64
+	l.memLog.View(func(s *fsm.State) {
+		f(s)
+		at = s.Clock().AppliedIndex
+	})
+	if l.look != nil {
+		l.look(at)
 	}
+}
+
+// onLook has f called after each look, with the index of what was seen; nil for
+// no more.
+func (l *busyLog) onLook(f func(at uint64)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.look = f
 }
 
 // TestWatchFromAReadMissesNothing: whoever reads a transaction, or a list, and
@@ -44,14 +59,12 @@ func TestWatchFromAReadMissesNothing(t *testing.T) {
 	}
 	for name, read := range reads {
 		var index uint64
-		busy.look = func() {
-			if index == 0 {
-				index = n.log.index // of the state that was looked at
-			}
+		busy.onLook(func(seen uint64) {
+			index = seen
 			n.log.elect() // an entry
-		}
+		})
 		state, at := read()
-		busy.look = nil
+		busy.onLook(nil)
 		if state != fsm.StateActive || at > index || at == 0 {
 			t.Errorf("%s shows %v at index %d, and carries index %d", name, state, index, at)
 		}
