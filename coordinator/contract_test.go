@@ -144,6 +144,32 @@ func TestMinIndexIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A linearizable read asks the leader whatever else it asks for: that this node has
+// applied an index says nothing of what was acknowledged after it.
+func TestALinearizableReadIsOneWithAnIndexToo(t *testing.T) {
+	n := newNode(t)
+	gid := n.begin("read")
+	at := n.Header().AppliedIndex
+	n.follow("n2")
+	for name, read := range map[string]func(Consistency) error{
+		"get": func(c Consistency) error {
+			_, err := n.Get(n.ctx, GetRequest{Transaction: ByGID(gid), Consistency: c, MinIndex: at})
+			return err
+		},
+		"list": func(c Consistency) error {
+			_, err := n.List(n.ctx, ListRequest{Consistency: c, MinIndex: at})
+			return err
+		},
+	} {
+		if err := read(Linearizable); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("linearizable %s of a follower: %v", name, err)
+		}
+		if err := read(Local); err != nil {
+			t.Errorf("local %s of a follower: %v", name, err)
+		}
+	}
+}
+
 // TestTheLocalClockDecidesNothing: a deadline that has passed by this node's clock
 // means nothing until the log has applied the Tick behind it; a vote or a commit
 // still counts until then, and may be what comes first.
