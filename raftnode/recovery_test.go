@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/failpoint"
 	"github.com/quorate/quorate/internal/testkit"
 )
 
@@ -103,6 +105,27 @@ func TestRecovery_MayBeRepeated(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+}
+
+// Interrupted once the log is gone: the snapshot of the new incarnation stands
+// already, with everything.
+func TestRecovery_InterruptedWhereTheLogIsGone(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	node := c.members[0]
+	c.fill("x", 30)
+	c.stop(node)
+	writePeers(t, node, node.asPeer())
+	t.Cleanup(func() { must(t, failpoint.Arm("")) })
+	must(t, failpoint.Arm(failpoint.LogShortened+"=error"))
+	if err := c.open(node); !errors.Is(err, failpoint.ErrInjected) {
+		t.Fatalf("it was not interrupted: %v", err)
+	}
+	must(t, failpoint.Arm(""))
+	c.start(node)
+	c.set("y", "1")
+	if node.get("x29") != "x" {
+		t.Error("entries were lost")
+	}
 }
 
 func TestRecovery_Refusals(t *testing.T) {
