@@ -126,6 +126,27 @@ func TestLeadership_TwoTrueInARowAreLostAndRegained(t *testing.T) {
 	}
 }
 
+// Lost, regained and lost again, and nobody has listened: the first loss is still
+// news to who heard of the first reign, the second reign is not.
+func TestLeadership_ALossIsToldThoughTheRegainIsDropped(t *testing.T) {
+	c := newCluster(t, 1, nil)
+	node := c.leader()
+	node.next(t)
+	leads := make(chan bool)
+	old := node.raft()
+	node.current.Store(&library{Raft: old.Raft, leads: leads, gone: make(chan struct{})})
+	first := node.reign.Load()
+	close(old.gone) // lost
+	testkit.Eventually(t, within, func() bool { return node.reign.Load() == nil }, "the first reign is over")
+	leads <- true
+	testkit.Eventually(t, within, func() bool { r := node.reign.Load(); return r != nil && r != first }, "a second reign")
+	leads <- false
+	testkit.Eventually(t, within, func() bool { return node.reign.Load() == nil }, "the second reign is over")
+	if l := node.next(t); l != (Leadership{}) {
+		t.Fatalf("%+v, want the loss", l)
+	}
+}
+
 // A node that loses leadership at the very moment at which it is ready to serve
 // does not begin: it would take itself for the leader for ever, and every read
 // that it is asked for afterwards would wait for a quorum of a term that is over.

@@ -3,6 +3,8 @@ package raftnode
 import (
 	"context"
 	"errors"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -152,6 +154,43 @@ func TestReadIndex_SharesConfirmations(t *testing.T) {
 	if rounds := leader.rounds.stamp() - before; rounds > reads/5 {
 		t.Fatalf("%d reads took %d confirmations", reads, rounds)
 	}
+}
+
+// A read that comes while a confirmation is under way is not answered by it: the
+// messages that confirm were sent before the read began.
+func TestReadIndex_AReadDuringAConfirmationWaitsForTheNext(t *testing.T) {
+	c, net, leader := stubbornLeader(t)
+	c.set("x", "1")
+	net.change(func() { net.deaf[leader.self] = true }) // no confirmation ends
+	before := leader.rounds.stamp()
+	answers := make(chan error, 2)
+	read := func() {
+		_, err := leader.ReadIndex(c.ctx())
+		answers <- err
+	}
+	go read()
+	testkit.Eventually(t, within, func() bool { return leader.rounds.stamp() > before }, "a confirmation is under way")
+	go read()
+	testkit.Eventually(t, within, func() bool { return readsWaiting() == 2 }, "a second read waits")
+	net.heal()
+	for range 2 {
+		must(t, <-answers)
+	}
+	if got := leader.rounds.stamp() - before; got != 2 {
+		t.Errorf("two reads, the second one during the first one's confirmation, took %d confirmations, want 2", got)
+	}
+}
+
+// readsWaiting counts the goroutines that wait in ReadIndex.
+func readsWaiting() (n int) {
+	stacks := make([]byte, 1<<20)
+	for _, g := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		head, frames, _ := strings.Cut(g, "\n")
+		if strings.Contains(head, "[select") && strings.Contains(frames, "(*Node).ReadIndex(") {
+			n++
+		}
+	}
+	return n
 }
 
 // A follower cannot tell what is committed.
