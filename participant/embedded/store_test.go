@@ -737,3 +737,46 @@ func TestABranchThatOnlyDeletesVotes(t *testing.T) {
 		}
 	}
 }
+
+// A prepared branch keeps the keys that it only read, too, when the store is
+// opened again: another one that changed them before the decision would make two
+// transactions each of which saw the other's past.
+func TestAPreparedBranchKeepsWhatItReadOverARestart(t *testing.T) {
+	c := participanttest.NewCluster(t, 1)
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openAt(t, path)
+	client, err := participant.Dial(t.Context(), c.Addresses())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	if err := s.Serve(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
+	set(t, s, "read", "1")
+	c.HoldDeliveries(true)
+	tx, err := client.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	branch := work(t, tx.Context(t.Context()), s)
+	if _, err := branch.Get("read"); err != nil {
+		t.Fatal(err)
+	}
+	if err := branch.Put("written", []byte("1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := branch.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = openAt(t, path, WithLockTimeout(50*time.Millisecond))
+	for _, key := range []string{"read", "written"} {
+		var locked *LockedError
+		if err := work(t, t.Context(), s).Put(key, nil); !errors.As(err, &locked) || !locked.Prepared {
+			t.Errorf("%q: %v, want it locked by the prepared branch", key, err)
+		}
+	}
+}
