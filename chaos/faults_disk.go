@@ -47,12 +47,12 @@ func failingDisk(name, doc, spec, says string) Fault {
 				return nil, nil
 			}
 			offset := saidSoFar(n)
-			done := env.Expect(n)
+			done, before := env.Expect(n), t.hits(env, n)
 			if err := t.on(env, n); err != nil {
 				return nil, err
 			}
 			exited := exitsWithin(ctx, n, stopsMax)
-			hits, at := t.hits(env, n), env.Now()
+			hits, at := t.hits(env, n)-before, env.Now() // this node may have met it earlier in the run
 			return &Injection{
 				Target: titled(n, leads), Leader: leads && exited, At: at,
 				Heal: func(ctx context.Context) error {

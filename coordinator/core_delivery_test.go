@@ -374,6 +374,28 @@ func TestWindowBoundsWhatIsOutstandingOnASession(t *testing.T) {
 	}
 }
 
+// A new leader looks at what stands page by page, and the log goes on meanwhile: a
+// decision that came between two pages is delivered like any other.
+func TestNewLeaderMissesNothingThatComesWhileItLooks(t *testing.T) {
+	w := newWorld(t)
+	spec := &logpb.BranchSpec{Id: "1", Resource: "a", Endpoint: "http://e/1"}
+	gid := w.begun("k", time.Minute, spec)
+	w.ok(cmdVote(gid, spec, prepared))
+	w.follow()
+	looks := 0
+	w.core = NewCore(DefaultSettings(), func(f func(*fsm.State)) {
+		f(w.state)
+		if looks++; looks == 2 { // after the page that shows the transaction
+			w.apply(cmdCommit(gid))
+		}
+	}, testSeed, w.obs, true)
+	w.lead()
+	if looks < 2 {
+		t.Fatalf("the core has looked %d times", looks)
+	}
+	wantList(t, branchesOf(w.takeCalls()), "1 COMMIT #1")
+}
+
 // DESIGN.md section 5: "A leader change aborts nothing."
 func TestNewLeaderGoesOnWhereTheOldOneStood(t *testing.T) {
 	w := newWorld(t)

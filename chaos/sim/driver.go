@@ -273,7 +273,9 @@ func (c *conn) closedByProcess(goodbye bool) {
 		return
 	}
 	c.toNode(func() {
-		c.n.forgetSession(c, c.n.clock())
+		if c.n.sessions[c.id] == c { // or it was never attached: then it has not left either
+			c.n.forgetSession(c, c.n.clock())
+		}
 		c.nodeShut = true
 		c.n.step(func(now time.Time) { c.n.core.Detach(now, c.id, goodbye, errReset) })
 	})
