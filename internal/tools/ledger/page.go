@@ -53,7 +53,8 @@ func page(rows []row) string {
 
 What the suites have done to this code, a row a run, and what came of it. Rows are added by ` + "`go run ./internal/tools/ledger`" + `
 from the suites' own summaries; the totals are computed from the rows. A commit with a plus had changes that are in no commit.
-An anomaly is a promise seen broken; what was found is told in [TRACK_RECORD.md](TRACK_RECORD.md), and its run stays here.
+An anomaly is a promise that a suite saw broken, or thought so; [TRACK_RECORD.md](TRACK_RECORD.md) tells which it was, a bug of ours
+or a mistake of the suite's, and the run stays here.
 
 ## Totals
 
