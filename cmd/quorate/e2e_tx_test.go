@@ -134,19 +134,24 @@ func TestWithoutAQuorum(t *testing.T) {
 // the node does not serve.
 func TestADamagedLogStopsItsNode(t *testing.T) {
 	c := startCluster(t, cluster.Config{Nodes: 3})
-	begin(t, "http://"+c.Nodes()[0].HTTP, "a-key-that-is-found-in-the-file")
+	const key = "a-key-that-is-found-in-the-file"
+	begin(t, "http://"+c.Nodes()[0].HTTP, key)
 	n3 := c.Nodes()[2]
+	path := n3.DataDir + "/log.db"
+	// Two nodes are a quorum: the third has it a moment later.
+	testkit.Eventually(t, 30*time.Second, func() bool {
+		content, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(content), key)
+	}, "the entry in the file of the third node")
 	if err := n3.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	path := n3.DataDir + "/log.db"
 	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Each copy of the entry is damaged: bbolt leaves old pages in the file, and
 	// nothing reads those.
-	const key = "a-key-that-is-found-in-the-file"
 	damaged := strings.ReplaceAll(string(content), key, "A"+key[1:])
 	if damaged == string(content) {
 		t.Fatal("the entry is not in the file")
