@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -250,4 +252,9 @@ func (t *transactions) Watch(req *quoratev1.WatchRequest, stream quoratev1.Trans
 		}
 		return stream.Send(answer)
 	})
+}
+
+// Stop is not served yet.
+func (*transactions) Stop(context.Context, *quoratev1.StopRequest) (*quoratev1.StopResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "Stop is not served yet")
 }

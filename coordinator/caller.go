@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
 )
 
 // Epoch orders leaders: incarnation of the cluster first, then Raft's term.
@@ -17,6 +18,9 @@ type Delivery struct {
 	Resource string
 	// Endpoint is empty for a delivery over a session.
 	Endpoint string
+	// Operation is what the branch is asked to do. A check-back and a resume name
+	// no branch.
+	Operation fsm.Operation
 	// Verdict is commit or rollback.
 	Verdict fsm.Verdict
 	// Attempt counts from 1 under one leader.
@@ -24,6 +28,20 @@ type Delivery struct {
 	Epoch   Epoch
 	// FloorMS bounds what a fence may sweep; ClockMS is the applied clock.
 	FloorMS, ClockMS uint64
+
+	// The rest belongs to the modes whose branches are called.
+
+	Mode fsm.Mode
+	// Key is the caller's own id of the transaction, or empty.
+	Key string
+	// Payload is the body of the call, raw. It must not be changed.
+	Payload []byte
+	// Plan holds headers, dialect and the like; nil for none. It must not be changed.
+	Plan *logpb.Plan
+	// Topic that the branch was made of, or empty.
+	Topic string
+	// Traceparent of the transaction (W3C trace context), or empty.
+	Traceparent string
 }
 
 // Caller delivers to a branch's endpoint, by gRPC or HTTP.
@@ -40,8 +58,11 @@ type Answered struct {
 	// Outcome is what the branch did. It is unspecified when Busy.
 	Outcome fsm.Outcome
 	// Busy: still working, ask again.
-	Busy   bool
-	Detail string
+	Busy bool
+	// Refused: it says that it did nothing, and never will. Only an action, a
+	// check-back and a resume may be refused; the Caller answers an error for any other.
+	Refused bool
+	Detail  string
 }
 
 // Results of a branch call, as metrics name them.

@@ -14,6 +14,7 @@ import (
 type delivery struct {
 	t       *txn
 	spec    *logpb.BranchSpec
+	op      fsm.Operation
 	verdict fsm.Verdict
 	h       *holder // nil where the branch has none
 	r       *resource
@@ -74,7 +75,7 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 }
 
 func (c *Core) addDelivery(t *txn, b fsm.DueBranch) *delivery {
-	d := &delivery{t: t, spec: b.Branch, verdict: b.Verdict, r: c.resourceOf(b.Branch), since: c.now}
+	d := &delivery{t: t, spec: b.Branch, op: b.Operation, verdict: b.Verdict, r: c.resourceOf(b.Branch), since: c.now}
 	if id, ok := holderOf(b.Branch); ok {
 		d.h = c.holder(id)
 		d.h.users++
@@ -207,7 +208,7 @@ func (c *Core) beginAttempt(d *delivery, limit time.Duration) {
 // told is what a participant is told.
 func (c *Core) told(d *delivery) Delivery {
 	out := Delivery{
-		GID: d.t.gid, Branch: d.spec.GetId(), Resource: d.spec.GetResource(), Verdict: d.verdict, Attempt: d.attempts,
+		GID: d.t.gid, Branch: d.spec.GetId(), Resource: d.spec.GetResource(), Operation: d.op, Verdict: d.verdict, Attempt: d.attempts,
 		Epoch: Epoch{Incarnation: c.clock.Incarnation, Term: c.term}, FloorMS: c.clock.FloorMS, ClockMS: c.clock.ClockMS,
 	}
 	if d.over == nil {

@@ -159,7 +159,7 @@ func (s *State) DueOf(gid GID) []DueBranch {
 	for _, b := range t.branches {
 		if b.due() {
 			list = append(list, DueBranch{
-				GID: gid, Branch: b.spec, Verdict: t.verdict(b.spec.GetId()), DecidedMS: t.decided.clockMS,
+				GID: gid, Branch: b.spec, Operation: t.operation(), Verdict: t.verdict(b.spec.GetId()), DecidedMS: t.decided.clockMS,
 			})
 		}
 	}

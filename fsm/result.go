@@ -73,6 +73,26 @@ func (v Verdict) String() string {
 	}
 }
 
+// The log's enumerations under the package's own names.
+type (
+	// Operation is what a branch is asked to do.
+	Operation = logpb.Operation
+	// Dialect is the tongue in which a branch is called.
+	Dialect = logpb.Dialect
+)
+
+// What a branch is asked to do; PROTOCOL.md, section 4.
+const (
+	OperationCommit     = logpb.Operation_OPERATION_COMMIT
+	OperationRollback   = logpb.Operation_OPERATION_ROLLBACK
+	OperationAction     = logpb.Operation_OPERATION_ACTION
+	OperationCompensate = logpb.Operation_OPERATION_COMPENSATE
+	OperationConfirm    = logpb.Operation_OPERATION_CONFIRM
+	OperationCancel     = logpb.Operation_OPERATION_CANCEL
+	OperationCheckBack  = logpb.Operation_OPERATION_CHECK_BACK
+	OperationResume     = logpb.Operation_OPERATION_RESUME
+)
+
 // Meta is where in Raft's log a batch stands.
 type Meta struct {
 	Index uint64
@@ -139,10 +159,15 @@ type Clock struct {
 // DueBranch is a delivery that should be in flight.
 type DueBranch struct {
 	GID GID
-	// Branch must not be changed.
+	// Branch must not be changed. A check-back's and a resume's has no id: its
+	// endpoint is the plan's callback.
 	Branch *logpb.BranchSpec
-	// Verdict is COMMIT or ROLLBACK.
+	// Operation is what the branch is asked to do.
+	Operation Operation
+	// Verdict is COMMIT or ROLLBACK once the transaction is decided, else WAIT.
 	Verdict Verdict
-	// DecidedMS is the cluster clock of the decision.
+	// DecidedMS is the cluster clock of the decision, 0 while there is none.
 	DecidedMS uint64
+	// NotBeforeMS is the cluster clock before which the branch is not called.
+	NotBeforeMS uint64
 }

@@ -258,6 +258,14 @@ func (t *transaction) verdict(id string) Verdict {
 	return VerdictRollback
 }
 
+// operation is what the branches of a decided transaction are asked to do.
+func (t *transaction) operation() Operation {
+	if t.decision == DecisionCommit {
+		return OperationCommit
+	}
+	return OperationRollback
+}
+
 // order is the transaction's place in every ordered list.
 func (t *transaction) order() Cursor { return Cursor{Index: t.began.index, GID: t.gid} }
 

@@ -409,6 +409,8 @@ const (
 	Outcome_OUTCOME_ROLLED_BACK Outcome = 2
 	Outcome_OUTCOME_MIXED       Outcome = 3
 	Outcome_OUTCOME_HAZARD      Outcome = 4
+	// The bounded attempts of a best-effort branch are used up.
+	Outcome_OUTCOME_GAVE_UP Outcome = 5
 )
 
 // Enum value maps for Outcome.
@@ -419,6 +421,7 @@ var (
 		2: "OUTCOME_ROLLED_BACK",
 		3: "OUTCOME_MIXED",
 		4: "OUTCOME_HAZARD",
+		5: "OUTCOME_GAVE_UP",
 	}
 	Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED": 0,
@@ -426,6 +429,7 @@ var (
 		"OUTCOME_ROLLED_BACK": 2,
 		"OUTCOME_MIXED":       3,
 		"OUTCOME_HAZARD":      4,
+		"OUTCOME_GAVE_UP":     5,
 	}
 )
 
@@ -454,6 +458,75 @@ func (x Outcome) Number() protoreflect.EnumNumber {
 // Deprecated: Use Outcome.Descriptor instead.
 func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_common_proto_rawDescGZIP(), []int{7}
+}
+
+// Operation is what a branch is asked to do. The initiator itself is asked by a
+// check-back (message) or a resume (workflow): these name no branch.
+type Operation int32
+
+const (
+	Operation_OPERATION_UNSPECIFIED Operation = 0
+	Operation_OPERATION_COMMIT      Operation = 1
+	Operation_OPERATION_ROLLBACK    Operation = 2
+	Operation_OPERATION_ACTION      Operation = 3
+	Operation_OPERATION_COMPENSATE  Operation = 4
+	Operation_OPERATION_CONFIRM     Operation = 5
+	Operation_OPERATION_CANCEL      Operation = 6
+	Operation_OPERATION_CHECK_BACK  Operation = 7
+	Operation_OPERATION_RESUME      Operation = 8
+)
+
+// Enum value maps for Operation.
+var (
+	Operation_name = map[int32]string{
+		0: "OPERATION_UNSPECIFIED",
+		1: "OPERATION_COMMIT",
+		2: "OPERATION_ROLLBACK",
+		3: "OPERATION_ACTION",
+		4: "OPERATION_COMPENSATE",
+		5: "OPERATION_CONFIRM",
+		6: "OPERATION_CANCEL",
+		7: "OPERATION_CHECK_BACK",
+		8: "OPERATION_RESUME",
+	}
+	Operation_value = map[string]int32{
+		"OPERATION_UNSPECIFIED": 0,
+		"OPERATION_COMMIT":      1,
+		"OPERATION_ROLLBACK":    2,
+		"OPERATION_ACTION":      3,
+		"OPERATION_COMPENSATE":  4,
+		"OPERATION_CONFIRM":     5,
+		"OPERATION_CANCEL":      6,
+		"OPERATION_CHECK_BACK":  7,
+		"OPERATION_RESUME":      8,
+	}
+)
+
+func (x Operation) Enum() *Operation {
+	p := new(Operation)
+	*p = x
+	return p
+}
+
+func (x Operation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Operation) Descriptor() protoreflect.EnumDescriptor {
+	return file_common_proto_enumTypes[8].Descriptor()
+}
+
+func (Operation) Type() protoreflect.EnumType {
+	return &file_common_proto_enumTypes[8]
+}
+
+func (x Operation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Operation.Descriptor instead.
+func (Operation) EnumDescriptor() ([]byte, []int) {
+	return file_common_proto_rawDescGZIP(), []int{8}
 }
 
 // Heuristic says how a branch's outcome differs from the decision.
@@ -496,11 +569,11 @@ func (x Heuristic) String() string {
 }
 
 func (Heuristic) Descriptor() protoreflect.EnumDescriptor {
-	return file_common_proto_enumTypes[8].Descriptor()
+	return file_common_proto_enumTypes[9].Descriptor()
 }
 
 func (Heuristic) Type() protoreflect.EnumType {
-	return &file_common_proto_enumTypes[8]
+	return &file_common_proto_enumTypes[9]
 }
 
 func (x Heuristic) Number() protoreflect.EnumNumber {
@@ -509,7 +582,7 @@ func (x Heuristic) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Heuristic.Descriptor instead.
 func (Heuristic) EnumDescriptor() ([]byte, []int) {
-	return file_common_proto_rawDescGZIP(), []int{8}
+	return file_common_proto_rawDescGZIP(), []int{9}
 }
 
 // RollbackReason says why a transaction rolled back; it is no error.
@@ -525,20 +598,29 @@ const (
 	RollbackReason_ROLLBACK_REASON_PRESUMED         RollbackReason = 6
 	RollbackReason_ROLLBACK_REASON_REPORTED         RollbackReason = 7
 	RollbackReason_ROLLBACK_REASON_OPERATOR         RollbackReason = 8
+	// A step's attempts were used up, and nobody knows what it did.
+	RollbackReason_ROLLBACK_REASON_GAVE_UP RollbackReason = 9
+	// A check-back was answered that the local transaction did not commit.
+	RollbackReason_ROLLBACK_REASON_CHECKED_BACK RollbackReason = 10
+	// The initiator's code failed.
+	RollbackReason_ROLLBACK_REASON_FAILED RollbackReason = 11
 )
 
 // Enum value maps for RollbackReason.
 var (
 	RollbackReason_name = map[int32]string{
-		0: "ROLLBACK_REASON_UNSPECIFIED",
-		1: "ROLLBACK_REASON_REQUESTED",
-		2: "ROLLBACK_REASON_TIMEOUT",
-		3: "ROLLBACK_REASON_PARTICIPANT_LOST",
-		4: "ROLLBACK_REASON_REFUSED",
-		5: "ROLLBACK_REASON_SUBMIT_REFUSED",
-		6: "ROLLBACK_REASON_PRESUMED",
-		7: "ROLLBACK_REASON_REPORTED",
-		8: "ROLLBACK_REASON_OPERATOR",
+		0:  "ROLLBACK_REASON_UNSPECIFIED",
+		1:  "ROLLBACK_REASON_REQUESTED",
+		2:  "ROLLBACK_REASON_TIMEOUT",
+		3:  "ROLLBACK_REASON_PARTICIPANT_LOST",
+		4:  "ROLLBACK_REASON_REFUSED",
+		5:  "ROLLBACK_REASON_SUBMIT_REFUSED",
+		6:  "ROLLBACK_REASON_PRESUMED",
+		7:  "ROLLBACK_REASON_REPORTED",
+		8:  "ROLLBACK_REASON_OPERATOR",
+		9:  "ROLLBACK_REASON_GAVE_UP",
+		10: "ROLLBACK_REASON_CHECKED_BACK",
+		11: "ROLLBACK_REASON_FAILED",
 	}
 	RollbackReason_value = map[string]int32{
 		"ROLLBACK_REASON_UNSPECIFIED":      0,
@@ -550,6 +632,9 @@ var (
 		"ROLLBACK_REASON_PRESUMED":         6,
 		"ROLLBACK_REASON_REPORTED":         7,
 		"ROLLBACK_REASON_OPERATOR":         8,
+		"ROLLBACK_REASON_GAVE_UP":          9,
+		"ROLLBACK_REASON_CHECKED_BACK":     10,
+		"ROLLBACK_REASON_FAILED":           11,
 	}
 )
 
@@ -564,11 +649,11 @@ func (x RollbackReason) String() string {
 }
 
 func (RollbackReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_common_proto_enumTypes[9].Descriptor()
+	return file_common_proto_enumTypes[10].Descriptor()
 }
 
 func (RollbackReason) Type() protoreflect.EnumType {
-	return &file_common_proto_enumTypes[9]
+	return &file_common_proto_enumTypes[10]
 }
 
 func (x RollbackReason) Number() protoreflect.EnumNumber {
@@ -577,7 +662,7 @@ func (x RollbackReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RollbackReason.Descriptor instead.
 func (RollbackReason) EnumDescriptor() ([]byte, []int) {
-	return file_common_proto_rawDescGZIP(), []int{9}
+	return file_common_proto_rawDescGZIP(), []int{10}
 }
 
 // ResponseHeader stands in every answer.
@@ -778,19 +863,30 @@ const file_common_proto_rawDesc = "" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fVERDICT_WAIT\x10\x01\x12\x12\n" +
 	"\x0eVERDICT_COMMIT\x10\x02\x12\x14\n" +
-	"\x10VERDICT_ROLLBACK\x10\x03*y\n" +
+	"\x10VERDICT_ROLLBACK\x10\x03*\x8e\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_COMMITTED\x10\x01\x12\x17\n" +
 	"\x13OUTCOME_ROLLED_BACK\x10\x02\x12\x11\n" +
 	"\rOUTCOME_MIXED\x10\x03\x12\x12\n" +
-	"\x0eOUTCOME_HAZARD\x10\x04*\x7f\n" +
+	"\x0eOUTCOME_HAZARD\x10\x04\x12\x13\n" +
+	"\x0fOUTCOME_GAVE_UP\x10\x05*\xe1\x01\n" +
+	"\tOperation\x12\x19\n" +
+	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10OPERATION_COMMIT\x10\x01\x12\x16\n" +
+	"\x12OPERATION_ROLLBACK\x10\x02\x12\x14\n" +
+	"\x10OPERATION_ACTION\x10\x03\x12\x18\n" +
+	"\x14OPERATION_COMPENSATE\x10\x04\x12\x15\n" +
+	"\x11OPERATION_CONFIRM\x10\x05\x12\x14\n" +
+	"\x10OPERATION_CANCEL\x10\x06\x12\x18\n" +
+	"\x14OPERATION_CHECK_BACK\x10\a\x12\x14\n" +
+	"\x10OPERATION_RESUME\x10\b*\x7f\n" +
 	"\tHeuristic\x12\x19\n" +
 	"\x15HEURISTIC_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10HEURISTIC_COMMIT\x10\x01\x12\x16\n" +
 	"\x12HEURISTIC_ROLLBACK\x10\x02\x12\x13\n" +
 	"\x0fHEURISTIC_MIXED\x10\x03\x12\x14\n" +
-	"\x10HEURISTIC_HAZARD\x10\x04*\xae\x02\n" +
+	"\x10HEURISTIC_HAZARD\x10\x04*\x89\x03\n" +
 	"\x0eRollbackReason\x12\x1f\n" +
 	"\x1bROLLBACK_REASON_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19ROLLBACK_REASON_REQUESTED\x10\x01\x12\x1b\n" +
@@ -800,7 +896,11 @@ const file_common_proto_rawDesc = "" +
 	"\x1eROLLBACK_REASON_SUBMIT_REFUSED\x10\x05\x12\x1c\n" +
 	"\x18ROLLBACK_REASON_PRESUMED\x10\x06\x12\x1c\n" +
 	"\x18ROLLBACK_REASON_REPORTED\x10\a\x12\x1c\n" +
-	"\x18ROLLBACK_REASON_OPERATOR\x10\bB-Z+github.com/quorate/quorate/api/v1;quoratev1b\x06proto3"
+	"\x18ROLLBACK_REASON_OPERATOR\x10\b\x12\x1b\n" +
+	"\x17ROLLBACK_REASON_GAVE_UP\x10\t\x12 \n" +
+	"\x1cROLLBACK_REASON_CHECKED_BACK\x10\n" +
+	"\x12\x1a\n" +
+	"\x16ROLLBACK_REASON_FAILED\x10\vB-Z+github.com/quorate/quorate/api/v1;quoratev1b\x06proto3"
 
 var (
 	file_common_proto_rawDescOnce sync.Once
@@ -814,7 +914,7 @@ func file_common_proto_rawDescGZIP() []byte {
 	return file_common_proto_rawDescData
 }
 
-var file_common_proto_enumTypes = make([]protoimpl.EnumInfo, 10)
+var file_common_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
 var file_common_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_common_proto_goTypes = []any{
 	(Consistency)(0),       // 0: quorate.v1.Consistency
@@ -825,13 +925,14 @@ var file_common_proto_goTypes = []any{
 	(Vote)(0),              // 5: quorate.v1.Vote
 	(Verdict)(0),           // 6: quorate.v1.Verdict
 	(Outcome)(0),           // 7: quorate.v1.Outcome
-	(Heuristic)(0),         // 8: quorate.v1.Heuristic
-	(RollbackReason)(0),    // 9: quorate.v1.RollbackReason
-	(*ResponseHeader)(nil), // 10: quorate.v1.ResponseHeader
-	(*Epoch)(nil),          // 11: quorate.v1.Epoch
+	(Operation)(0),         // 8: quorate.v1.Operation
+	(Heuristic)(0),         // 9: quorate.v1.Heuristic
+	(RollbackReason)(0),    // 10: quorate.v1.RollbackReason
+	(*ResponseHeader)(nil), // 11: quorate.v1.ResponseHeader
+	(*Epoch)(nil),          // 12: quorate.v1.Epoch
 }
 var file_common_proto_depIdxs = []int32{
-	11, // 0: quorate.v1.ResponseHeader.epoch:type_name -> quorate.v1.Epoch
+	12, // 0: quorate.v1.ResponseHeader.epoch:type_name -> quorate.v1.Epoch
 	1,  // [1:1] is the sub-list for method output_type
 	1,  // [1:1] is the sub-list for method input_type
 	1,  // [1:1] is the sub-list for extension type_name
@@ -849,7 +950,7 @@ func file_common_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_common_proto_rawDesc), len(file_common_proto_rawDesc)),
-			NumEnums:      10,
+			NumEnums:      11,
 			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,

@@ -163,7 +163,23 @@ type BranchSpec struct {
 	// A local transaction kept open; it enlists and votes over a session only.
 	Held bool `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`
 	// Instance id of the participant's process, a ULID; empty for none.
-	Holder        string `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	Holder string `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	// What is called back: compensate (saga), cancel (TCC). `endpoint` is what is
+	// called forward: action (saga, message, notify), confirm (TCC). Both are
+	// `http(s)://host:port/path` or `grpc(s)://host:port/package.Service/Method`; a
+	// message's may be `topic://name`.
+	Undo string `protobuf:"bytes,6,opt,name=undo,proto3" json:"undo,omitempty"`
+	// Body of every call, raw; at most 64 KiB.
+	Payload []byte `protobuf:"bytes,7,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Branches that must be done before this one is called forward; the way back
+	// honours them in reverse. A chain names the step before.
+	After []string `protobuf:"bytes,8,rep,name=after,proto3" json:"after,omitempty"`
+	// Attempts at the action before it counts as given up; 0: the plan's.
+	AttemptsMax uint32 `protobuf:"varint,9,opt,name=attempts_max,json=attemptsMax,proto3" json:"attempts_max,omitempty"`
+	// Deadline of one call; empty: the plan's.
+	CallTimeout *durationpb.Duration `protobuf:"bytes,10,opt,name=call_timeout,json=callTimeout,proto3" json:"call_timeout,omitempty"`
+	// The topic that the branch was made of.
+	Topic         string `protobuf:"bytes,11,opt,name=topic,proto3" json:"topic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -233,6 +249,238 @@ func (x *BranchSpec) GetHolder() string {
 	return ""
 }
 
+func (x *BranchSpec) GetUndo() string {
+	if x != nil {
+		return x.Undo
+	}
+	return ""
+}
+
+func (x *BranchSpec) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *BranchSpec) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *BranchSpec) GetAttemptsMax() uint32 {
+	if x != nil {
+		return x.AttemptsMax
+	}
+	return 0
+}
+
+func (x *BranchSpec) GetCallTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.CallTimeout
+	}
+	return nil
+}
+
+func (x *BranchSpec) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// Retry says how a call that was not answered is repeated.
+type Retry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First delay; empty: the node's. It doubles up to interval_max, jittered.
+	Interval    *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
+	IntervalMax *durationpb.Duration `protobuf:"bytes,2,opt,name=interval_max,json=intervalMax,proto3" json:"interval_max,omitempty"`
+	// Attempts at an action before a saga's step fails, or best effort gives up; 0:
+	// no bound in a saga, the node's in best effort. Endings are never given up.
+	AttemptsMax uint32 `protobuf:"varint,3,opt,name=attempts_max,json=attemptsMax,proto3" json:"attempts_max,omitempty"`
+	// Deadline of one call; empty: the node's.
+	CallTimeout   *durationpb.Duration `protobuf:"bytes,4,opt,name=call_timeout,json=callTimeout,proto3" json:"call_timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_transaction_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Retry) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *Retry) GetIntervalMax() *durationpb.Duration {
+	if x != nil {
+		return x.IntervalMax
+	}
+	return nil
+}
+
+func (x *Retry) GetAttemptsMax() uint32 {
+	if x != nil {
+		return x.AttemptsMax
+	}
+	return 0
+}
+
+func (x *Retry) GetCallTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.CallTimeout
+	}
+	return nil
+}
+
+// Plan is what the modes whose branches are called carry.
+type Plan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Retry *Retry                 `protobuf:"bytes,1,opt,name=retry,proto3" json:"retry,omitempty"`
+	// Message: the endpoint asked whether the local transaction committed: done
+	// means yes, refused no. Workflow: called to go on.
+	Callback        string `protobuf:"bytes,2,opt,name=callback,proto3" json:"callback,omitempty"`
+	CallbackPayload []byte `protobuf:"bytes,3,opt,name=callback_payload,json=callbackPayload,proto3" json:"callback_payload,omitempty"`
+	// From the begin to the first check-back, or resume; empty: the node's.
+	CallbackAfter *durationpb.Duration `protobuf:"bytes,4,opt,name=callback_after,json=callbackAfter,proto3" json:"callback_after,omitempty"`
+	// Branches called at once within the transaction; 0: no bound.
+	ConcurrencyMax uint32 `protobuf:"varint,5,opt,name=concurrency_max,json=concurrencyMax,proto3" json:"concurrency_max,omitempty"`
+	// Forward calls start no sooner than this after the begin.
+	Delay *durationpb.Duration `protobuf:"bytes,6,opt,name=delay,proto3" json:"delay,omitempty"`
+	// Carried to every branch as HTTP headers or gRPC metadata.
+	Headers map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Workflow: the name of the initiator's code.
+	Workflow string `protobuf:"bytes,8,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// The dialect in which branches are called, empty for Quorate's own: shown only.
+	Dialect       string `protobuf:"bytes,9,opt,name=dialect,proto3" json:"dialect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plan) Reset() {
+	*x = Plan{}
+	mi := &file_transaction_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan) ProtoMessage() {}
+
+func (x *Plan) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan.ProtoReflect.Descriptor instead.
+func (*Plan) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Plan) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *Plan) GetCallback() string {
+	if x != nil {
+		return x.Callback
+	}
+	return ""
+}
+
+func (x *Plan) GetCallbackPayload() []byte {
+	if x != nil {
+		return x.CallbackPayload
+	}
+	return nil
+}
+
+func (x *Plan) GetCallbackAfter() *durationpb.Duration {
+	if x != nil {
+		return x.CallbackAfter
+	}
+	return nil
+}
+
+func (x *Plan) GetConcurrencyMax() uint32 {
+	if x != nil {
+		return x.ConcurrencyMax
+	}
+	return 0
+}
+
+func (x *Plan) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Plan) GetHeaders() map[string]string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Plan) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *Plan) GetDialect() string {
+	if x != nil {
+		return x.Dialect
+	}
+	return ""
+}
+
 type Ballot struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Branch *BranchSpec            `protobuf:"bytes,1,opt,name=branch,proto3" json:"branch,omitempty"`
@@ -246,7 +494,7 @@ type Ballot struct {
 
 func (x *Ballot) Reset() {
 	*x = Ballot{}
-	mi := &file_transaction_proto_msgTypes[1]
+	mi := &file_transaction_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -258,7 +506,7 @@ func (x *Ballot) String() string {
 func (*Ballot) ProtoMessage() {}
 
 func (x *Ballot) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[1]
+	mi := &file_transaction_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -271,7 +519,7 @@ func (x *Ballot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ballot.ProtoReflect.Descriptor instead.
 func (*Ballot) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{1}
+	return file_transaction_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Ballot) GetBranch() *BranchSpec {
@@ -316,7 +564,7 @@ type Stamp struct {
 
 func (x *Stamp) Reset() {
 	*x = Stamp{}
-	mi := &file_transaction_proto_msgTypes[2]
+	mi := &file_transaction_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +576,7 @@ func (x *Stamp) String() string {
 func (*Stamp) ProtoMessage() {}
 
 func (x *Stamp) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[2]
+	mi := &file_transaction_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +589,7 @@ func (x *Stamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stamp.ProtoReflect.Descriptor instead.
 func (*Stamp) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{2}
+	return file_transaction_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Stamp) GetIndex() uint64 {
@@ -394,14 +642,19 @@ type Branch struct {
 	// Nothing more is expected of it.
 	Terminal bool `protobuf:"varint,15,opt,name=terminal,proto3" json:"terminal,omitempty"`
 	// Known to the leader only, and only while the branch is due.
-	Delivery      *Delivery `protobuf:"bytes,16,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	Delivery *Delivery `protobuf:"bytes,16,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	// What it is asked to do, or was asked last.
+	Operation Operation `protobuf:"varint,17,opt,name=operation,proto3,enum=quorate.v1.Operation" json:"operation,omitempty"`
+	// Workflow: the code's word for the step, and what it returned.
+	Recorded      string `protobuf:"bytes,18,opt,name=recorded,proto3" json:"recorded,omitempty"`
+	Result        []byte `protobuf:"bytes,19,opt,name=result,proto3" json:"result,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Branch) Reset() {
 	*x = Branch{}
-	mi := &file_transaction_proto_msgTypes[3]
+	mi := &file_transaction_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -413,7 +666,7 @@ func (x *Branch) String() string {
 func (*Branch) ProtoMessage() {}
 
 func (x *Branch) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[3]
+	mi := &file_transaction_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -426,7 +679,7 @@ func (x *Branch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Branch.ProtoReflect.Descriptor instead.
 func (*Branch) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{3}
+	return file_transaction_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Branch) GetSpec() *BranchSpec {
@@ -541,6 +794,27 @@ func (x *Branch) GetDelivery() *Delivery {
 	return nil
 }
 
+func (x *Branch) GetOperation() Operation {
+	if x != nil {
+		return x.Operation
+	}
+	return Operation_OPERATION_UNSPECIFIED
+}
+
+func (x *Branch) GetRecorded() string {
+	if x != nil {
+		return x.Recorded
+	}
+	return ""
+}
+
+func (x *Branch) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 // Delivery is the leader's volatile knowledge about a branch that is due.
 type Delivery struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -560,7 +834,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_transaction_proto_msgTypes[4]
+	mi := &file_transaction_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +846,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[4]
+	mi := &file_transaction_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +859,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{4}
+	return file_transaction_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Delivery) GetAttempts() uint32 {
@@ -650,26 +924,33 @@ type Transaction struct {
 	Detail    string                 `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
 	Timeout   *durationpb.Duration   `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Cluster clock at which an undecided transaction rolls back, milliseconds.
-	DeadlineMs    uint64            `protobuf:"varint,11,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Branches      []*Branch         `protobuf:"bytes,13,rep,name=branches,proto3" json:"branches,omitempty"`
-	Began         *Stamp            `protobuf:"bytes,14,opt,name=began,proto3" json:"began,omitempty"`
-	Sealed        *Stamp            `protobuf:"bytes,15,opt,name=sealed,proto3" json:"sealed,omitempty"`
-	Decided       *Stamp            `protobuf:"bytes,16,opt,name=decided,proto3" json:"decided,omitempty"`
-	Finished      *Stamp            `protobuf:"bytes,17,opt,name=finished,proto3" json:"finished,omitempty"`
-	Tombstone     bool              `protobuf:"varint,18,opt,name=tombstone,proto3" json:"tombstone,omitempty"`
-	Quarantined   bool              `protobuf:"varint,19,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
-	Withheld      bool              `protobuf:"varint,20,opt,name=withheld,proto3" json:"withheld,omitempty"`
-	Operator      string            `protobuf:"bytes,21,opt,name=operator,proto3" json:"operator,omitempty"`
-	Initiator     string            `protobuf:"bytes,22,opt,name=initiator,proto3" json:"initiator,omitempty"`
-	Traceparent   string            `protobuf:"bytes,23,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	DeadlineMs  uint64            `protobuf:"varint,11,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	Labels      map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Branches    []*Branch         `protobuf:"bytes,13,rep,name=branches,proto3" json:"branches,omitempty"`
+	Began       *Stamp            `protobuf:"bytes,14,opt,name=began,proto3" json:"began,omitempty"`
+	Sealed      *Stamp            `protobuf:"bytes,15,opt,name=sealed,proto3" json:"sealed,omitempty"`
+	Decided     *Stamp            `protobuf:"bytes,16,opt,name=decided,proto3" json:"decided,omitempty"`
+	Finished    *Stamp            `protobuf:"bytes,17,opt,name=finished,proto3" json:"finished,omitempty"`
+	Tombstone   bool              `protobuf:"varint,18,opt,name=tombstone,proto3" json:"tombstone,omitempty"`
+	Quarantined bool              `protobuf:"varint,19,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	Withheld    bool              `protobuf:"varint,20,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	Operator    string            `protobuf:"bytes,21,opt,name=operator,proto3" json:"operator,omitempty"`
+	Initiator   string            `protobuf:"bytes,22,opt,name=initiator,proto3" json:"initiator,omitempty"`
+	Traceparent string            `protobuf:"bytes,23,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Plan        *Plan             `protobuf:"bytes,24,opt,name=plan,proto3" json:"plan,omitempty"`
+	// Workflow: what the initiator's code returned.
+	Result []byte `protobuf:"bytes,25,opt,name=result,proto3" json:"result,omitempty"`
+	// Ended by an operator's Stop.
+	Stopped bool `protobuf:"varint,26,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// The check-back or resume that is due, known to the leader only.
+	Callback      *Delivery `protobuf:"bytes,27,opt,name=callback,proto3" json:"callback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_transaction_proto_msgTypes[5]
+	mi := &file_transaction_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +962,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[5]
+	mi := &file_transaction_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +975,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{5}
+	return file_transaction_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Transaction) GetGid() string {
@@ -858,6 +1139,34 @@ func (x *Transaction) GetTraceparent() string {
 	return ""
 }
 
+func (x *Transaction) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *Transaction) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *Transaction) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *Transaction) GetCallback() *Delivery {
+	if x != nil {
+		return x.Callback
+	}
+	return nil
+}
+
 type BeginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: the node makes one. A client that wants to repeat Begin makes its own.
@@ -866,15 +1175,21 @@ type BeginRequest struct {
 	Mode  Mode   `protobuf:"varint,3,opt,name=mode,proto3,enum=quorate.v1.Mode" json:"mode,omitempty"`
 	Entry Entry  `protobuf:"varint,4,opt,name=entry,proto3,enum=quorate.v1.Entry" json:"entry,omitempty"`
 	// Empty: the cluster's default.
-	Timeout       *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	Labels        map[string]string    `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Labels  map[string]string    `protobuf:"bytes,6,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Plan    *Plan                `protobuf:"bytes,7,opt,name=plan,proto3" json:"plan,omitempty"`
+	// Message: what is called once it is submitted.
+	Branches []*BranchSpec `protobuf:"bytes,8,rep,name=branches,proto3" json:"branches,omitempty"`
+	// Instance id of the initiator's process, a ULID: when its session breaks, a
+	// message is checked back at once. Empty for none.
+	Holder        string `protobuf:"bytes,9,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BeginRequest) Reset() {
 	*x = BeginRequest{}
-	mi := &file_transaction_proto_msgTypes[6]
+	mi := &file_transaction_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -886,7 +1201,7 @@ func (x *BeginRequest) String() string {
 func (*BeginRequest) ProtoMessage() {}
 
 func (x *BeginRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[6]
+	mi := &file_transaction_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -899,7 +1214,7 @@ func (x *BeginRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginRequest.ProtoReflect.Descriptor instead.
 func (*BeginRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{6}
+	return file_transaction_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BeginRequest) GetGid() string {
@@ -944,6 +1259,27 @@ func (x *BeginRequest) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *BeginRequest) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *BeginRequest) GetBranches() []*BranchSpec {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+func (x *BeginRequest) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
 type BeginResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -958,7 +1294,7 @@ type BeginResponse struct {
 
 func (x *BeginResponse) Reset() {
 	*x = BeginResponse{}
-	mi := &file_transaction_proto_msgTypes[7]
+	mi := &file_transaction_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1306,7 @@ func (x *BeginResponse) String() string {
 func (*BeginResponse) ProtoMessage() {}
 
 func (x *BeginResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[7]
+	mi := &file_transaction_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1319,7 @@ func (x *BeginResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginResponse.ProtoReflect.Descriptor instead.
 func (*BeginResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{7}
+	return file_transaction_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *BeginResponse) GetHeader() *ResponseHeader {
@@ -1031,7 +1367,7 @@ type EnlistRequest struct {
 
 func (x *EnlistRequest) Reset() {
 	*x = EnlistRequest{}
-	mi := &file_transaction_proto_msgTypes[8]
+	mi := &file_transaction_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1379,7 @@ func (x *EnlistRequest) String() string {
 func (*EnlistRequest) ProtoMessage() {}
 
 func (x *EnlistRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[8]
+	mi := &file_transaction_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1392,7 @@ func (x *EnlistRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnlistRequest.ProtoReflect.Descriptor instead.
 func (*EnlistRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{8}
+	return file_transaction_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EnlistRequest) GetGid() string {
@@ -1083,7 +1419,7 @@ type EnlistResponse struct {
 
 func (x *EnlistResponse) Reset() {
 	*x = EnlistResponse{}
-	mi := &file_transaction_proto_msgTypes[9]
+	mi := &file_transaction_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1431,7 @@ func (x *EnlistResponse) String() string {
 func (*EnlistResponse) ProtoMessage() {}
 
 func (x *EnlistResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[9]
+	mi := &file_transaction_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1444,7 @@ func (x *EnlistResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnlistResponse.ProtoReflect.Descriptor instead.
 func (*EnlistResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{9}
+	return file_transaction_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnlistResponse) GetHeader() *ResponseHeader {
@@ -1135,7 +1471,7 @@ type VoteRequest struct {
 
 func (x *VoteRequest) Reset() {
 	*x = VoteRequest{}
-	mi := &file_transaction_proto_msgTypes[10]
+	mi := &file_transaction_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1483,7 @@ func (x *VoteRequest) String() string {
 func (*VoteRequest) ProtoMessage() {}
 
 func (x *VoteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[10]
+	mi := &file_transaction_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1496,7 @@ func (x *VoteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteRequest.ProtoReflect.Descriptor instead.
 func (*VoteRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{10}
+	return file_transaction_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VoteRequest) GetGid() string {
@@ -1187,7 +1523,7 @@ type VoteResponse struct {
 
 func (x *VoteResponse) Reset() {
 	*x = VoteResponse{}
-	mi := &file_transaction_proto_msgTypes[11]
+	mi := &file_transaction_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1199,7 +1535,7 @@ func (x *VoteResponse) String() string {
 func (*VoteResponse) ProtoMessage() {}
 
 func (x *VoteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[11]
+	mi := &file_transaction_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1212,7 +1548,7 @@ func (x *VoteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VoteResponse.ProtoReflect.Descriptor instead.
 func (*VoteResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{11}
+	return file_transaction_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VoteResponse) GetHeader() *ResponseHeader {
@@ -1238,7 +1574,7 @@ type BranchSet struct {
 
 func (x *BranchSet) Reset() {
 	*x = BranchSet{}
-	mi := &file_transaction_proto_msgTypes[12]
+	mi := &file_transaction_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1586,7 @@ func (x *BranchSet) String() string {
 func (*BranchSet) ProtoMessage() {}
 
 func (x *BranchSet) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[12]
+	mi := &file_transaction_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1599,7 @@ func (x *BranchSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BranchSet.ProtoReflect.Descriptor instead.
 func (*BranchSet) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{12}
+	return file_transaction_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BranchSet) GetIds() []string {
@@ -1277,15 +1613,17 @@ type CommitRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Transaction string                 `protobuf:"bytes,1,opt,name=transaction,proto3" json:"transaction,omitempty"`
 	// The exact set; a transaction with named entry needs it.
-	Set           *BranchSet `protobuf:"bytes,2,opt,name=set,proto3" json:"set,omitempty"`
-	Wait          Wait       `protobuf:"varint,3,opt,name=wait,proto3,enum=quorate.v1.Wait" json:"wait,omitempty"`
+	Set  *BranchSet `protobuf:"bytes,2,opt,name=set,proto3" json:"set,omitempty"`
+	Wait Wait       `protobuf:"varint,3,opt,name=wait,proto3,enum=quorate.v1.Wait" json:"wait,omitempty"`
+	// Workflow: what its code returned.
+	Result        []byte `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CommitRequest) Reset() {
 	*x = CommitRequest{}
-	mi := &file_transaction_proto_msgTypes[13]
+	mi := &file_transaction_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1635,7 @@ func (x *CommitRequest) String() string {
 func (*CommitRequest) ProtoMessage() {}
 
 func (x *CommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[13]
+	mi := &file_transaction_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1648,7 @@ func (x *CommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
 func (*CommitRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{13}
+	return file_transaction_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CommitRequest) GetTransaction() string {
@@ -1334,6 +1672,13 @@ func (x *CommitRequest) GetWait() Wait {
 	return Wait_WAIT_UNSPECIFIED
 }
 
+func (x *CommitRequest) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 type CommitResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Header   *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -1350,7 +1695,7 @@ type CommitResponse struct {
 
 func (x *CommitResponse) Reset() {
 	*x = CommitResponse{}
-	mi := &file_transaction_proto_msgTypes[14]
+	mi := &file_transaction_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1707,7 @@ func (x *CommitResponse) String() string {
 func (*CommitResponse) ProtoMessage() {}
 
 func (x *CommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[14]
+	mi := &file_transaction_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1720,7 @@ func (x *CommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
 func (*CommitResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{14}
+	return file_transaction_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CommitResponse) GetHeader() *ResponseHeader {
@@ -1437,13 +1782,15 @@ type RollbackRequest struct {
 	// Operator's reasoned decision, needed where a transaction is withheld or quarantined.
 	Operator       string `protobuf:"bytes,5,opt,name=operator,proto3" json:"operator,omitempty"`
 	OperatorReason string `protobuf:"bytes,6,opt,name=operator_reason,json=operatorReason,proto3" json:"operator_reason,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Workflow: what its code returned.
+	Result        []byte `protobuf:"bytes,7,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_transaction_proto_msgTypes[15]
+	mi := &file_transaction_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1802,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[15]
+	mi := &file_transaction_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1815,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{15}
+	return file_transaction_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RollbackRequest) GetTransaction() string {
@@ -1513,6 +1860,13 @@ func (x *RollbackRequest) GetOperatorReason() string {
 	return ""
 }
 
+func (x *RollbackRequest) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 type RollbackResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -1526,7 +1880,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_transaction_proto_msgTypes[16]
+	mi := &file_transaction_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1892,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[16]
+	mi := &file_transaction_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1905,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{16}
+	return file_transaction_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RollbackResponse) GetHeader() *ResponseHeader {
@@ -1601,7 +1955,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_transaction_proto_msgTypes[17]
+	mi := &file_transaction_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1967,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[17]
+	mi := &file_transaction_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1980,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{17}
+	return file_transaction_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubmitRequest) GetBegin() *BeginRequest {
@@ -1673,7 +2027,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_transaction_proto_msgTypes[18]
+	mi := &file_transaction_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +2039,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[18]
+	mi := &file_transaction_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +2052,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{18}
+	return file_transaction_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubmitResponse) GetHeader() *ResponseHeader {
@@ -1757,6 +2111,797 @@ func (x *SubmitResponse) GetDetail() string {
 	return ""
 }
 
+type RecordRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Gid    string                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
+	Branch string                 `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	// The code's word for the step; at most 45 bytes. A branch id may be recorded
+	// once for each.
+	Operation string `protobuf:"bytes,3,opt,name=operation,proto3" json:"operation,omitempty"`
+	Failed    bool   `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	// At most 64 KiB.
+	Result        []byte `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
+	Detail        string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordRequest) Reset() {
+	*x = RecordRequest{}
+	mi := &file_transaction_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordRequest) ProtoMessage() {}
+
+func (x *RecordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordRequest.ProtoReflect.Descriptor instead.
+func (*RecordRequest) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RecordRequest) GetGid() string {
+	if x != nil {
+		return x.Gid
+	}
+	return ""
+}
+
+func (x *RecordRequest) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *RecordRequest) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *RecordRequest) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *RecordRequest) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *RecordRequest) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type RecordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordResponse) Reset() {
+	*x = RecordResponse{}
+	mi := &file_transaction_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordResponse) ProtoMessage() {}
+
+func (x *RecordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
+func (*RecordResponse) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RecordResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+type StopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Transaction   string                 `protobuf:"bytes,1,opt,name=transaction,proto3" json:"transaction,omitempty"`
+	Operator      string                 `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopRequest) Reset() {
+	*x = StopRequest{}
+	mi := &file_transaction_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopRequest) ProtoMessage() {}
+
+func (x *StopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
+func (*StopRequest) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *StopRequest) GetTransaction() string {
+	if x != nil {
+		return x.Transaction
+	}
+	return ""
+}
+
+func (x *StopRequest) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *StopRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type StopResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	State         State                  `protobuf:"varint,2,opt,name=state,proto3,enum=quorate.v1.State" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopResponse) Reset() {
+	*x = StopResponse{}
+	mi := &file_transaction_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopResponse) ProtoMessage() {}
+
+func (x *StopResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
+func (*StopResponse) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *StopResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *StopResponse) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+type Topic struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Subscribers []*Subscriber          `protobuf:"bytes,2,rep,name=subscribers,proto3" json:"subscribers,omitempty"`
+	// Begins at 1, grows with every change.
+	Version       uint64 `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Created       *Stamp `protobuf:"bytes,4,opt,name=created,proto3" json:"created,omitempty"`
+	Updated       *Stamp `protobuf:"bytes,5,opt,name=updated,proto3" json:"updated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Topic) Reset() {
+	*x = Topic{}
+	mi := &file_transaction_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Topic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Topic) ProtoMessage() {}
+
+func (x *Topic) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Topic.ProtoReflect.Descriptor instead.
+func (*Topic) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Topic) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Topic) GetSubscribers() []*Subscriber {
+	if x != nil {
+		return x.Subscribers
+	}
+	return nil
+}
+
+func (x *Topic) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Topic) GetCreated() *Stamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *Topic) GetUpdated() *Stamp {
+	if x != nil {
+		return x.Updated
+	}
+	return nil
+}
+
+type Subscriber struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Remark        string                 `protobuf:"bytes,2,opt,name=remark,proto3" json:"remark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscriber) Reset() {
+	*x = Subscriber{}
+	mi := &file_transaction_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscriber) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscriber) ProtoMessage() {}
+
+func (x *Subscriber) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscriber.ProtoReflect.Descriptor instead.
+func (*Subscriber) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Subscriber) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Subscriber) GetRemark() string {
+	if x != nil {
+		return x.Remark
+	}
+	return ""
+}
+
+type SubscribeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Subscriber    *Subscriber            `protobuf:"bytes,2,opt,name=subscriber,proto3" json:"subscriber,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeRequest) Reset() {
+	*x = SubscribeRequest{}
+	mi := &file_transaction_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeRequest) ProtoMessage() {}
+
+func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeRequest) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SubscribeRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *SubscribeRequest) GetSubscriber() *Subscriber {
+	if x != nil {
+		return x.Subscriber
+	}
+	return nil
+}
+
+type SubscribeResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// As it stands now.
+	Topic         *Topic `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeResponse) Reset() {
+	*x = SubscribeResponse{}
+	mi := &file_transaction_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeResponse) ProtoMessage() {}
+
+func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
+func (*SubscribeResponse) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SubscribeResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *SubscribeResponse) GetTopic() *Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+type UnsubscribeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	Endpoint      string                 `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeRequest) Reset() {
+	*x = UnsubscribeRequest{}
+	mi := &file_transaction_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeRequest) ProtoMessage() {}
+
+func (x *UnsubscribeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeRequest.ProtoReflect.Descriptor instead.
+func (*UnsubscribeRequest) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *UnsubscribeRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *UnsubscribeRequest) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+type UnsubscribeResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Header *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	// As it stands now.
+	Topic         *Topic `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnsubscribeResponse) Reset() {
+	*x = UnsubscribeResponse{}
+	mi := &file_transaction_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnsubscribeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnsubscribeResponse) ProtoMessage() {}
+
+func (x *UnsubscribeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnsubscribeResponse.ProtoReflect.Descriptor instead.
+func (*UnsubscribeResponse) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *UnsubscribeResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *UnsubscribeResponse) GetTopic() *Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+type DeleteTopicRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Topic         string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTopicRequest) Reset() {
+	*x = DeleteTopicRequest{}
+	mi := &file_transaction_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTopicRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTopicRequest) ProtoMessage() {}
+
+func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
+func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *DeleteTopicRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+type DeleteTopicResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteTopicResponse) Reset() {
+	*x = DeleteTopicResponse{}
+	mi := &file_transaction_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteTopicResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteTopicResponse) ProtoMessage() {}
+
+func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
+func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *DeleteTopicResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+type ListTopicsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty: all.
+	Topic         string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	PageSize      uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopicsRequest) Reset() {
+	*x = ListTopicsRequest{}
+	mi := &file_transaction_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopicsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopicsRequest) ProtoMessage() {}
+
+func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
+func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListTopicsRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ListTopicsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListTopicsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+type ListTopicsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Topics        []*Topic               `protobuf:"bytes,2,rep,name=topics,proto3" json:"topics,omitempty"`
+	NextPageToken string                 `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTopicsResponse) Reset() {
+	*x = ListTopicsResponse{}
+	mi := &file_transaction_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTopicsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTopicsResponse) ProtoMessage() {}
+
+func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
+func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ListTopicsResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *ListTopicsResponse) GetTopics() []*Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *ListTopicsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 type ResolveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Transaction   string                 `protobuf:"bytes,1,opt,name=transaction,proto3" json:"transaction,omitempty"`
@@ -1770,7 +2915,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_transaction_proto_msgTypes[19]
+	mi := &file_transaction_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +2927,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[19]
+	mi := &file_transaction_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +2940,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{19}
+	return file_transaction_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ResolveRequest) GetTransaction() string {
@@ -1843,7 +2988,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_transaction_proto_msgTypes[20]
+	mi := &file_transaction_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +3000,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[20]
+	mi := &file_transaction_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +3013,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{20}
+	return file_transaction_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ResolveResponse) GetHeader() *ResponseHeader {
@@ -1896,7 +3041,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_transaction_proto_msgTypes[21]
+	mi := &file_transaction_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +3053,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[21]
+	mi := &file_transaction_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +3066,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{21}
+	return file_transaction_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RetryRequest) GetTransaction() string {
@@ -1948,7 +3093,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_transaction_proto_msgTypes[22]
+	mi := &file_transaction_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +3105,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[22]
+	mi := &file_transaction_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +3118,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{22}
+	return file_transaction_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RetryResponse) GetHeader() *ResponseHeader {
@@ -2002,7 +3147,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_transaction_proto_msgTypes[23]
+	mi := &file_transaction_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +3159,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[23]
+	mi := &file_transaction_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +3172,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{23}
+	return file_transaction_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetRequest) GetTransaction() string {
@@ -2061,7 +3206,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_transaction_proto_msgTypes[24]
+	mi := &file_transaction_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +3218,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[24]
+	mi := &file_transaction_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +3231,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{24}
+	return file_transaction_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetResponse) GetHeader() *ResponseHeader {
@@ -2116,7 +3261,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_transaction_proto_msgTypes[25]
+	mi := &file_transaction_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +3273,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[25]
+	mi := &file_transaction_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +3286,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{25}
+	return file_transaction_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListRequest) GetPageSize() uint32 {
@@ -2201,7 +3346,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_transaction_proto_msgTypes[26]
+	mi := &file_transaction_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +3358,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[26]
+	mi := &file_transaction_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +3371,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{26}
+	return file_transaction_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Filter) GetStates() []State {
@@ -2303,7 +3448,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_transaction_proto_msgTypes[27]
+	mi := &file_transaction_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +3460,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[27]
+	mi := &file_transaction_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +3473,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{27}
+	return file_transaction_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListResponse) GetHeader() *ResponseHeader {
@@ -2364,7 +3509,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_transaction_proto_msgTypes[28]
+	mi := &file_transaction_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +3521,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[28]
+	mi := &file_transaction_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +3534,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{28}
+	return file_transaction_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WatchRequest) GetAfterIndex() uint64 {
@@ -2420,7 +3565,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_transaction_proto_msgTypes[29]
+	mi := &file_transaction_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +3577,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[29]
+	mi := &file_transaction_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +3590,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{29}
+	return file_transaction_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Event) GetGid() string {
@@ -2501,7 +3646,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_transaction_proto_msgTypes[30]
+	mi := &file_transaction_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +3658,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[30]
+	mi := &file_transaction_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +3671,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{30}
+	return file_transaction_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WatchResponse) GetIndex() uint64 {
@@ -2548,14 +3693,39 @@ var File_transaction_proto protoreflect.FileDescriptor
 const file_transaction_proto_rawDesc = "" +
 	"\n" +
 	"\x11transaction.proto\x12\n" +
-	"quorate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\fcommon.proto\"\x80\x01\n" +
+	"quorate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\fcommon.proto\"\xbb\x02\n" +
 	"\n" +
 	"BranchSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bresource\x18\x02 \x01(\tR\bresource\x12\x1a\n" +
 	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\bR\x04held\x12\x16\n" +
-	"\x06holder\x18\x05 \x01(\tR\x06holder\"\x9d\x01\n" +
+	"\x06holder\x18\x05 \x01(\tR\x06holder\x12\x12\n" +
+	"\x04undo\x18\x06 \x01(\tR\x04undo\x12\x18\n" +
+	"\apayload\x18\a \x01(\fR\apayload\x12\x14\n" +
+	"\x05after\x18\b \x03(\tR\x05after\x12!\n" +
+	"\fattempts_max\x18\t \x01(\rR\vattemptsMax\x12<\n" +
+	"\fcall_timeout\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\vcallTimeout\x12\x14\n" +
+	"\x05topic\x18\v \x01(\tR\x05topic\"\xdd\x01\n" +
+	"\x05Retry\x125\n" +
+	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12<\n" +
+	"\finterval_max\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vintervalMax\x12!\n" +
+	"\fattempts_max\x18\x03 \x01(\rR\vattemptsMax\x12<\n" +
+	"\fcall_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vcallTimeout\"\xbd\x03\n" +
+	"\x04Plan\x12'\n" +
+	"\x05retry\x18\x01 \x01(\v2\x11.quorate.v1.RetryR\x05retry\x12\x1a\n" +
+	"\bcallback\x18\x02 \x01(\tR\bcallback\x12)\n" +
+	"\x10callback_payload\x18\x03 \x01(\fR\x0fcallbackPayload\x12@\n" +
+	"\x0ecallback_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\rcallbackAfter\x12'\n" +
+	"\x0fconcurrency_max\x18\x05 \x01(\rR\x0econcurrencyMax\x12/\n" +
+	"\x05delay\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x127\n" +
+	"\aheaders\x18\a \x03(\v2\x1d.quorate.v1.Plan.HeadersEntryR\aheaders\x12\x1a\n" +
+	"\bworkflow\x18\b \x01(\tR\bworkflow\x12\x18\n" +
+	"\adialect\x18\t \x01(\tR\adialect\x1a:\n" +
+	"\fHeadersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +
 	"\x06Ballot\x12.\n" +
 	"\x06branch\x18\x01 \x01(\v2\x16.quorate.v1.BranchSpecR\x06branch\x12$\n" +
 	"\x04vote\x18\x02 \x01(\x0e2\x10.quorate.v1.VoteR\x04vote\x12%\n" +
@@ -2565,7 +3735,7 @@ const file_transaction_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x19\n" +
 	"\bclock_ms\x18\x03 \x01(\x04R\aclockMs\x127\n" +
-	"\twall_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\"\x95\x05\n" +
+	"\twall_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bwallTime\"\xfe\x05\n" +
 	"\x06Branch\x12*\n" +
 	"\x04spec\x18\x01 \x01(\v2\x16.quorate.v1.BranchSpecR\x04spec\x12$\n" +
 	"\x04vote\x18\x02 \x01(\x0e2\x10.quorate.v1.VoteR\x04vote\x12%\n" +
@@ -2585,7 +3755,10 @@ const file_transaction_proto_rawDesc = "" +
 	"\x06detail\x18\r \x01(\tR\x06detail\x12\x12\n" +
 	"\x04hint\x18\x0e \x01(\bR\x04hint\x12\x1a\n" +
 	"\bterminal\x18\x0f \x01(\bR\bterminal\x120\n" +
-	"\bdelivery\x18\x10 \x01(\v2\x14.quorate.v1.DeliveryR\bdelivery\"\xa9\x02\n" +
+	"\bdelivery\x18\x10 \x01(\v2\x14.quorate.v1.DeliveryR\bdelivery\x123\n" +
+	"\toperation\x18\x11 \x01(\x0e2\x15.quorate.v1.OperationR\toperation\x12\x1a\n" +
+	"\brecorded\x18\x12 \x01(\tR\brecorded\x12\x16\n" +
+	"\x06result\x18\x13 \x01(\fR\x06result\"\xa9\x02\n" +
 	"\bDelivery\x12\x1a\n" +
 	"\battempts\x18\x01 \x01(\rR\battempts\x12=\n" +
 	"\flast_attempt\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vlastAttempt\x12=\n" +
@@ -2594,7 +3767,7 @@ const file_transaction_proto_rawDesc = "" +
 	"last_error\x18\x04 \x01(\tR\tlastError\x122\n" +
 	"\adue_for\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x06dueFor\x12\x14\n" +
 	"\x05stuck\x18\x06 \x01(\bR\x05stuck\x12\x1a\n" +
-	"\battached\x18\a \x01(\bR\battached\"\xab\a\n" +
+	"\battached\x18\a \x01(\bR\battached\"\xb5\b\n" +
 	"\vTransaction\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\tR\x03gid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -2620,17 +3793,24 @@ const file_transaction_proto_rawDesc = "" +
 	"\bwithheld\x18\x14 \x01(\bR\bwithheld\x12\x1a\n" +
 	"\boperator\x18\x15 \x01(\tR\boperator\x12\x1c\n" +
 	"\tinitiator\x18\x16 \x01(\tR\tinitiator\x12 \n" +
-	"\vtraceparent\x18\x17 \x01(\tR\vtraceparent\x1a9\n" +
+	"\vtraceparent\x18\x17 \x01(\tR\vtraceparent\x12$\n" +
+	"\x04plan\x18\x18 \x01(\v2\x10.quorate.v1.PlanR\x04plan\x12\x16\n" +
+	"\x06result\x18\x19 \x01(\fR\x06result\x12\x18\n" +
+	"\astopped\x18\x1a \x01(\bR\astopped\x120\n" +
+	"\bcallback\x18\x1b \x01(\v2\x14.quorate.v1.DeliveryR\bcallback\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xaf\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa1\x03\n" +
 	"\fBeginRequest\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\tR\x03gid\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12$\n" +
 	"\x04mode\x18\x03 \x01(\x0e2\x10.quorate.v1.ModeR\x04mode\x12'\n" +
 	"\x05entry\x18\x04 \x01(\x0e2\x11.quorate.v1.EntryR\x05entry\x123\n" +
 	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12<\n" +
-	"\x06labels\x18\x06 \x03(\v2$.quorate.v1.BeginRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x06 \x03(\v2$.quorate.v1.BeginRequest.LabelsEntryR\x06labels\x12$\n" +
+	"\x04plan\x18\a \x01(\v2\x10.quorate.v1.PlanR\x04plan\x122\n" +
+	"\bbranches\x18\b \x03(\v2\x16.quorate.v1.BranchSpecR\bbranches\x12\x16\n" +
+	"\x06holder\x18\t \x01(\tR\x06holder\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xca\x01\n" +
@@ -2653,11 +3833,12 @@ const file_transaction_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.quorate.v1.VerdictR\averdict\"\x1d\n" +
 	"\tBranchSet\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x80\x01\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x98\x01\n" +
 	"\rCommitRequest\x12 \n" +
 	"\vtransaction\x18\x01 \x01(\tR\vtransaction\x12'\n" +
 	"\x03set\x18\x02 \x01(\v2\x15.quorate.v1.BranchSetR\x03set\x12$\n" +
-	"\x04wait\x18\x03 \x01(\x0e2\x10.quorate.v1.WaitR\x04wait\"\x93\x02\n" +
+	"\x04wait\x18\x03 \x01(\x0e2\x10.quorate.v1.WaitR\x04wait\x12\x16\n" +
+	"\x06result\x18\x04 \x01(\fR\x06result\"\x93\x02\n" +
 	"\x0eCommitResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12\x10\n" +
 	"\x03gid\x18\x02 \x01(\tR\x03gid\x120\n" +
@@ -2665,14 +3846,15 @@ const file_transaction_proto_rawDesc = "" +
 	"\x05state\x18\x04 \x01(\x0e2\x11.quorate.v1.StateR\x05state\x12\x14\n" +
 	"\x05index\x18\x05 \x01(\x04R\x05index\x122\n" +
 	"\x06reason\x18\x06 \x01(\x0e2\x1a.quorate.v1.RollbackReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\a \x01(\tR\x06detail\"\xea\x01\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\"\x82\x02\n" +
 	"\x0fRollbackRequest\x12 \n" +
 	"\vtransaction\x18\x01 \x01(\tR\vtransaction\x122\n" +
 	"\bbranches\x18\x02 \x03(\v2\x16.quorate.v1.BranchSpecR\bbranches\x12\x16\n" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\x12$\n" +
 	"\x04wait\x18\x04 \x01(\x0e2\x10.quorate.v1.WaitR\x04wait\x12\x1a\n" +
 	"\boperator\x18\x05 \x01(\tR\boperator\x12'\n" +
-	"\x0foperator_reason\x18\x06 \x01(\tR\x0eoperatorReason\"\xc9\x01\n" +
+	"\x0foperator_reason\x18\x06 \x01(\tR\x0eoperatorReason\x12\x16\n" +
+	"\x06result\x18\a \x01(\fR\x06result\"\xc9\x01\n" +
 	"\x10RollbackResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12\x10\n" +
 	"\x03gid\x18\x02 \x01(\tR\x03gid\x120\n" +
@@ -2692,7 +3874,60 @@ const file_transaction_proto_rawDesc = "" +
 	"\x05state\x18\x05 \x01(\x0e2\x11.quorate.v1.StateR\x05state\x12\x14\n" +
 	"\x05index\x18\x06 \x01(\x04R\x05index\x122\n" +
 	"\x06reason\x18\a \x01(\x0e2\x1a.quorate.v1.RollbackReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\b \x01(\tR\x06detail\"\xad\x01\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\"\x9f\x01\n" +
+	"\rRecordRequest\x12\x10\n" +
+	"\x03gid\x18\x01 \x01(\tR\x03gid\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x1c\n" +
+	"\toperation\x18\x03 \x01(\tR\toperation\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\bR\x06failed\x12\x16\n" +
+	"\x06result\x18\x05 \x01(\fR\x06result\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"D\n" +
+	"\x0eRecordResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\"c\n" +
+	"\vStopRequest\x12 \n" +
+	"\vtransaction\x18\x01 \x01(\tR\vtransaction\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\tR\boperator\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"k\n" +
+	"\fStopResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12'\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x11.quorate.v1.StateR\x05state\"\xc9\x01\n" +
+	"\x05Topic\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
+	"\vsubscribers\x18\x02 \x03(\v2\x16.quorate.v1.SubscriberR\vsubscribers\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\x04R\aversion\x12+\n" +
+	"\acreated\x18\x04 \x01(\v2\x11.quorate.v1.StampR\acreated\x12+\n" +
+	"\aupdated\x18\x05 \x01(\v2\x11.quorate.v1.StampR\aupdated\"@\n" +
+	"\n" +
+	"Subscriber\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x16\n" +
+	"\x06remark\x18\x02 \x01(\tR\x06remark\"`\n" +
+	"\x10SubscribeRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x126\n" +
+	"\n" +
+	"subscriber\x18\x02 \x01(\v2\x16.quorate.v1.SubscriberR\n" +
+	"subscriber\"p\n" +
+	"\x11SubscribeResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12'\n" +
+	"\x05topic\x18\x02 \x01(\v2\x11.quorate.v1.TopicR\x05topic\"F\n" +
+	"\x12UnsubscribeRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1a\n" +
+	"\bendpoint\x18\x02 \x01(\tR\bendpoint\"r\n" +
+	"\x13UnsubscribeResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12'\n" +
+	"\x05topic\x18\x02 \x01(\v2\x11.quorate.v1.TopicR\x05topic\"*\n" +
+	"\x12DeleteTopicRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\"I\n" +
+	"\x13DeleteTopicResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\"e\n" +
+	"\x11ListTopicsRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x9b\x01\n" +
+	"\x12ListTopicsResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12)\n" +
+	"\x06topics\x18\x02 \x03(\v2\x11.quorate.v1.TopicR\x06topics\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xad\x01\n" +
 	"\x0eResolveRequest\x12 \n" +
 	"\vtransaction\x18\x01 \x01(\tR\vtransaction\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12-\n" +
@@ -2773,7 +4008,7 @@ const file_transaction_proto_rawDesc = "" +
 	"\x13EVENT_KIND_FINISHED\x10\b\x12\x16\n" +
 	"\x12EVENT_KIND_DROPPED\x10\t\x12\x1a\n" +
 	"\x16EVENT_KIND_QUARANTINED\x10\n" +
-	"2\xcc\x05\n" +
+	"2\xff\b\n" +
 	"\x12TransactionService\x12<\n" +
 	"\x05Begin\x12\x18.quorate.v1.BeginRequest\x1a\x19.quorate.v1.BeginResponse\x12?\n" +
 	"\x06Enlist\x12\x19.quorate.v1.EnlistRequest\x1a\x1a.quorate.v1.EnlistResponse\x129\n" +
@@ -2785,7 +4020,14 @@ const file_transaction_proto_rawDesc = "" +
 	"\x05Retry\x12\x18.quorate.v1.RetryRequest\x1a\x19.quorate.v1.RetryResponse\x126\n" +
 	"\x03Get\x12\x16.quorate.v1.GetRequest\x1a\x17.quorate.v1.GetResponse\x129\n" +
 	"\x04List\x12\x17.quorate.v1.ListRequest\x1a\x18.quorate.v1.ListResponse\x12>\n" +
-	"\x05Watch\x12\x18.quorate.v1.WatchRequest\x1a\x19.quorate.v1.WatchResponse0\x01B-Z+github.com/quorate/quorate/api/v1;quoratev1b\x06proto3"
+	"\x05Watch\x12\x18.quorate.v1.WatchRequest\x1a\x19.quorate.v1.WatchResponse0\x01\x12?\n" +
+	"\x06Record\x12\x19.quorate.v1.RecordRequest\x1a\x1a.quorate.v1.RecordResponse\x129\n" +
+	"\x04Stop\x12\x17.quorate.v1.StopRequest\x1a\x18.quorate.v1.StopResponse\x12H\n" +
+	"\tSubscribe\x12\x1c.quorate.v1.SubscribeRequest\x1a\x1d.quorate.v1.SubscribeResponse\x12N\n" +
+	"\vUnsubscribe\x12\x1e.quorate.v1.UnsubscribeRequest\x1a\x1f.quorate.v1.UnsubscribeResponse\x12N\n" +
+	"\vDeleteTopic\x12\x1e.quorate.v1.DeleteTopicRequest\x1a\x1f.quorate.v1.DeleteTopicResponse\x12K\n" +
+	"\n" +
+	"ListTopics\x12\x1d.quorate.v1.ListTopicsRequest\x1a\x1e.quorate.v1.ListTopicsResponseB-Z+github.com/quorate/quorate/api/v1;quoratev1b\x06proto3"
 
 var (
 	file_transaction_proto_rawDescOnce sync.Once
@@ -2800,166 +4042,223 @@ func file_transaction_proto_rawDescGZIP() []byte {
 }
 
 var file_transaction_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_transaction_proto_goTypes = []any{
 	(Wait)(0),                     // 0: quorate.v1.Wait
 	(EventKind)(0),                // 1: quorate.v1.EventKind
 	(*BranchSpec)(nil),            // 2: quorate.v1.BranchSpec
-	(*Ballot)(nil),                // 3: quorate.v1.Ballot
-	(*Stamp)(nil),                 // 4: quorate.v1.Stamp
-	(*Branch)(nil),                // 5: quorate.v1.Branch
-	(*Delivery)(nil),              // 6: quorate.v1.Delivery
-	(*Transaction)(nil),           // 7: quorate.v1.Transaction
-	(*BeginRequest)(nil),          // 8: quorate.v1.BeginRequest
-	(*BeginResponse)(nil),         // 9: quorate.v1.BeginResponse
-	(*EnlistRequest)(nil),         // 10: quorate.v1.EnlistRequest
-	(*EnlistResponse)(nil),        // 11: quorate.v1.EnlistResponse
-	(*VoteRequest)(nil),           // 12: quorate.v1.VoteRequest
-	(*VoteResponse)(nil),          // 13: quorate.v1.VoteResponse
-	(*BranchSet)(nil),             // 14: quorate.v1.BranchSet
-	(*CommitRequest)(nil),         // 15: quorate.v1.CommitRequest
-	(*CommitResponse)(nil),        // 16: quorate.v1.CommitResponse
-	(*RollbackRequest)(nil),       // 17: quorate.v1.RollbackRequest
-	(*RollbackResponse)(nil),      // 18: quorate.v1.RollbackResponse
-	(*SubmitRequest)(nil),         // 19: quorate.v1.SubmitRequest
-	(*SubmitResponse)(nil),        // 20: quorate.v1.SubmitResponse
-	(*ResolveRequest)(nil),        // 21: quorate.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 22: quorate.v1.ResolveResponse
-	(*RetryRequest)(nil),          // 23: quorate.v1.RetryRequest
-	(*RetryResponse)(nil),         // 24: quorate.v1.RetryResponse
-	(*GetRequest)(nil),            // 25: quorate.v1.GetRequest
-	(*GetResponse)(nil),           // 26: quorate.v1.GetResponse
-	(*ListRequest)(nil),           // 27: quorate.v1.ListRequest
-	(*Filter)(nil),                // 28: quorate.v1.Filter
-	(*ListResponse)(nil),          // 29: quorate.v1.ListResponse
-	(*WatchRequest)(nil),          // 30: quorate.v1.WatchRequest
-	(*Event)(nil),                 // 31: quorate.v1.Event
-	(*WatchResponse)(nil),         // 32: quorate.v1.WatchResponse
-	nil,                           // 33: quorate.v1.Transaction.LabelsEntry
-	nil,                           // 34: quorate.v1.BeginRequest.LabelsEntry
-	nil,                           // 35: quorate.v1.Filter.LabelsEntry
-	(Vote)(0),                     // 36: quorate.v1.Vote
-	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
-	(Outcome)(0),                  // 38: quorate.v1.Outcome
-	(Heuristic)(0),                // 39: quorate.v1.Heuristic
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
-	(Mode)(0),                     // 41: quorate.v1.Mode
-	(Entry)(0),                    // 42: quorate.v1.Entry
-	(State)(0),                    // 43: quorate.v1.State
-	(Decision)(0),                 // 44: quorate.v1.Decision
-	(RollbackReason)(0),           // 45: quorate.v1.RollbackReason
-	(*ResponseHeader)(nil),        // 46: quorate.v1.ResponseHeader
-	(Verdict)(0),                  // 47: quorate.v1.Verdict
-	(Consistency)(0),              // 48: quorate.v1.Consistency
+	(*Retry)(nil),                 // 3: quorate.v1.Retry
+	(*Plan)(nil),                  // 4: quorate.v1.Plan
+	(*Ballot)(nil),                // 5: quorate.v1.Ballot
+	(*Stamp)(nil),                 // 6: quorate.v1.Stamp
+	(*Branch)(nil),                // 7: quorate.v1.Branch
+	(*Delivery)(nil),              // 8: quorate.v1.Delivery
+	(*Transaction)(nil),           // 9: quorate.v1.Transaction
+	(*BeginRequest)(nil),          // 10: quorate.v1.BeginRequest
+	(*BeginResponse)(nil),         // 11: quorate.v1.BeginResponse
+	(*EnlistRequest)(nil),         // 12: quorate.v1.EnlistRequest
+	(*EnlistResponse)(nil),        // 13: quorate.v1.EnlistResponse
+	(*VoteRequest)(nil),           // 14: quorate.v1.VoteRequest
+	(*VoteResponse)(nil),          // 15: quorate.v1.VoteResponse
+	(*BranchSet)(nil),             // 16: quorate.v1.BranchSet
+	(*CommitRequest)(nil),         // 17: quorate.v1.CommitRequest
+	(*CommitResponse)(nil),        // 18: quorate.v1.CommitResponse
+	(*RollbackRequest)(nil),       // 19: quorate.v1.RollbackRequest
+	(*RollbackResponse)(nil),      // 20: quorate.v1.RollbackResponse
+	(*SubmitRequest)(nil),         // 21: quorate.v1.SubmitRequest
+	(*SubmitResponse)(nil),        // 22: quorate.v1.SubmitResponse
+	(*RecordRequest)(nil),         // 23: quorate.v1.RecordRequest
+	(*RecordResponse)(nil),        // 24: quorate.v1.RecordResponse
+	(*StopRequest)(nil),           // 25: quorate.v1.StopRequest
+	(*StopResponse)(nil),          // 26: quorate.v1.StopResponse
+	(*Topic)(nil),                 // 27: quorate.v1.Topic
+	(*Subscriber)(nil),            // 28: quorate.v1.Subscriber
+	(*SubscribeRequest)(nil),      // 29: quorate.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),     // 30: quorate.v1.SubscribeResponse
+	(*UnsubscribeRequest)(nil),    // 31: quorate.v1.UnsubscribeRequest
+	(*UnsubscribeResponse)(nil),   // 32: quorate.v1.UnsubscribeResponse
+	(*DeleteTopicRequest)(nil),    // 33: quorate.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),   // 34: quorate.v1.DeleteTopicResponse
+	(*ListTopicsRequest)(nil),     // 35: quorate.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),    // 36: quorate.v1.ListTopicsResponse
+	(*ResolveRequest)(nil),        // 37: quorate.v1.ResolveRequest
+	(*ResolveResponse)(nil),       // 38: quorate.v1.ResolveResponse
+	(*RetryRequest)(nil),          // 39: quorate.v1.RetryRequest
+	(*RetryResponse)(nil),         // 40: quorate.v1.RetryResponse
+	(*GetRequest)(nil),            // 41: quorate.v1.GetRequest
+	(*GetResponse)(nil),           // 42: quorate.v1.GetResponse
+	(*ListRequest)(nil),           // 43: quorate.v1.ListRequest
+	(*Filter)(nil),                // 44: quorate.v1.Filter
+	(*ListResponse)(nil),          // 45: quorate.v1.ListResponse
+	(*WatchRequest)(nil),          // 46: quorate.v1.WatchRequest
+	(*Event)(nil),                 // 47: quorate.v1.Event
+	(*WatchResponse)(nil),         // 48: quorate.v1.WatchResponse
+	nil,                           // 49: quorate.v1.Plan.HeadersEntry
+	nil,                           // 50: quorate.v1.Transaction.LabelsEntry
+	nil,                           // 51: quorate.v1.BeginRequest.LabelsEntry
+	nil,                           // 52: quorate.v1.Filter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
+	(Vote)(0),                     // 54: quorate.v1.Vote
+	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
+	(Outcome)(0),                  // 56: quorate.v1.Outcome
+	(Heuristic)(0),                // 57: quorate.v1.Heuristic
+	(Operation)(0),                // 58: quorate.v1.Operation
+	(Mode)(0),                     // 59: quorate.v1.Mode
+	(Entry)(0),                    // 60: quorate.v1.Entry
+	(State)(0),                    // 61: quorate.v1.State
+	(Decision)(0),                 // 62: quorate.v1.Decision
+	(RollbackReason)(0),           // 63: quorate.v1.RollbackReason
+	(*ResponseHeader)(nil),        // 64: quorate.v1.ResponseHeader
+	(Verdict)(0),                  // 65: quorate.v1.Verdict
+	(Consistency)(0),              // 66: quorate.v1.Consistency
 }
 var file_transaction_proto_depIdxs = []int32{
-	2,  // 0: quorate.v1.Ballot.branch:type_name -> quorate.v1.BranchSpec
-	36, // 1: quorate.v1.Ballot.vote:type_name -> quorate.v1.Vote
-	37, // 2: quorate.v1.Stamp.wall_time:type_name -> google.protobuf.Timestamp
-	2,  // 3: quorate.v1.Branch.spec:type_name -> quorate.v1.BranchSpec
-	36, // 4: quorate.v1.Branch.vote:type_name -> quorate.v1.Vote
-	38, // 5: quorate.v1.Branch.outcome:type_name -> quorate.v1.Outcome
-	39, // 6: quorate.v1.Branch.heuristic:type_name -> quorate.v1.Heuristic
-	38, // 7: quorate.v1.Branch.resolved:type_name -> quorate.v1.Outcome
-	4,  // 8: quorate.v1.Branch.enlisted:type_name -> quorate.v1.Stamp
-	4,  // 9: quorate.v1.Branch.voted:type_name -> quorate.v1.Stamp
-	4,  // 10: quorate.v1.Branch.reported:type_name -> quorate.v1.Stamp
-	4,  // 11: quorate.v1.Branch.resolved_at:type_name -> quorate.v1.Stamp
-	6,  // 12: quorate.v1.Branch.delivery:type_name -> quorate.v1.Delivery
-	37, // 13: quorate.v1.Delivery.last_attempt:type_name -> google.protobuf.Timestamp
-	37, // 14: quorate.v1.Delivery.next_attempt:type_name -> google.protobuf.Timestamp
-	40, // 15: quorate.v1.Delivery.due_for:type_name -> google.protobuf.Duration
-	41, // 16: quorate.v1.Transaction.mode:type_name -> quorate.v1.Mode
-	42, // 17: quorate.v1.Transaction.entry:type_name -> quorate.v1.Entry
-	43, // 18: quorate.v1.Transaction.state:type_name -> quorate.v1.State
-	44, // 19: quorate.v1.Transaction.decision:type_name -> quorate.v1.Decision
-	45, // 20: quorate.v1.Transaction.reason:type_name -> quorate.v1.RollbackReason
-	40, // 21: quorate.v1.Transaction.timeout:type_name -> google.protobuf.Duration
-	33, // 22: quorate.v1.Transaction.labels:type_name -> quorate.v1.Transaction.LabelsEntry
-	5,  // 23: quorate.v1.Transaction.branches:type_name -> quorate.v1.Branch
-	4,  // 24: quorate.v1.Transaction.began:type_name -> quorate.v1.Stamp
-	4,  // 25: quorate.v1.Transaction.sealed:type_name -> quorate.v1.Stamp
-	4,  // 26: quorate.v1.Transaction.decided:type_name -> quorate.v1.Stamp
-	4,  // 27: quorate.v1.Transaction.finished:type_name -> quorate.v1.Stamp
-	41, // 28: quorate.v1.BeginRequest.mode:type_name -> quorate.v1.Mode
-	42, // 29: quorate.v1.BeginRequest.entry:type_name -> quorate.v1.Entry
-	40, // 30: quorate.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
-	34, // 31: quorate.v1.BeginRequest.labels:type_name -> quorate.v1.BeginRequest.LabelsEntry
-	46, // 32: quorate.v1.BeginResponse.header:type_name -> quorate.v1.ResponseHeader
-	44, // 33: quorate.v1.BeginResponse.decision:type_name -> quorate.v1.Decision
-	43, // 34: quorate.v1.BeginResponse.state:type_name -> quorate.v1.State
-	2,  // 35: quorate.v1.EnlistRequest.branch:type_name -> quorate.v1.BranchSpec
-	46, // 36: quorate.v1.EnlistResponse.header:type_name -> quorate.v1.ResponseHeader
-	47, // 37: quorate.v1.EnlistResponse.verdict:type_name -> quorate.v1.Verdict
-	3,  // 38: quorate.v1.VoteRequest.ballot:type_name -> quorate.v1.Ballot
-	46, // 39: quorate.v1.VoteResponse.header:type_name -> quorate.v1.ResponseHeader
-	47, // 40: quorate.v1.VoteResponse.verdict:type_name -> quorate.v1.Verdict
-	14, // 41: quorate.v1.CommitRequest.set:type_name -> quorate.v1.BranchSet
-	0,  // 42: quorate.v1.CommitRequest.wait:type_name -> quorate.v1.Wait
-	46, // 43: quorate.v1.CommitResponse.header:type_name -> quorate.v1.ResponseHeader
-	44, // 44: quorate.v1.CommitResponse.decision:type_name -> quorate.v1.Decision
-	43, // 45: quorate.v1.CommitResponse.state:type_name -> quorate.v1.State
-	45, // 46: quorate.v1.CommitResponse.reason:type_name -> quorate.v1.RollbackReason
-	2,  // 47: quorate.v1.RollbackRequest.branches:type_name -> quorate.v1.BranchSpec
-	0,  // 48: quorate.v1.RollbackRequest.wait:type_name -> quorate.v1.Wait
-	46, // 49: quorate.v1.RollbackResponse.header:type_name -> quorate.v1.ResponseHeader
-	44, // 50: quorate.v1.RollbackResponse.decision:type_name -> quorate.v1.Decision
-	43, // 51: quorate.v1.RollbackResponse.state:type_name -> quorate.v1.State
-	8,  // 52: quorate.v1.SubmitRequest.begin:type_name -> quorate.v1.BeginRequest
-	2,  // 53: quorate.v1.SubmitRequest.set:type_name -> quorate.v1.BranchSpec
-	3,  // 54: quorate.v1.SubmitRequest.votes:type_name -> quorate.v1.Ballot
-	0,  // 55: quorate.v1.SubmitRequest.wait:type_name -> quorate.v1.Wait
-	46, // 56: quorate.v1.SubmitResponse.header:type_name -> quorate.v1.ResponseHeader
-	44, // 57: quorate.v1.SubmitResponse.decision:type_name -> quorate.v1.Decision
-	43, // 58: quorate.v1.SubmitResponse.state:type_name -> quorate.v1.State
-	45, // 59: quorate.v1.SubmitResponse.reason:type_name -> quorate.v1.RollbackReason
-	38, // 60: quorate.v1.ResolveRequest.outcome:type_name -> quorate.v1.Outcome
-	46, // 61: quorate.v1.ResolveResponse.header:type_name -> quorate.v1.ResponseHeader
-	43, // 62: quorate.v1.ResolveResponse.state:type_name -> quorate.v1.State
-	46, // 63: quorate.v1.RetryResponse.header:type_name -> quorate.v1.ResponseHeader
-	48, // 64: quorate.v1.GetRequest.consistency:type_name -> quorate.v1.Consistency
-	46, // 65: quorate.v1.GetResponse.header:type_name -> quorate.v1.ResponseHeader
-	7,  // 66: quorate.v1.GetResponse.transaction:type_name -> quorate.v1.Transaction
-	28, // 67: quorate.v1.ListRequest.filter:type_name -> quorate.v1.Filter
-	48, // 68: quorate.v1.ListRequest.consistency:type_name -> quorate.v1.Consistency
-	43, // 69: quorate.v1.Filter.states:type_name -> quorate.v1.State
-	41, // 70: quorate.v1.Filter.modes:type_name -> quorate.v1.Mode
-	40, // 71: quorate.v1.Filter.older_than:type_name -> google.protobuf.Duration
-	35, // 72: quorate.v1.Filter.labels:type_name -> quorate.v1.Filter.LabelsEntry
-	46, // 73: quorate.v1.ListResponse.header:type_name -> quorate.v1.ResponseHeader
-	7,  // 74: quorate.v1.ListResponse.transactions:type_name -> quorate.v1.Transaction
-	1,  // 75: quorate.v1.Event.kind:type_name -> quorate.v1.EventKind
-	43, // 76: quorate.v1.Event.state:type_name -> quorate.v1.State
-	44, // 77: quorate.v1.Event.decision:type_name -> quorate.v1.Decision
-	4,  // 78: quorate.v1.Event.stamp:type_name -> quorate.v1.Stamp
-	31, // 79: quorate.v1.WatchResponse.events:type_name -> quorate.v1.Event
-	8,  // 80: quorate.v1.TransactionService.Begin:input_type -> quorate.v1.BeginRequest
-	10, // 81: quorate.v1.TransactionService.Enlist:input_type -> quorate.v1.EnlistRequest
-	12, // 82: quorate.v1.TransactionService.Vote:input_type -> quorate.v1.VoteRequest
-	15, // 83: quorate.v1.TransactionService.Commit:input_type -> quorate.v1.CommitRequest
-	17, // 84: quorate.v1.TransactionService.Rollback:input_type -> quorate.v1.RollbackRequest
-	19, // 85: quorate.v1.TransactionService.Submit:input_type -> quorate.v1.SubmitRequest
-	21, // 86: quorate.v1.TransactionService.Resolve:input_type -> quorate.v1.ResolveRequest
-	23, // 87: quorate.v1.TransactionService.Retry:input_type -> quorate.v1.RetryRequest
-	25, // 88: quorate.v1.TransactionService.Get:input_type -> quorate.v1.GetRequest
-	27, // 89: quorate.v1.TransactionService.List:input_type -> quorate.v1.ListRequest
-	30, // 90: quorate.v1.TransactionService.Watch:input_type -> quorate.v1.WatchRequest
-	9,  // 91: quorate.v1.TransactionService.Begin:output_type -> quorate.v1.BeginResponse
-	11, // 92: quorate.v1.TransactionService.Enlist:output_type -> quorate.v1.EnlistResponse
-	13, // 93: quorate.v1.TransactionService.Vote:output_type -> quorate.v1.VoteResponse
-	16, // 94: quorate.v1.TransactionService.Commit:output_type -> quorate.v1.CommitResponse
-	18, // 95: quorate.v1.TransactionService.Rollback:output_type -> quorate.v1.RollbackResponse
-	20, // 96: quorate.v1.TransactionService.Submit:output_type -> quorate.v1.SubmitResponse
-	22, // 97: quorate.v1.TransactionService.Resolve:output_type -> quorate.v1.ResolveResponse
-	24, // 98: quorate.v1.TransactionService.Retry:output_type -> quorate.v1.RetryResponse
-	26, // 99: quorate.v1.TransactionService.Get:output_type -> quorate.v1.GetResponse
-	29, // 100: quorate.v1.TransactionService.List:output_type -> quorate.v1.ListResponse
-	32, // 101: quorate.v1.TransactionService.Watch:output_type -> quorate.v1.WatchResponse
-	91, // [91:102] is the sub-list for method output_type
-	80, // [80:91] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	53,  // 0: quorate.v1.BranchSpec.call_timeout:type_name -> google.protobuf.Duration
+	53,  // 1: quorate.v1.Retry.interval:type_name -> google.protobuf.Duration
+	53,  // 2: quorate.v1.Retry.interval_max:type_name -> google.protobuf.Duration
+	53,  // 3: quorate.v1.Retry.call_timeout:type_name -> google.protobuf.Duration
+	3,   // 4: quorate.v1.Plan.retry:type_name -> quorate.v1.Retry
+	53,  // 5: quorate.v1.Plan.callback_after:type_name -> google.protobuf.Duration
+	53,  // 6: quorate.v1.Plan.delay:type_name -> google.protobuf.Duration
+	49,  // 7: quorate.v1.Plan.headers:type_name -> quorate.v1.Plan.HeadersEntry
+	2,   // 8: quorate.v1.Ballot.branch:type_name -> quorate.v1.BranchSpec
+	54,  // 9: quorate.v1.Ballot.vote:type_name -> quorate.v1.Vote
+	55,  // 10: quorate.v1.Stamp.wall_time:type_name -> google.protobuf.Timestamp
+	2,   // 11: quorate.v1.Branch.spec:type_name -> quorate.v1.BranchSpec
+	54,  // 12: quorate.v1.Branch.vote:type_name -> quorate.v1.Vote
+	56,  // 13: quorate.v1.Branch.outcome:type_name -> quorate.v1.Outcome
+	57,  // 14: quorate.v1.Branch.heuristic:type_name -> quorate.v1.Heuristic
+	56,  // 15: quorate.v1.Branch.resolved:type_name -> quorate.v1.Outcome
+	6,   // 16: quorate.v1.Branch.enlisted:type_name -> quorate.v1.Stamp
+	6,   // 17: quorate.v1.Branch.voted:type_name -> quorate.v1.Stamp
+	6,   // 18: quorate.v1.Branch.reported:type_name -> quorate.v1.Stamp
+	6,   // 19: quorate.v1.Branch.resolved_at:type_name -> quorate.v1.Stamp
+	8,   // 20: quorate.v1.Branch.delivery:type_name -> quorate.v1.Delivery
+	58,  // 21: quorate.v1.Branch.operation:type_name -> quorate.v1.Operation
+	55,  // 22: quorate.v1.Delivery.last_attempt:type_name -> google.protobuf.Timestamp
+	55,  // 23: quorate.v1.Delivery.next_attempt:type_name -> google.protobuf.Timestamp
+	53,  // 24: quorate.v1.Delivery.due_for:type_name -> google.protobuf.Duration
+	59,  // 25: quorate.v1.Transaction.mode:type_name -> quorate.v1.Mode
+	60,  // 26: quorate.v1.Transaction.entry:type_name -> quorate.v1.Entry
+	61,  // 27: quorate.v1.Transaction.state:type_name -> quorate.v1.State
+	62,  // 28: quorate.v1.Transaction.decision:type_name -> quorate.v1.Decision
+	63,  // 29: quorate.v1.Transaction.reason:type_name -> quorate.v1.RollbackReason
+	53,  // 30: quorate.v1.Transaction.timeout:type_name -> google.protobuf.Duration
+	50,  // 31: quorate.v1.Transaction.labels:type_name -> quorate.v1.Transaction.LabelsEntry
+	7,   // 32: quorate.v1.Transaction.branches:type_name -> quorate.v1.Branch
+	6,   // 33: quorate.v1.Transaction.began:type_name -> quorate.v1.Stamp
+	6,   // 34: quorate.v1.Transaction.sealed:type_name -> quorate.v1.Stamp
+	6,   // 35: quorate.v1.Transaction.decided:type_name -> quorate.v1.Stamp
+	6,   // 36: quorate.v1.Transaction.finished:type_name -> quorate.v1.Stamp
+	4,   // 37: quorate.v1.Transaction.plan:type_name -> quorate.v1.Plan
+	8,   // 38: quorate.v1.Transaction.callback:type_name -> quorate.v1.Delivery
+	59,  // 39: quorate.v1.BeginRequest.mode:type_name -> quorate.v1.Mode
+	60,  // 40: quorate.v1.BeginRequest.entry:type_name -> quorate.v1.Entry
+	53,  // 41: quorate.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
+	51,  // 42: quorate.v1.BeginRequest.labels:type_name -> quorate.v1.BeginRequest.LabelsEntry
+	4,   // 43: quorate.v1.BeginRequest.plan:type_name -> quorate.v1.Plan
+	2,   // 44: quorate.v1.BeginRequest.branches:type_name -> quorate.v1.BranchSpec
+	64,  // 45: quorate.v1.BeginResponse.header:type_name -> quorate.v1.ResponseHeader
+	62,  // 46: quorate.v1.BeginResponse.decision:type_name -> quorate.v1.Decision
+	61,  // 47: quorate.v1.BeginResponse.state:type_name -> quorate.v1.State
+	2,   // 48: quorate.v1.EnlistRequest.branch:type_name -> quorate.v1.BranchSpec
+	64,  // 49: quorate.v1.EnlistResponse.header:type_name -> quorate.v1.ResponseHeader
+	65,  // 50: quorate.v1.EnlistResponse.verdict:type_name -> quorate.v1.Verdict
+	5,   // 51: quorate.v1.VoteRequest.ballot:type_name -> quorate.v1.Ballot
+	64,  // 52: quorate.v1.VoteResponse.header:type_name -> quorate.v1.ResponseHeader
+	65,  // 53: quorate.v1.VoteResponse.verdict:type_name -> quorate.v1.Verdict
+	16,  // 54: quorate.v1.CommitRequest.set:type_name -> quorate.v1.BranchSet
+	0,   // 55: quorate.v1.CommitRequest.wait:type_name -> quorate.v1.Wait
+	64,  // 56: quorate.v1.CommitResponse.header:type_name -> quorate.v1.ResponseHeader
+	62,  // 57: quorate.v1.CommitResponse.decision:type_name -> quorate.v1.Decision
+	61,  // 58: quorate.v1.CommitResponse.state:type_name -> quorate.v1.State
+	63,  // 59: quorate.v1.CommitResponse.reason:type_name -> quorate.v1.RollbackReason
+	2,   // 60: quorate.v1.RollbackRequest.branches:type_name -> quorate.v1.BranchSpec
+	0,   // 61: quorate.v1.RollbackRequest.wait:type_name -> quorate.v1.Wait
+	64,  // 62: quorate.v1.RollbackResponse.header:type_name -> quorate.v1.ResponseHeader
+	62,  // 63: quorate.v1.RollbackResponse.decision:type_name -> quorate.v1.Decision
+	61,  // 64: quorate.v1.RollbackResponse.state:type_name -> quorate.v1.State
+	10,  // 65: quorate.v1.SubmitRequest.begin:type_name -> quorate.v1.BeginRequest
+	2,   // 66: quorate.v1.SubmitRequest.set:type_name -> quorate.v1.BranchSpec
+	5,   // 67: quorate.v1.SubmitRequest.votes:type_name -> quorate.v1.Ballot
+	0,   // 68: quorate.v1.SubmitRequest.wait:type_name -> quorate.v1.Wait
+	64,  // 69: quorate.v1.SubmitResponse.header:type_name -> quorate.v1.ResponseHeader
+	62,  // 70: quorate.v1.SubmitResponse.decision:type_name -> quorate.v1.Decision
+	61,  // 71: quorate.v1.SubmitResponse.state:type_name -> quorate.v1.State
+	63,  // 72: quorate.v1.SubmitResponse.reason:type_name -> quorate.v1.RollbackReason
+	64,  // 73: quorate.v1.RecordResponse.header:type_name -> quorate.v1.ResponseHeader
+	64,  // 74: quorate.v1.StopResponse.header:type_name -> quorate.v1.ResponseHeader
+	61,  // 75: quorate.v1.StopResponse.state:type_name -> quorate.v1.State
+	28,  // 76: quorate.v1.Topic.subscribers:type_name -> quorate.v1.Subscriber
+	6,   // 77: quorate.v1.Topic.created:type_name -> quorate.v1.Stamp
+	6,   // 78: quorate.v1.Topic.updated:type_name -> quorate.v1.Stamp
+	28,  // 79: quorate.v1.SubscribeRequest.subscriber:type_name -> quorate.v1.Subscriber
+	64,  // 80: quorate.v1.SubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
+	27,  // 81: quorate.v1.SubscribeResponse.topic:type_name -> quorate.v1.Topic
+	64,  // 82: quorate.v1.UnsubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
+	27,  // 83: quorate.v1.UnsubscribeResponse.topic:type_name -> quorate.v1.Topic
+	64,  // 84: quorate.v1.DeleteTopicResponse.header:type_name -> quorate.v1.ResponseHeader
+	64,  // 85: quorate.v1.ListTopicsResponse.header:type_name -> quorate.v1.ResponseHeader
+	27,  // 86: quorate.v1.ListTopicsResponse.topics:type_name -> quorate.v1.Topic
+	56,  // 87: quorate.v1.ResolveRequest.outcome:type_name -> quorate.v1.Outcome
+	64,  // 88: quorate.v1.ResolveResponse.header:type_name -> quorate.v1.ResponseHeader
+	61,  // 89: quorate.v1.ResolveResponse.state:type_name -> quorate.v1.State
+	64,  // 90: quorate.v1.RetryResponse.header:type_name -> quorate.v1.ResponseHeader
+	66,  // 91: quorate.v1.GetRequest.consistency:type_name -> quorate.v1.Consistency
+	64,  // 92: quorate.v1.GetResponse.header:type_name -> quorate.v1.ResponseHeader
+	9,   // 93: quorate.v1.GetResponse.transaction:type_name -> quorate.v1.Transaction
+	44,  // 94: quorate.v1.ListRequest.filter:type_name -> quorate.v1.Filter
+	66,  // 95: quorate.v1.ListRequest.consistency:type_name -> quorate.v1.Consistency
+	61,  // 96: quorate.v1.Filter.states:type_name -> quorate.v1.State
+	59,  // 97: quorate.v1.Filter.modes:type_name -> quorate.v1.Mode
+	53,  // 98: quorate.v1.Filter.older_than:type_name -> google.protobuf.Duration
+	52,  // 99: quorate.v1.Filter.labels:type_name -> quorate.v1.Filter.LabelsEntry
+	64,  // 100: quorate.v1.ListResponse.header:type_name -> quorate.v1.ResponseHeader
+	9,   // 101: quorate.v1.ListResponse.transactions:type_name -> quorate.v1.Transaction
+	1,   // 102: quorate.v1.Event.kind:type_name -> quorate.v1.EventKind
+	61,  // 103: quorate.v1.Event.state:type_name -> quorate.v1.State
+	62,  // 104: quorate.v1.Event.decision:type_name -> quorate.v1.Decision
+	6,   // 105: quorate.v1.Event.stamp:type_name -> quorate.v1.Stamp
+	47,  // 106: quorate.v1.WatchResponse.events:type_name -> quorate.v1.Event
+	10,  // 107: quorate.v1.TransactionService.Begin:input_type -> quorate.v1.BeginRequest
+	12,  // 108: quorate.v1.TransactionService.Enlist:input_type -> quorate.v1.EnlistRequest
+	14,  // 109: quorate.v1.TransactionService.Vote:input_type -> quorate.v1.VoteRequest
+	17,  // 110: quorate.v1.TransactionService.Commit:input_type -> quorate.v1.CommitRequest
+	19,  // 111: quorate.v1.TransactionService.Rollback:input_type -> quorate.v1.RollbackRequest
+	21,  // 112: quorate.v1.TransactionService.Submit:input_type -> quorate.v1.SubmitRequest
+	37,  // 113: quorate.v1.TransactionService.Resolve:input_type -> quorate.v1.ResolveRequest
+	39,  // 114: quorate.v1.TransactionService.Retry:input_type -> quorate.v1.RetryRequest
+	41,  // 115: quorate.v1.TransactionService.Get:input_type -> quorate.v1.GetRequest
+	43,  // 116: quorate.v1.TransactionService.List:input_type -> quorate.v1.ListRequest
+	46,  // 117: quorate.v1.TransactionService.Watch:input_type -> quorate.v1.WatchRequest
+	23,  // 118: quorate.v1.TransactionService.Record:input_type -> quorate.v1.RecordRequest
+	25,  // 119: quorate.v1.TransactionService.Stop:input_type -> quorate.v1.StopRequest
+	29,  // 120: quorate.v1.TransactionService.Subscribe:input_type -> quorate.v1.SubscribeRequest
+	31,  // 121: quorate.v1.TransactionService.Unsubscribe:input_type -> quorate.v1.UnsubscribeRequest
+	33,  // 122: quorate.v1.TransactionService.DeleteTopic:input_type -> quorate.v1.DeleteTopicRequest
+	35,  // 123: quorate.v1.TransactionService.ListTopics:input_type -> quorate.v1.ListTopicsRequest
+	11,  // 124: quorate.v1.TransactionService.Begin:output_type -> quorate.v1.BeginResponse
+	13,  // 125: quorate.v1.TransactionService.Enlist:output_type -> quorate.v1.EnlistResponse
+	15,  // 126: quorate.v1.TransactionService.Vote:output_type -> quorate.v1.VoteResponse
+	18,  // 127: quorate.v1.TransactionService.Commit:output_type -> quorate.v1.CommitResponse
+	20,  // 128: quorate.v1.TransactionService.Rollback:output_type -> quorate.v1.RollbackResponse
+	22,  // 129: quorate.v1.TransactionService.Submit:output_type -> quorate.v1.SubmitResponse
+	38,  // 130: quorate.v1.TransactionService.Resolve:output_type -> quorate.v1.ResolveResponse
+	40,  // 131: quorate.v1.TransactionService.Retry:output_type -> quorate.v1.RetryResponse
+	42,  // 132: quorate.v1.TransactionService.Get:output_type -> quorate.v1.GetResponse
+	45,  // 133: quorate.v1.TransactionService.List:output_type -> quorate.v1.ListResponse
+	48,  // 134: quorate.v1.TransactionService.Watch:output_type -> quorate.v1.WatchResponse
+	24,  // 135: quorate.v1.TransactionService.Record:output_type -> quorate.v1.RecordResponse
+	26,  // 136: quorate.v1.TransactionService.Stop:output_type -> quorate.v1.StopResponse
+	30,  // 137: quorate.v1.TransactionService.Subscribe:output_type -> quorate.v1.SubscribeResponse
+	32,  // 138: quorate.v1.TransactionService.Unsubscribe:output_type -> quorate.v1.UnsubscribeResponse
+	34,  // 139: quorate.v1.TransactionService.DeleteTopic:output_type -> quorate.v1.DeleteTopicResponse
+	36,  // 140: quorate.v1.TransactionService.ListTopics:output_type -> quorate.v1.ListTopicsResponse
+	124, // [124:141] is the sub-list for method output_type
+	107, // [107:124] is the sub-list for method input_type
+	107, // [107:107] is the sub-list for extension type_name
+	107, // [107:107] is the sub-list for extension extendee
+	0,   // [0:107] is the sub-list for field type_name
 }
 
 func init() { file_transaction_proto_init() }
@@ -2974,7 +4273,7 @@ func file_transaction_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transaction_proto_rawDesc), len(file_transaction_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   34,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

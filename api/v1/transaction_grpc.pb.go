@@ -19,17 +19,23 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TransactionService_Begin_FullMethodName    = "/quorate.v1.TransactionService/Begin"
-	TransactionService_Enlist_FullMethodName   = "/quorate.v1.TransactionService/Enlist"
-	TransactionService_Vote_FullMethodName     = "/quorate.v1.TransactionService/Vote"
-	TransactionService_Commit_FullMethodName   = "/quorate.v1.TransactionService/Commit"
-	TransactionService_Rollback_FullMethodName = "/quorate.v1.TransactionService/Rollback"
-	TransactionService_Submit_FullMethodName   = "/quorate.v1.TransactionService/Submit"
-	TransactionService_Resolve_FullMethodName  = "/quorate.v1.TransactionService/Resolve"
-	TransactionService_Retry_FullMethodName    = "/quorate.v1.TransactionService/Retry"
-	TransactionService_Get_FullMethodName      = "/quorate.v1.TransactionService/Get"
-	TransactionService_List_FullMethodName     = "/quorate.v1.TransactionService/List"
-	TransactionService_Watch_FullMethodName    = "/quorate.v1.TransactionService/Watch"
+	TransactionService_Begin_FullMethodName       = "/quorate.v1.TransactionService/Begin"
+	TransactionService_Enlist_FullMethodName      = "/quorate.v1.TransactionService/Enlist"
+	TransactionService_Vote_FullMethodName        = "/quorate.v1.TransactionService/Vote"
+	TransactionService_Commit_FullMethodName      = "/quorate.v1.TransactionService/Commit"
+	TransactionService_Rollback_FullMethodName    = "/quorate.v1.TransactionService/Rollback"
+	TransactionService_Submit_FullMethodName      = "/quorate.v1.TransactionService/Submit"
+	TransactionService_Resolve_FullMethodName     = "/quorate.v1.TransactionService/Resolve"
+	TransactionService_Retry_FullMethodName       = "/quorate.v1.TransactionService/Retry"
+	TransactionService_Get_FullMethodName         = "/quorate.v1.TransactionService/Get"
+	TransactionService_List_FullMethodName        = "/quorate.v1.TransactionService/List"
+	TransactionService_Watch_FullMethodName       = "/quorate.v1.TransactionService/Watch"
+	TransactionService_Record_FullMethodName      = "/quorate.v1.TransactionService/Record"
+	TransactionService_Stop_FullMethodName        = "/quorate.v1.TransactionService/Stop"
+	TransactionService_Subscribe_FullMethodName   = "/quorate.v1.TransactionService/Subscribe"
+	TransactionService_Unsubscribe_FullMethodName = "/quorate.v1.TransactionService/Unsubscribe"
+	TransactionService_DeleteTopic_FullMethodName = "/quorate.v1.TransactionService/DeleteTopic"
+	TransactionService_ListTopics_FullMethodName  = "/quorate.v1.TransactionService/ListTopics"
 )
 
 // TransactionServiceClient is the client API for TransactionService service.
@@ -64,6 +70,19 @@ type TransactionServiceClient interface {
 	// Watch streams events from an index on. An index no longer kept is answered
 	// OUT_OF_RANGE / COMPACTED: list anew, and watch from the list's index.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
+	// Record keeps a step of a workflow's code: the first word on it stands.
+	Record(ctx context.Context, in *RecordRequest, opts ...grpc.CallOption) (*RecordResponse, error)
+	// Stop ends a transaction by an operator's word, whatever its branches did: an
+	// undecided one rolls back, and no branch is called any more.
+	Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopResponse, error)
+	// Subscribe adds an endpoint to a topic, at once: messages begun after it hear.
+	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (*SubscribeResponse, error)
+	// Unsubscribe takes one out, at once.
+	Unsubscribe(ctx context.Context, in *UnsubscribeRequest, opts ...grpc.CallOption) (*UnsubscribeResponse, error)
+	// DeleteTopic takes a topic with all its subscribers out.
+	DeleteTopic(ctx context.Context, in *DeleteTopicRequest, opts ...grpc.CallOption) (*DeleteTopicResponse, error)
+	// ListTopics reads topics, by name.
+	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
 }
 
 type transactionServiceClient struct {
@@ -193,6 +212,66 @@ func (c *transactionServiceClient) Watch(ctx context.Context, in *WatchRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TransactionService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 
+func (c *transactionServiceClient) Record(ctx context.Context, in *RecordRequest, opts ...grpc.CallOption) (*RecordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecordResponse)
+	err := c.cc.Invoke(ctx, TransactionService_Record_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transactionServiceClient) Stop(ctx context.Context, in *StopRequest, opts ...grpc.CallOption) (*StopResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StopResponse)
+	err := c.cc.Invoke(ctx, TransactionService_Stop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transactionServiceClient) Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (*SubscribeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SubscribeResponse)
+	err := c.cc.Invoke(ctx, TransactionService_Subscribe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transactionServiceClient) Unsubscribe(ctx context.Context, in *UnsubscribeRequest, opts ...grpc.CallOption) (*UnsubscribeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UnsubscribeResponse)
+	err := c.cc.Invoke(ctx, TransactionService_Unsubscribe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transactionServiceClient) DeleteTopic(ctx context.Context, in *DeleteTopicRequest, opts ...grpc.CallOption) (*DeleteTopicResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteTopicResponse)
+	err := c.cc.Invoke(ctx, TransactionService_DeleteTopic_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *transactionServiceClient) ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListTopicsResponse)
+	err := c.cc.Invoke(ctx, TransactionService_ListTopics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // TransactionServiceServer is the server API for TransactionService service.
 // All implementations must embed UnimplementedTransactionServiceServer
 // for forward compatibility.
@@ -225,6 +304,19 @@ type TransactionServiceServer interface {
 	// Watch streams events from an index on. An index no longer kept is answered
 	// OUT_OF_RANGE / COMPACTED: list anew, and watch from the list's index.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
+	// Record keeps a step of a workflow's code: the first word on it stands.
+	Record(context.Context, *RecordRequest) (*RecordResponse, error)
+	// Stop ends a transaction by an operator's word, whatever its branches did: an
+	// undecided one rolls back, and no branch is called any more.
+	Stop(context.Context, *StopRequest) (*StopResponse, error)
+	// Subscribe adds an endpoint to a topic, at once: messages begun after it hear.
+	Subscribe(context.Context, *SubscribeRequest) (*SubscribeResponse, error)
+	// Unsubscribe takes one out, at once.
+	Unsubscribe(context.Context, *UnsubscribeRequest) (*UnsubscribeResponse, error)
+	// DeleteTopic takes a topic with all its subscribers out.
+	DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicResponse, error)
+	// ListTopics reads topics, by name.
+	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
 	mustEmbedUnimplementedTransactionServiceServer()
 }
 
@@ -267,6 +359,24 @@ func (UnimplementedTransactionServiceServer) List(context.Context, *ListRequest)
 }
 func (UnimplementedTransactionServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
+}
+func (UnimplementedTransactionServiceServer) Record(context.Context, *RecordRequest) (*RecordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Record not implemented")
+}
+func (UnimplementedTransactionServiceServer) Stop(context.Context, *StopRequest) (*StopResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Stop not implemented")
+}
+func (UnimplementedTransactionServiceServer) Subscribe(context.Context, *SubscribeRequest) (*SubscribeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Subscribe not implemented")
+}
+func (UnimplementedTransactionServiceServer) Unsubscribe(context.Context, *UnsubscribeRequest) (*UnsubscribeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unsubscribe not implemented")
+}
+func (UnimplementedTransactionServiceServer) DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTopic not implemented")
+}
+func (UnimplementedTransactionServiceServer) ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListTopics not implemented")
 }
 func (UnimplementedTransactionServiceServer) mustEmbedUnimplementedTransactionServiceServer() {}
 func (UnimplementedTransactionServiceServer) testEmbeddedByValue()                            {}
@@ -480,6 +590,114 @@ func _TransactionService_Watch_Handler(srv interface{}, stream grpc.ServerStream
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type TransactionService_WatchServer = grpc.ServerStreamingServer[WatchResponse]
 
+func _TransactionService_Record_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransactionServiceServer).Record(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransactionService_Record_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransactionServiceServer).Record(ctx, req.(*RecordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransactionService_Stop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransactionServiceServer).Stop(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransactionService_Stop_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransactionServiceServer).Stop(ctx, req.(*StopRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransactionService_Subscribe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SubscribeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransactionServiceServer).Subscribe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransactionService_Subscribe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransactionServiceServer).Subscribe(ctx, req.(*SubscribeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransactionService_Unsubscribe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UnsubscribeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransactionServiceServer).Unsubscribe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransactionService_Unsubscribe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransactionServiceServer).Unsubscribe(ctx, req.(*UnsubscribeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransactionService_DeleteTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteTopicRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransactionServiceServer).DeleteTopic(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransactionService_DeleteTopic_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransactionServiceServer).DeleteTopic(ctx, req.(*DeleteTopicRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _TransactionService_ListTopics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListTopicsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TransactionServiceServer).ListTopics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TransactionService_ListTopics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TransactionServiceServer).ListTopics(ctx, req.(*ListTopicsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // TransactionService_ServiceDesc is the grpc.ServiceDesc for TransactionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -526,6 +744,30 @@ var TransactionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "List",
 			Handler:    _TransactionService_List_Handler,
+		},
+		{
+			MethodName: "Record",
+			Handler:    _TransactionService_Record_Handler,
+		},
+		{
+			MethodName: "Stop",
+			Handler:    _TransactionService_Stop_Handler,
+		},
+		{
+			MethodName: "Subscribe",
+			Handler:    _TransactionService_Subscribe_Handler,
+		},
+		{
+			MethodName: "Unsubscribe",
+			Handler:    _TransactionService_Unsubscribe_Handler,
+		},
+		{
+			MethodName: "DeleteTopic",
+			Handler:    _TransactionService_DeleteTopic_Handler,
+		},
+		{
+			MethodName: "ListTopics",
+			Handler:    _TransactionService_ListTopics_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -246,6 +246,8 @@ const (
 	Outcome_OUTCOME_ROLLED_BACK Outcome = 2
 	Outcome_OUTCOME_MIXED       Outcome = 3
 	Outcome_OUTCOME_HAZARD      Outcome = 4
+	// The bounded attempts of a best-effort branch are used up.
+	Outcome_OUTCOME_GAVE_UP Outcome = 5
 )
 
 // Enum value maps for Outcome.
@@ -256,6 +258,7 @@ var (
 		2: "OUTCOME_ROLLED_BACK",
 		3: "OUTCOME_MIXED",
 		4: "OUTCOME_HAZARD",
+		5: "OUTCOME_GAVE_UP",
 	}
 	Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED": 0,
@@ -263,6 +266,7 @@ var (
 		"OUTCOME_ROLLED_BACK": 2,
 		"OUTCOME_MIXED":       3,
 		"OUTCOME_HAZARD":      4,
+		"OUTCOME_GAVE_UP":     5,
 	}
 )
 
@@ -291,6 +295,82 @@ func (x Outcome) Number() protoreflect.EnumNumber {
 // Deprecated: Use Outcome.Descriptor instead.
 func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_log_proto_rawDescGZIP(), []int{4}
+}
+
+// What a branch is asked to do. The mode and the decision say which of them is
+// due; those of the transaction itself (check-back, resume) name
+// no branch.
+type Operation int32
+
+const (
+	Operation_OPERATION_UNSPECIFIED Operation = 0
+	// Two-phase: the outcome of a prepared branch.
+	Operation_OPERATION_COMMIT   Operation = 1
+	Operation_OPERATION_ROLLBACK Operation = 2
+	// Saga, message, notify: the work itself.
+	Operation_OPERATION_ACTION Operation = 3
+	// Saga: what was or may have been done is undone.
+	Operation_OPERATION_COMPENSATE Operation = 4
+	// TCC.
+	Operation_OPERATION_CONFIRM Operation = 5
+	Operation_OPERATION_CANCEL  Operation = 6
+	// Message: the initiator is asked whether its local transaction committed.
+	Operation_OPERATION_CHECK_BACK Operation = 7
+	// Workflow: the initiator's code is called to go on.
+	Operation_OPERATION_RESUME Operation = 8
+)
+
+// Enum value maps for Operation.
+var (
+	Operation_name = map[int32]string{
+		0: "OPERATION_UNSPECIFIED",
+		1: "OPERATION_COMMIT",
+		2: "OPERATION_ROLLBACK",
+		3: "OPERATION_ACTION",
+		4: "OPERATION_COMPENSATE",
+		5: "OPERATION_CONFIRM",
+		6: "OPERATION_CANCEL",
+		7: "OPERATION_CHECK_BACK",
+		8: "OPERATION_RESUME",
+	}
+	Operation_value = map[string]int32{
+		"OPERATION_UNSPECIFIED": 0,
+		"OPERATION_COMMIT":      1,
+		"OPERATION_ROLLBACK":    2,
+		"OPERATION_ACTION":      3,
+		"OPERATION_COMPENSATE":  4,
+		"OPERATION_CONFIRM":     5,
+		"OPERATION_CANCEL":      6,
+		"OPERATION_CHECK_BACK":  7,
+		"OPERATION_RESUME":      8,
+	}
+)
+
+func (x Operation) Enum() *Operation {
+	p := new(Operation)
+	*p = x
+	return p
+}
+
+func (x Operation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Operation) Descriptor() protoreflect.EnumDescriptor {
+	return file_log_proto_enumTypes[5].Descriptor()
+}
+
+func (Operation) Type() protoreflect.EnumType {
+	return &file_log_proto_enumTypes[5]
+}
+
+func (x Operation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Operation.Descriptor instead.
+func (Operation) EnumDescriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{5}
 }
 
 // Who proposes a decision. The API sets CLIENT, PARTICIPANT or OPERATOR; only
@@ -334,11 +414,11 @@ func (x Origin) String() string {
 }
 
 func (Origin) Descriptor() protoreflect.EnumDescriptor {
-	return file_log_proto_enumTypes[5].Descriptor()
+	return file_log_proto_enumTypes[6].Descriptor()
 }
 
 func (Origin) Type() protoreflect.EnumType {
-	return &file_log_proto_enumTypes[5]
+	return &file_log_proto_enumTypes[6]
 }
 
 func (x Origin) Number() protoreflect.EnumNumber {
@@ -347,7 +427,7 @@ func (x Origin) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Origin.Descriptor instead.
 func (Origin) EnumDescriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{5}
+	return file_log_proto_rawDescGZIP(), []int{6}
 }
 
 // Why a transaction rolls back.
@@ -363,20 +443,29 @@ const (
 	Reason_REASON_PRESUMED         Reason = 6
 	Reason_REASON_REPORTED         Reason = 7
 	Reason_REASON_OPERATOR         Reason = 8
+	// A step's attempts were used up, and nobody knows what it did.
+	Reason_REASON_GAVE_UP Reason = 9
+	// A check-back was answered that the local transaction did not commit.
+	Reason_REASON_CHECKED_BACK Reason = 10
+	// The initiator's code failed (workflow).
+	Reason_REASON_FAILED Reason = 11
 )
 
 // Enum value maps for Reason.
 var (
 	Reason_name = map[int32]string{
-		0: "REASON_UNSPECIFIED",
-		1: "REASON_REQUESTED",
-		2: "REASON_TIMEOUT",
-		3: "REASON_PARTICIPANT_LOST",
-		4: "REASON_REFUSED",
-		5: "REASON_SUBMIT_REFUSED",
-		6: "REASON_PRESUMED",
-		7: "REASON_REPORTED",
-		8: "REASON_OPERATOR",
+		0:  "REASON_UNSPECIFIED",
+		1:  "REASON_REQUESTED",
+		2:  "REASON_TIMEOUT",
+		3:  "REASON_PARTICIPANT_LOST",
+		4:  "REASON_REFUSED",
+		5:  "REASON_SUBMIT_REFUSED",
+		6:  "REASON_PRESUMED",
+		7:  "REASON_REPORTED",
+		8:  "REASON_OPERATOR",
+		9:  "REASON_GAVE_UP",
+		10: "REASON_CHECKED_BACK",
+		11: "REASON_FAILED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":      0,
@@ -388,6 +477,9 @@ var (
 		"REASON_PRESUMED":         6,
 		"REASON_REPORTED":         7,
 		"REASON_OPERATOR":         8,
+		"REASON_GAVE_UP":          9,
+		"REASON_CHECKED_BACK":     10,
+		"REASON_FAILED":           11,
 	}
 )
 
@@ -402,11 +494,11 @@ func (x Reason) String() string {
 }
 
 func (Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_log_proto_enumTypes[6].Descriptor()
+	return file_log_proto_enumTypes[7].Descriptor()
 }
 
 func (Reason) Type() protoreflect.EnumType {
-	return &file_log_proto_enumTypes[6]
+	return &file_log_proto_enumTypes[7]
 }
 
 func (x Reason) Number() protoreflect.EnumNumber {
@@ -415,7 +507,60 @@ func (x Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Reason.Descriptor instead.
 func (Reason) EnumDescriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{6}
+	return file_log_proto_rawDescGZIP(), []int{7}
+}
+
+// The tongue in which branches are called and their answers are read.
+type Dialect int32
+
+const (
+	Dialect_DIALECT_UNSPECIFIED  Dialect = 0 // Quorate's own
+	Dialect_DIALECT_DTM_HTTP     Dialect = 1
+	Dialect_DIALECT_DTM_GRPC     Dialect = 2
+	Dialect_DIALECT_DTM_JSON_RPC Dialect = 3
+)
+
+// Enum value maps for Dialect.
+var (
+	Dialect_name = map[int32]string{
+		0: "DIALECT_UNSPECIFIED",
+		1: "DIALECT_DTM_HTTP",
+		2: "DIALECT_DTM_GRPC",
+		3: "DIALECT_DTM_JSON_RPC",
+	}
+	Dialect_value = map[string]int32{
+		"DIALECT_UNSPECIFIED":  0,
+		"DIALECT_DTM_HTTP":     1,
+		"DIALECT_DTM_GRPC":     2,
+		"DIALECT_DTM_JSON_RPC": 3,
+	}
+)
+
+func (x Dialect) Enum() *Dialect {
+	p := new(Dialect)
+	*p = x
+	return p
+}
+
+func (x Dialect) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Dialect) Descriptor() protoreflect.EnumDescriptor {
+	return file_log_proto_enumTypes[8].Descriptor()
+}
+
+func (Dialect) Type() protoreflect.EnumType {
+	return &file_log_proto_enumTypes[8]
+}
+
+func (x Dialect) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Dialect.Descriptor instead.
+func (Dialect) EnumDescriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{8}
 }
 
 type State int32
@@ -463,11 +608,11 @@ func (x State) String() string {
 }
 
 func (State) Descriptor() protoreflect.EnumDescriptor {
-	return file_log_proto_enumTypes[7].Descriptor()
+	return file_log_proto_enumTypes[9].Descriptor()
 }
 
 func (State) Type() protoreflect.EnumType {
-	return &file_log_proto_enumTypes[7]
+	return &file_log_proto_enumTypes[9]
 }
 
 func (x State) Number() protoreflect.EnumNumber {
@@ -476,7 +621,7 @@ func (x State) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use State.Descriptor instead.
 func (State) EnumDescriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{7}
+	return file_log_proto_rawDescGZIP(), []int{9}
 }
 
 // Own is a branch's own word on its outcome against the decision, joined over
@@ -520,11 +665,11 @@ func (x Own) String() string {
 }
 
 func (Own) Descriptor() protoreflect.EnumDescriptor {
-	return file_log_proto_enumTypes[8].Descriptor()
+	return file_log_proto_enumTypes[10].Descriptor()
 }
 
 func (Own) Type() protoreflect.EnumType {
-	return &file_log_proto_enumTypes[8]
+	return &file_log_proto_enumTypes[10]
 }
 
 func (x Own) Number() protoreflect.EnumNumber {
@@ -533,7 +678,113 @@ func (x Own) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Own.Descriptor instead.
 func (Own) EnumDescriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{8}
+	return file_log_proto_rawDescGZIP(), []int{10}
+}
+
+type Answer_Kind int32
+
+const (
+	Answer_KIND_UNSPECIFIED Answer_Kind = 0
+	Answer_KIND_DONE        Answer_Kind = 1
+	// It says that it did nothing, and never will.
+	Answer_KIND_REFUSED Answer_Kind = 2
+	// Its attempts are used up; it may have been done.
+	Answer_KIND_GAVE_UP Answer_Kind = 3
+)
+
+// Enum value maps for Answer_Kind.
+var (
+	Answer_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_DONE",
+		2: "KIND_REFUSED",
+		3: "KIND_GAVE_UP",
+	}
+	Answer_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_DONE":        1,
+		"KIND_REFUSED":     2,
+		"KIND_GAVE_UP":     3,
+	}
+)
+
+func (x Answer_Kind) Enum() *Answer_Kind {
+	p := new(Answer_Kind)
+	*p = x
+	return p
+}
+
+func (x Answer_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Answer_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_log_proto_enumTypes[11].Descriptor()
+}
+
+func (Answer_Kind) Type() protoreflect.EnumType {
+	return &file_log_proto_enumTypes[11]
+}
+
+func (x Answer_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Answer_Kind.Descriptor instead.
+func (Answer_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{15, 0}
+}
+
+type PutTopic_Change int32
+
+const (
+	PutTopic_CHANGE_UNSPECIFIED PutTopic_Change = 0
+	PutTopic_CHANGE_SUBSCRIBE   PutTopic_Change = 1
+	PutTopic_CHANGE_UNSUBSCRIBE PutTopic_Change = 2
+	PutTopic_CHANGE_DELETE      PutTopic_Change = 3
+)
+
+// Enum value maps for PutTopic_Change.
+var (
+	PutTopic_Change_name = map[int32]string{
+		0: "CHANGE_UNSPECIFIED",
+		1: "CHANGE_SUBSCRIBE",
+		2: "CHANGE_UNSUBSCRIBE",
+		3: "CHANGE_DELETE",
+	}
+	PutTopic_Change_value = map[string]int32{
+		"CHANGE_UNSPECIFIED": 0,
+		"CHANGE_SUBSCRIBE":   1,
+		"CHANGE_UNSUBSCRIBE": 2,
+		"CHANGE_DELETE":      3,
+	}
+)
+
+func (x PutTopic_Change) Enum() *PutTopic_Change {
+	p := new(PutTopic_Change)
+	*p = x
+	return p
+}
+
+func (x PutTopic_Change) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PutTopic_Change) Descriptor() protoreflect.EnumDescriptor {
+	return file_log_proto_enumTypes[12].Descriptor()
+}
+
+func (PutTopic_Change) Type() protoreflect.EnumType {
+	return &file_log_proto_enumTypes[12]
+}
+
+func (x PutTopic_Change) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PutTopic_Change.Descriptor instead.
+func (PutTopic_Change) EnumDescriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{20, 0}
 }
 
 // Batch is the body of one Raft log entry. On disk it stands behind a version
@@ -627,6 +878,10 @@ type Command struct {
 	//	*Command_PutNode
 	//	*Command_RemoveNode
 	//	*Command_Recover
+	//	*Command_Answer
+	//	*Command_Record
+	//	*Command_Stop
+	//	*Command_PutTopic
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -795,6 +1050,42 @@ func (x *Command) GetRecover() *Recover {
 	return nil
 }
 
+func (x *Command) GetAnswer() *Answer {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Answer); ok {
+			return x.Answer
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRecord() *Record {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Record); ok {
+			return x.Record
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetStop() *Stop {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Stop); ok {
+			return x.Stop
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetPutTopic() *PutTopic {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_PutTopic); ok {
+			return x.PutTopic
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -855,6 +1146,22 @@ type Command_Recover struct {
 	Recover *Recover `protobuf:"bytes,14,opt,name=recover,proto3,oneof"`
 }
 
+type Command_Answer struct {
+	Answer *Answer `protobuf:"bytes,15,opt,name=answer,proto3,oneof"`
+}
+
+type Command_Record struct {
+	Record *Record `protobuf:"bytes,16,opt,name=record,proto3,oneof"`
+}
+
+type Command_Stop struct {
+	Stop *Stop `protobuf:"bytes,17,opt,name=stop,proto3,oneof"`
+}
+
+type Command_PutTopic struct {
+	PutTopic *PutTopic `protobuf:"bytes,18,opt,name=put_topic,json=putTopic,proto3,oneof"`
+}
+
 func (*Command_Begin) isCommand_Kind() {}
 
 func (*Command_Enlist) isCommand_Kind() {}
@@ -882,6 +1189,14 @@ func (*Command_PutNode) isCommand_Kind() {}
 func (*Command_RemoveNode) isCommand_Kind() {}
 
 func (*Command_Recover) isCommand_Kind() {}
+
+func (*Command_Answer) isCommand_Kind() {}
+
+func (*Command_Record) isCommand_Kind() {}
+
+func (*Command_Stop) isCommand_Kind() {}
+
+func (*Command_PutTopic) isCommand_Kind() {}
 
 type Label struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -997,7 +1312,22 @@ type BranchSpec struct {
 	// The branch is a local transaction kept open: it has no durable vote.
 	Held bool `protobuf:"varint,4,opt,name=held,proto3" json:"held,omitempty"`
 	// Instance id of the participant process that holds it, 16 bytes or empty.
-	Holder        []byte `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	Holder []byte `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	// What is called back: compensate (saga), cancel (TCC). `endpoint` is what is
+	// called forward: action (saga, message, notify), confirm (TCC).
+	Undo string `protobuf:"bytes,6,opt,name=undo,proto3" json:"undo,omitempty"`
+	// Body of every call, raw.
+	Payload []byte `protobuf:"bytes,7,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Branches that must be done before this one is called forward; the way back
+	// honours them in reverse. Sorted, unique, no cycle.
+	After []string `protobuf:"bytes,8,rep,name=after,proto3" json:"after,omitempty"`
+	// Attempts at the action before it counts as given up; 0: the plan's.
+	AttemptsMax uint32 `protobuf:"varint,9,opt,name=attempts_max,json=attemptsMax,proto3" json:"attempts_max,omitempty"`
+	// Deadline of one call; 0: the plan's.
+	CallTimeoutMs uint64 `protobuf:"varint,10,opt,name=call_timeout_ms,json=callTimeoutMs,proto3" json:"call_timeout_ms,omitempty"`
+	// The branch within its topic's message: the topic's name (set by Apply when it
+	// expands `topic://name`).
+	Topic         string `protobuf:"bytes,11,opt,name=topic,proto3" json:"topic,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1067,6 +1397,254 @@ func (x *BranchSpec) GetHolder() []byte {
 	return nil
 }
 
+func (x *BranchSpec) GetUndo() string {
+	if x != nil {
+		return x.Undo
+	}
+	return ""
+}
+
+func (x *BranchSpec) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *BranchSpec) GetAfter() []string {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *BranchSpec) GetAttemptsMax() uint32 {
+	if x != nil {
+		return x.AttemptsMax
+	}
+	return 0
+}
+
+func (x *BranchSpec) GetCallTimeoutMs() uint64 {
+	if x != nil {
+		return x.CallTimeoutMs
+	}
+	return 0
+}
+
+func (x *BranchSpec) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+// Retry says how a call that was not answered is repeated.
+type Retry struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First delay; 0: the node's own. It doubles up to interval_max_ms, jittered.
+	IntervalMs    uint64 `protobuf:"varint,1,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"`
+	IntervalMaxMs uint64 `protobuf:"varint,2,opt,name=interval_max_ms,json=intervalMaxMs,proto3" json:"interval_max_ms,omitempty"`
+	// Attempts at an action before a saga's step fails, or notify gives up; 0: no
+	// bound in a saga, the node's in notify. Endings are never given up.
+	AttemptsMax uint32 `protobuf:"varint,3,opt,name=attempts_max,json=attemptsMax,proto3" json:"attempts_max,omitempty"`
+	// Deadline of one call; 0: the node's.
+	CallTimeoutMs uint64 `protobuf:"varint,4,opt,name=call_timeout_ms,json=callTimeoutMs,proto3" json:"call_timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retry) Reset() {
+	*x = Retry{}
+	mi := &file_log_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retry) ProtoMessage() {}
+
+func (x *Retry) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retry.ProtoReflect.Descriptor instead.
+func (*Retry) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Retry) GetIntervalMs() uint64 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *Retry) GetIntervalMaxMs() uint64 {
+	if x != nil {
+		return x.IntervalMaxMs
+	}
+	return 0
+}
+
+func (x *Retry) GetAttemptsMax() uint32 {
+	if x != nil {
+		return x.AttemptsMax
+	}
+	return 0
+}
+
+func (x *Retry) GetCallTimeoutMs() uint64 {
+	if x != nil {
+		return x.CallTimeoutMs
+	}
+	return 0
+}
+
+// Plan is what modes with called branches carry beyond Begin. It is content.
+type Plan struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Retry *Retry                 `protobuf:"bytes,1,opt,name=retry,proto3" json:"retry,omitempty"`
+	// Message: asked for the local transaction's fate. Workflow: called to go on.
+	Callback        string `protobuf:"bytes,2,opt,name=callback,proto3" json:"callback,omitempty"`
+	CallbackPayload []byte `protobuf:"bytes,3,opt,name=callback_payload,json=callbackPayload,proto3" json:"callback_payload,omitempty"`
+	// Cluster time from the begin to the first check-back, or resume.
+	CallbackAfterMs uint64 `protobuf:"varint,4,opt,name=callback_after_ms,json=callbackAfterMs,proto3" json:"callback_after_ms,omitempty"`
+	// Branches called at once within the transaction; 0: no bound.
+	ConcurrencyMax uint32 `protobuf:"varint,5,opt,name=concurrency_max,json=concurrencyMax,proto3" json:"concurrency_max,omitempty"`
+	// Forward calls start no sooner than this after the begin.
+	DelayMs uint64 `protobuf:"varint,6,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
+	// Carried to every branch as HTTP headers or gRPC metadata; sorted by name.
+	Headers []*Label `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty"`
+	Dialect Dialect  `protobuf:"varint,8,opt,name=dialect,proto3,enum=quorate.log.v1.Dialect" json:"dialect,omitempty"`
+	// The dialect's own word for the mode (DTM: saga, tcc, xa, msg, workflow).
+	DialectMode string `protobuf:"bytes,9,opt,name=dialect_mode,json=dialectMode,proto3" json:"dialect_mode,omitempty"`
+	// What the dialect's caller sent and reads back, opaque.
+	DialectData []byte `protobuf:"bytes,10,opt,name=dialect_data,json=dialectData,proto3" json:"dialect_data,omitempty"`
+	// Workflow: the name of the initiator's code.
+	Workflow      string `protobuf:"bytes,11,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plan) Reset() {
+	*x = Plan{}
+	mi := &file_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan) ProtoMessage() {}
+
+func (x *Plan) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan.ProtoReflect.Descriptor instead.
+func (*Plan) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Plan) GetRetry() *Retry {
+	if x != nil {
+		return x.Retry
+	}
+	return nil
+}
+
+func (x *Plan) GetCallback() string {
+	if x != nil {
+		return x.Callback
+	}
+	return ""
+}
+
+func (x *Plan) GetCallbackPayload() []byte {
+	if x != nil {
+		return x.CallbackPayload
+	}
+	return nil
+}
+
+func (x *Plan) GetCallbackAfterMs() uint64 {
+	if x != nil {
+		return x.CallbackAfterMs
+	}
+	return 0
+}
+
+func (x *Plan) GetConcurrencyMax() uint32 {
+	if x != nil {
+		return x.ConcurrencyMax
+	}
+	return 0
+}
+
+func (x *Plan) GetDelayMs() uint64 {
+	if x != nil {
+		return x.DelayMs
+	}
+	return 0
+}
+
+func (x *Plan) GetHeaders() []*Label {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *Plan) GetDialect() Dialect {
+	if x != nil {
+		return x.Dialect
+	}
+	return Dialect_DIALECT_UNSPECIFIED
+}
+
+func (x *Plan) GetDialectMode() string {
+	if x != nil {
+		return x.DialectMode
+	}
+	return ""
+}
+
+func (x *Plan) GetDialectData() []byte {
+	if x != nil {
+		return x.DialectData
+	}
+	return nil
+}
+
+func (x *Plan) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
 type Begin struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Gid       []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"` // 16 bytes, a ULID
@@ -1077,15 +1655,22 @@ type Begin struct {
 	TimeoutMs uint64                 `protobuf:"varint,6,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	Labels    []*Label               `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"` // sorted by name, names unique
 	// Not part of the content that tells "same" from "other":
-	Traceparent   string `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	Initiator     string `protobuf:"bytes,9,opt,name=initiator,proto3" json:"initiator,omitempty"`
+	Traceparent string `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	Initiator   string `protobuf:"bytes,9,opt,name=initiator,proto3" json:"initiator,omitempty"`
+	// Content again.
+	Plan *Plan `protobuf:"bytes,10,opt,name=plan,proto3" json:"plan,omitempty"`
+	// Message: the branches of a prepared message, sorted by id.
+	Branches []*BranchSpec `protobuf:"bytes,11,rep,name=branches,proto3" json:"branches,omitempty"`
+	// Instance id of the initiator's process, 16 bytes or empty: when its session
+	// breaks, a message is checked back at once. No content.
+	Holder        []byte `protobuf:"bytes,12,opt,name=holder,proto3" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Begin) Reset() {
 	*x = Begin{}
-	mi := &file_log_proto_msgTypes[5]
+	mi := &file_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1682,7 @@ func (x *Begin) String() string {
 func (*Begin) ProtoMessage() {}
 
 func (x *Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[5]
+	mi := &file_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1695,7 @@ func (x *Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Begin.ProtoReflect.Descriptor instead.
 func (*Begin) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{5}
+	return file_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Begin) GetGid() []byte {
@@ -1176,6 +1761,27 @@ func (x *Begin) GetInitiator() string {
 	return ""
 }
 
+func (x *Begin) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *Begin) GetBranches() []*BranchSpec {
+	if x != nil {
+		return x.Branches
+	}
+	return nil
+}
+
+func (x *Begin) GetHolder() []byte {
+	if x != nil {
+		return x.Holder
+	}
+	return nil
+}
+
 type Enlist struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gid           []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
@@ -1186,7 +1792,7 @@ type Enlist struct {
 
 func (x *Enlist) Reset() {
 	*x = Enlist{}
-	mi := &file_log_proto_msgTypes[6]
+	mi := &file_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1804,7 @@ func (x *Enlist) String() string {
 func (*Enlist) ProtoMessage() {}
 
 func (x *Enlist) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[6]
+	mi := &file_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1817,7 @@ func (x *Enlist) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enlist.ProtoReflect.Descriptor instead.
 func (*Enlist) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{6}
+	return file_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Enlist) GetGid() []byte {
@@ -1241,7 +1847,7 @@ type Ballot struct {
 
 func (x *Ballot) Reset() {
 	*x = Ballot{}
-	mi := &file_log_proto_msgTypes[7]
+	mi := &file_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1859,7 @@ func (x *Ballot) String() string {
 func (*Ballot) ProtoMessage() {}
 
 func (x *Ballot) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[7]
+	mi := &file_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1872,7 @@ func (x *Ballot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ballot.ProtoReflect.Descriptor instead.
 func (*Ballot) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{7}
+	return file_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ballot) GetBranch() *BranchSpec {
@@ -1307,7 +1913,7 @@ type Vote struct {
 
 func (x *Vote) Reset() {
 	*x = Vote{}
-	mi := &file_log_proto_msgTypes[8]
+	mi := &file_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1925,7 @@ func (x *Vote) String() string {
 func (*Vote) ProtoMessage() {}
 
 func (x *Vote) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[8]
+	mi := &file_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1938,7 @@ func (x *Vote) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vote.ProtoReflect.Descriptor instead.
 func (*Vote) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{8}
+	return file_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Vote) GetGid() []byte {
@@ -1359,7 +1965,7 @@ type BranchSet struct {
 
 func (x *BranchSet) Reset() {
 	*x = BranchSet{}
-	mi := &file_log_proto_msgTypes[9]
+	mi := &file_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1977,7 @@ func (x *BranchSet) String() string {
 func (*BranchSet) ProtoMessage() {}
 
 func (x *BranchSet) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[9]
+	mi := &file_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1990,7 @@ func (x *BranchSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BranchSet.ProtoReflect.Descriptor instead.
 func (*BranchSet) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{9}
+	return file_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *BranchSet) GetIds() []string {
@@ -1395,23 +2001,25 @@ func (x *BranchSet) GetIds() []string {
 }
 
 type Decide struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Gid           []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
-	Decision      Decision               `protobuf:"varint,2,opt,name=decision,proto3,enum=quorate.log.v1.Decision" json:"decision,omitempty"`
-	Set           *BranchSet             `protobuf:"bytes,3,opt,name=set,proto3" json:"set,omitempty"`           // commit only
-	Branches      []*BranchSpec          `protobuf:"bytes,4,rep,name=branches,proto3" json:"branches,omitempty"` // rollback only: branches that were called
-	Origin        Origin                 `protobuf:"varint,5,opt,name=origin,proto3,enum=quorate.log.v1.Origin" json:"origin,omitempty"`
-	Epoch         *Epoch                 `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"` // with ORIGIN_DRIVER
-	Reason        Reason                 `protobuf:"varint,7,opt,name=reason,proto3,enum=quorate.log.v1.Reason" json:"reason,omitempty"`
-	Detail        string                 `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
-	Operator      string                 `protobuf:"bytes,9,opt,name=operator,proto3" json:"operator,omitempty"` // with ORIGIN_OPERATOR
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Gid      []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
+	Decision Decision               `protobuf:"varint,2,opt,name=decision,proto3,enum=quorate.log.v1.Decision" json:"decision,omitempty"`
+	Set      *BranchSet             `protobuf:"bytes,3,opt,name=set,proto3" json:"set,omitempty"`           // commit only
+	Branches []*BranchSpec          `protobuf:"bytes,4,rep,name=branches,proto3" json:"branches,omitempty"` // rollback only: branches that were called
+	Origin   Origin                 `protobuf:"varint,5,opt,name=origin,proto3,enum=quorate.log.v1.Origin" json:"origin,omitempty"`
+	Epoch    *Epoch                 `protobuf:"bytes,6,opt,name=epoch,proto3" json:"epoch,omitempty"` // with ORIGIN_DRIVER
+	Reason   Reason                 `protobuf:"varint,7,opt,name=reason,proto3,enum=quorate.log.v1.Reason" json:"reason,omitempty"`
+	Detail   string                 `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
+	Operator string                 `protobuf:"bytes,9,opt,name=operator,proto3" json:"operator,omitempty"` // with ORIGIN_OPERATOR
+	// Workflow: what the initiator's code returned; kept with the transaction.
+	Result        []byte `protobuf:"bytes,10,opt,name=result,proto3" json:"result,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Decide) Reset() {
 	*x = Decide{}
-	mi := &file_log_proto_msgTypes[10]
+	mi := &file_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +2031,7 @@ func (x *Decide) String() string {
 func (*Decide) ProtoMessage() {}
 
 func (x *Decide) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[10]
+	mi := &file_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +2044,7 @@ func (x *Decide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Decide.ProtoReflect.Descriptor instead.
 func (*Decide) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{10}
+	return file_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Decide) GetGid() []byte {
@@ -1502,6 +2110,13 @@ func (x *Decide) GetOperator() string {
 	return ""
 }
 
+func (x *Decide) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
 type Submit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Begin         *Begin                 `protobuf:"bytes,1,opt,name=begin,proto3" json:"begin,omitempty"`
@@ -1513,7 +2128,7 @@ type Submit struct {
 
 func (x *Submit) Reset() {
 	*x = Submit{}
-	mi := &file_log_proto_msgTypes[11]
+	mi := &file_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +2140,7 @@ func (x *Submit) String() string {
 func (*Submit) ProtoMessage() {}
 
 func (x *Submit) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[11]
+	mi := &file_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +2153,7 @@ func (x *Submit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submit.ProtoReflect.Descriptor instead.
 func (*Submit) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{11}
+	return file_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Submit) GetBegin() *Begin {
@@ -1577,7 +2192,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_log_proto_msgTypes[12]
+	mi := &file_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +2204,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[12]
+	mi := &file_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +2217,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{12}
+	return file_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Report) GetGid() []byte {
@@ -1647,6 +2262,449 @@ func (x *Report) GetHolder() []byte {
 	return nil
 }
 
+// Answer is what a called step of a saga said; only the driver writes it.
+type Answer struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Gid    []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
+	Branch string                 `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"`
+	Kind   Answer_Kind            `protobuf:"varint,3,opt,name=kind,proto3,enum=quorate.log.v1.Answer_Kind" json:"kind,omitempty"`
+	// With a refusal: compensate it all the same (DTM's way).
+	MaybeDone     bool   `protobuf:"varint,4,opt,name=maybe_done,json=maybeDone,proto3" json:"maybe_done,omitempty"`
+	Detail        string `protobuf:"bytes,5,opt,name=detail,proto3" json:"detail,omitempty"`
+	Attempts      uint32 `protobuf:"varint,6,opt,name=attempts,proto3" json:"attempts,omitempty"` // shown, never compared
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answer) Reset() {
+	*x = Answer{}
+	mi := &file_log_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answer) ProtoMessage() {}
+
+func (x *Answer) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answer.ProtoReflect.Descriptor instead.
+func (*Answer) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Answer) GetGid() []byte {
+	if x != nil {
+		return x.Gid
+	}
+	return nil
+}
+
+func (x *Answer) GetBranch() string {
+	if x != nil {
+		return x.Branch
+	}
+	return ""
+}
+
+func (x *Answer) GetKind() Answer_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Answer_KIND_UNSPECIFIED
+}
+
+func (x *Answer) GetMaybeDone() bool {
+	if x != nil {
+		return x.MaybeDone
+	}
+	return false
+}
+
+func (x *Answer) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *Answer) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+// Record keeps the progress of a workflow's code: a branch with what it
+// returned. The first word stands.
+type Record struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Gid    []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
+	Branch *BranchSpec            `protobuf:"bytes,2,opt,name=branch,proto3" json:"branch,omitempty"` // its id, and whatever names it for people
+	// The code's word for the step (DTM: op), at most 45 bytes; part of the name: a
+	// branch id may be recorded once for each.
+	Operation     string `protobuf:"bytes,3,opt,name=operation,proto3" json:"operation,omitempty"`
+	Failed        bool   `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	Result        []byte `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
+	Detail        string `protobuf:"bytes,6,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Record) Reset() {
+	*x = Record{}
+	mi := &file_log_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Record) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Record) ProtoMessage() {}
+
+func (x *Record) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Record.ProtoReflect.Descriptor instead.
+func (*Record) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Record) GetGid() []byte {
+	if x != nil {
+		return x.Gid
+	}
+	return nil
+}
+
+func (x *Record) GetBranch() *BranchSpec {
+	if x != nil {
+		return x.Branch
+	}
+	return nil
+}
+
+func (x *Record) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Record) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
+func (x *Record) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *Record) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// Stop ends a transaction by an operator's word, whatever its branches did:
+// undecided ones roll back, and no branch is called any more.
+type Stop struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gid           []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
+	Operator      string                 `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stop) Reset() {
+	*x = Stop{}
+	mi := &file_log_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stop) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stop) ProtoMessage() {}
+
+func (x *Stop) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stop.ProtoReflect.Descriptor instead.
+func (*Stop) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Stop) GetGid() []byte {
+	if x != nil {
+		return x.Gid
+	}
+	return nil
+}
+
+func (x *Stop) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *Stop) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Topic is a list of endpoints that `topic://name` stands for.
+type Topic struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Namespace   string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Subscribers []*Subscriber          `protobuf:"bytes,3,rep,name=subscribers,proto3" json:"subscribers,omitempty"` // in the order of subscribing
+	// Begins at 1, grows with every change.
+	Version       uint64 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	Created       *Stamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
+	Updated       *Stamp `protobuf:"bytes,6,opt,name=updated,proto3" json:"updated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Topic) Reset() {
+	*x = Topic{}
+	mi := &file_log_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Topic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Topic) ProtoMessage() {}
+
+func (x *Topic) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Topic.ProtoReflect.Descriptor instead.
+func (*Topic) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Topic) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Topic) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Topic) GetSubscribers() []*Subscriber {
+	if x != nil {
+		return x.Subscribers
+	}
+	return nil
+}
+
+func (x *Topic) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Topic) GetCreated() *Stamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *Topic) GetUpdated() *Stamp {
+	if x != nil {
+		return x.Updated
+	}
+	return nil
+}
+
+type Subscriber struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint      string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Remark        string                 `protobuf:"bytes,2,opt,name=remark,proto3" json:"remark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subscriber) Reset() {
+	*x = Subscriber{}
+	mi := &file_log_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subscriber) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subscriber) ProtoMessage() {}
+
+func (x *Subscriber) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subscriber.ProtoReflect.Descriptor instead.
+func (*Subscriber) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Subscriber) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Subscriber) GetRemark() string {
+	if x != nil {
+		return x.Remark
+	}
+	return ""
+}
+
+// PutTopic changes one topic: it subscribes, unsubscribes, or deletes.
+type PutTopic struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Change        PutTopic_Change        `protobuf:"varint,3,opt,name=change,proto3,enum=quorate.log.v1.PutTopic_Change" json:"change,omitempty"`
+	Subscriber    *Subscriber            `protobuf:"bytes,4,opt,name=subscriber,proto3" json:"subscriber,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutTopic) Reset() {
+	*x = PutTopic{}
+	mi := &file_log_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutTopic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutTopic) ProtoMessage() {}
+
+func (x *PutTopic) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutTopic.ProtoReflect.Descriptor instead.
+func (*PutTopic) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *PutTopic) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PutTopic) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutTopic) GetChange() PutTopic_Change {
+	if x != nil {
+		return x.Change
+	}
+	return PutTopic_CHANGE_UNSPECIFIED
+}
+
+func (x *PutTopic) GetSubscriber() *Subscriber {
+	if x != nil {
+		return x.Subscriber
+	}
+	return nil
+}
+
 type Resolve struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gid           []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
@@ -1660,7 +2718,7 @@ type Resolve struct {
 
 func (x *Resolve) Reset() {
 	*x = Resolve{}
-	mi := &file_log_proto_msgTypes[13]
+	mi := &file_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +2730,7 @@ func (x *Resolve) String() string {
 func (*Resolve) ProtoMessage() {}
 
 func (x *Resolve) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[13]
+	mi := &file_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +2743,7 @@ func (x *Resolve) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolve.ProtoReflect.Descriptor instead.
 func (*Resolve) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{13}
+	return file_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Resolve) GetGid() []byte {
@@ -1731,7 +2789,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_log_proto_msgTypes[14]
+	mi := &file_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1743,7 +2801,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[14]
+	mi := &file_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1756,7 +2814,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{14}
+	return file_log_proto_rawDescGZIP(), []int{22}
 }
 
 // Limits that Apply reads are replicated, never flags. Zero means "as it stands"
@@ -1779,13 +2837,18 @@ type Limits struct {
 	TextBytesMax                uint32                 `protobuf:"varint,14,opt,name=text_bytes_max,json=textBytesMax,proto3" json:"text_bytes_max,omitempty"` // resource, endpoint, detail, reason, label
 	DropsPerTickMax             uint32                 `protobuf:"varint,15,opt,name=drops_per_tick_max,json=dropsPerTickMax,proto3" json:"drops_per_tick_max,omitempty"`
 	ExpiriesPerTickMax          uint32                 `protobuf:"varint,16,opt,name=expiries_per_tick_max,json=expiriesPerTickMax,proto3" json:"expiries_per_tick_max,omitempty"`
-	unknownFields               protoimpl.UnknownFields
-	sizeCache                   protoimpl.SizeCache
+	TopicsMax                   uint32                 `protobuf:"varint,17,opt,name=topics_max,json=topicsMax,proto3" json:"topics_max,omitempty"`
+	SubscribersPerTopicMax      uint32                 `protobuf:"varint,18,opt,name=subscribers_per_topic_max,json=subscribersPerTopicMax,proto3" json:"subscribers_per_topic_max,omitempty"`
+	HeadersMax                  uint32                 `protobuf:"varint,19,opt,name=headers_max,json=headersMax,proto3" json:"headers_max,omitempty"`
+	// Of one transaction's payloads, results and headers together.
+	TransactionBytesMax uint64 `protobuf:"varint,20,opt,name=transaction_bytes_max,json=transactionBytesMax,proto3" json:"transaction_bytes_max,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_log_proto_msgTypes[15]
+	mi := &file_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +2860,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[15]
+	mi := &file_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +2873,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{15}
+	return file_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Limits) GetTransactionTimeoutDefaultMs() uint64 {
@@ -1925,6 +2988,34 @@ func (x *Limits) GetExpiriesPerTickMax() uint32 {
 	return 0
 }
 
+func (x *Limits) GetTopicsMax() uint32 {
+	if x != nil {
+		return x.TopicsMax
+	}
+	return 0
+}
+
+func (x *Limits) GetSubscribersPerTopicMax() uint32 {
+	if x != nil {
+		return x.SubscribersPerTopicMax
+	}
+	return 0
+}
+
+func (x *Limits) GetHeadersMax() uint32 {
+	if x != nil {
+		return x.HeadersMax
+	}
+	return 0
+}
+
+func (x *Limits) GetTransactionBytesMax() uint64 {
+	if x != nil {
+		return x.TransactionBytesMax
+	}
+	return 0
+}
+
 type SetLimits struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Limits        *Limits                `protobuf:"bytes,1,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -1935,7 +3026,7 @@ type SetLimits struct {
 
 func (x *SetLimits) Reset() {
 	*x = SetLimits{}
-	mi := &file_log_proto_msgTypes[16]
+	mi := &file_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1947,7 +3038,7 @@ func (x *SetLimits) String() string {
 func (*SetLimits) ProtoMessage() {}
 
 func (x *SetLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[16]
+	mi := &file_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1960,7 +3051,7 @@ func (x *SetLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLimits.ProtoReflect.Descriptor instead.
 func (*SetLimits) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{16}
+	return file_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetLimits) GetLimits() *Limits {
@@ -1987,7 +3078,7 @@ type CheckDigest struct {
 
 func (x *CheckDigest) Reset() {
 	*x = CheckDigest{}
-	mi := &file_log_proto_msgTypes[17]
+	mi := &file_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1999,7 +3090,7 @@ func (x *CheckDigest) String() string {
 func (*CheckDigest) ProtoMessage() {}
 
 func (x *CheckDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[17]
+	mi := &file_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2012,7 +3103,7 @@ func (x *CheckDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckDigest.ProtoReflect.Descriptor instead.
 func (*CheckDigest) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{17}
+	return file_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CheckDigest) GetIndex() uint64 {
@@ -2040,7 +3131,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_log_proto_msgTypes[18]
+	mi := &file_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +3143,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[18]
+	mi := &file_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +3156,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{18}
+	return file_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Found) GetClusterId() []byte {
@@ -2096,7 +3187,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_log_proto_msgTypes[19]
+	mi := &file_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +3199,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[19]
+	mi := &file_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +3212,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{19}
+	return file_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Node) GetId() string {
@@ -2175,7 +3266,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_log_proto_msgTypes[20]
+	mi := &file_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2187,7 +3278,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[20]
+	mi := &file_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2200,7 +3291,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{20}
+	return file_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PutNode) GetNode() *Node {
@@ -2219,7 +3310,7 @@ type RemoveNode struct {
 
 func (x *RemoveNode) Reset() {
 	*x = RemoveNode{}
-	mi := &file_log_proto_msgTypes[21]
+	mi := &file_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +3322,7 @@ func (x *RemoveNode) String() string {
 func (*RemoveNode) ProtoMessage() {}
 
 func (x *RemoveNode) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[21]
+	mi := &file_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +3335,7 @@ func (x *RemoveNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNode.ProtoReflect.Descriptor instead.
 func (*RemoveNode) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{21}
+	return file_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RemoveNode) GetId() string {
@@ -2265,7 +3356,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_log_proto_msgTypes[22]
+	mi := &file_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +3368,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[22]
+	mi := &file_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +3381,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{22}
+	return file_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Recover) GetIncarnation() uint64 {
@@ -2320,7 +3411,7 @@ type Stamp struct {
 
 func (x *Stamp) Reset() {
 	*x = Stamp{}
-	mi := &file_log_proto_msgTypes[23]
+	mi := &file_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +3423,7 @@ func (x *Stamp) String() string {
 func (*Stamp) ProtoMessage() {}
 
 func (x *Stamp) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[23]
+	mi := &file_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +3436,7 @@ func (x *Stamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stamp.ProtoReflect.Descriptor instead.
 func (*Stamp) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{23}
+	return file_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Stamp) GetIndex() uint64 {
@@ -2396,14 +3487,19 @@ type Branch struct {
 	Detail         string  `protobuf:"bytes,13,opt,name=detail,proto3" json:"detail,omitempty"`
 	Attempts       uint32  `protobuf:"varint,14,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// What its last own report said it did.
-	Outcome       Outcome `protobuf:"varint,15,opt,name=outcome,proto3,enum=quorate.log.v1.Outcome" json:"outcome,omitempty"`
+	Outcome Outcome `protobuf:"varint,15,opt,name=outcome,proto3,enum=quorate.log.v1.Outcome" json:"outcome,omitempty"`
+	// Workflow: the recorded steps' words and results.
+	Operation string `protobuf:"bytes,16,opt,name=operation,proto3" json:"operation,omitempty"`
+	Result    []byte `protobuf:"bytes,17,opt,name=result,proto3" json:"result,omitempty"`
+	// Hash of the spec's payload, which is let go of when the transaction ends.
+	PayloadHash   []byte `protobuf:"bytes,18,opt,name=payload_hash,json=payloadHash,proto3" json:"payload_hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Branch) Reset() {
 	*x = Branch{}
-	mi := &file_log_proto_msgTypes[24]
+	mi := &file_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2415,7 +3511,7 @@ func (x *Branch) String() string {
 func (*Branch) ProtoMessage() {}
 
 func (x *Branch) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[24]
+	mi := &file_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2428,7 +3524,7 @@ func (x *Branch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Branch.ProtoReflect.Descriptor instead.
 func (*Branch) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{24}
+	return file_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Branch) GetSpec() *BranchSpec {
@@ -2536,6 +3632,27 @@ func (x *Branch) GetOutcome() Outcome {
 	return Outcome_OUTCOME_UNSPECIFIED
 }
 
+func (x *Branch) GetOperation() string {
+	if x != nil {
+		return x.Operation
+	}
+	return ""
+}
+
+func (x *Branch) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *Branch) GetPayloadHash() []byte {
+	if x != nil {
+		return x.PayloadHash
+	}
+	return nil
+}
+
 // Transaction is one record, as a snapshot and a finished record's stub hold it.
 type Transaction struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -2559,14 +3676,21 @@ type Transaction struct {
 	Finished    *Stamp                 `protobuf:"bytes,18,opt,name=finished,proto3" json:"finished,omitempty"`
 	// The clock when the record was last filed among those that wait only for
 	// retention; 0 while it is not. Retention drops in this order.
-	FiledMs       uint64 `protobuf:"varint,19,opt,name=filed_ms,json=filedMs,proto3" json:"filed_ms,omitempty"`
+	FiledMs uint64 `protobuf:"varint,19,opt,name=filed_ms,json=filedMs,proto3" json:"filed_ms,omitempty"`
+	// Hash of the content that created it, where plan, branches or set are part of
+	// it: payloads are let go of when the transaction ends.
+	Content []byte `protobuf:"bytes,20,opt,name=content,proto3" json:"content,omitempty"`
+	// Workflow: what the initiator's code returned.
+	Result []byte `protobuf:"bytes,21,opt,name=result,proto3" json:"result,omitempty"`
+	// Ended by an operator's Stop.
+	Stopped       bool `protobuf:"varint,22,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_log_proto_msgTypes[25]
+	mi := &file_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +3702,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[25]
+	mi := &file_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +3715,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{25}
+	return file_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Transaction) GetBegin() *Begin {
@@ -2727,6 +3851,27 @@ func (x *Transaction) GetFiledMs() uint64 {
 	return 0
 }
 
+func (x *Transaction) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *Transaction) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *Transaction) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
 // SnapshotHeader opens a snapshot; frames of records follow, each with its CRC.
 type SnapshotHeader struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2745,13 +3890,14 @@ type SnapshotHeader struct {
 	Digest        []byte                 `protobuf:"bytes,13,opt,name=digest,proto3" json:"digest,omitempty"`
 	FeatureLevel  uint32                 `protobuf:"varint,14,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	Tombstones    uint64                 `protobuf:"varint,15,opt,name=tombstones,proto3" json:"tombstones,omitempty"`
+	Topics        []*Topic               `protobuf:"bytes,16,rep,name=topics,proto3" json:"topics,omitempty"` // sorted by namespace and name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_log_proto_msgTypes[26]
+	mi := &file_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +3909,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[26]
+	mi := &file_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +3922,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{26}
+	return file_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SnapshotHeader) GetIndex() uint64 {
@@ -2884,6 +4030,13 @@ func (x *SnapshotHeader) GetTombstones() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetTopics() []*Topic {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
 var File_log_proto protoreflect.FileDescriptor
 
 const file_log_proto_rawDesc = "" +
@@ -2893,7 +4046,7 @@ const file_log_proto_rawDesc = "" +
 	"\bclock_ms\x18\x01 \x01(\x04R\aclockMs\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x04R\x06wallMs\x12#\n" +
 	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\x123\n" +
-	"\bcommands\x18\x04 \x03(\v2\x17.quorate.log.v1.CommandR\bcommands\"\xec\x05\n" +
+	"\bcommands\x18\x04 \x03(\v2\x17.quorate.log.v1.CommandR\bcommands\"\xb5\a\n" +
 	"\aCommand\x12-\n" +
 	"\x05begin\x18\x01 \x01(\v2\x15.quorate.log.v1.BeginH\x00R\x05begin\x120\n" +
 	"\x06enlist\x18\x02 \x01(\v2\x16.quorate.log.v1.EnlistH\x00R\x06enlist\x12*\n" +
@@ -2911,21 +4064,51 @@ const file_log_proto_rawDesc = "" +
 	"\bput_node\x18\f \x01(\v2\x17.quorate.log.v1.PutNodeH\x00R\aputNode\x12=\n" +
 	"\vremove_node\x18\r \x01(\v2\x1a.quorate.log.v1.RemoveNodeH\x00R\n" +
 	"removeNode\x123\n" +
-	"\arecover\x18\x0e \x01(\v2\x17.quorate.log.v1.RecoverH\x00R\arecoverB\x06\n" +
+	"\arecover\x18\x0e \x01(\v2\x17.quorate.log.v1.RecoverH\x00R\arecover\x120\n" +
+	"\x06answer\x18\x0f \x01(\v2\x16.quorate.log.v1.AnswerH\x00R\x06answer\x120\n" +
+	"\x06record\x18\x10 \x01(\v2\x16.quorate.log.v1.RecordH\x00R\x06record\x12*\n" +
+	"\x04stop\x18\x11 \x01(\v2\x14.quorate.log.v1.StopH\x00R\x04stop\x127\n" +
+	"\tput_topic\x18\x12 \x01(\v2\x18.quorate.log.v1.PutTopicH\x00R\bputTopicB\x06\n" +
 	"\x04kind\"1\n" +
 	"\x05Label\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"=\n" +
 	"\x05Epoch\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\x80\x01\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\xa5\x02\n" +
 	"\n" +
 	"BranchSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bresource\x18\x02 \x01(\tR\bresource\x12\x1a\n" +
 	"\bendpoint\x18\x03 \x01(\tR\bendpoint\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\bR\x04held\x12\x16\n" +
-	"\x06holder\x18\x05 \x01(\fR\x06holder\"\xae\x02\n" +
+	"\x06holder\x18\x05 \x01(\fR\x06holder\x12\x12\n" +
+	"\x04undo\x18\x06 \x01(\tR\x04undo\x12\x18\n" +
+	"\apayload\x18\a \x01(\fR\apayload\x12\x14\n" +
+	"\x05after\x18\b \x03(\tR\x05after\x12!\n" +
+	"\fattempts_max\x18\t \x01(\rR\vattemptsMax\x12&\n" +
+	"\x0fcall_timeout_ms\x18\n" +
+	" \x01(\x04R\rcallTimeoutMs\x12\x14\n" +
+	"\x05topic\x18\v \x01(\tR\x05topic\"\x9b\x01\n" +
+	"\x05Retry\x12\x1f\n" +
+	"\vinterval_ms\x18\x01 \x01(\x04R\n" +
+	"intervalMs\x12&\n" +
+	"\x0finterval_max_ms\x18\x02 \x01(\x04R\rintervalMaxMs\x12!\n" +
+	"\fattempts_max\x18\x03 \x01(\rR\vattemptsMax\x12&\n" +
+	"\x0fcall_timeout_ms\x18\x04 \x01(\x04R\rcallTimeoutMs\"\xb0\x03\n" +
+	"\x04Plan\x12+\n" +
+	"\x05retry\x18\x01 \x01(\v2\x15.quorate.log.v1.RetryR\x05retry\x12\x1a\n" +
+	"\bcallback\x18\x02 \x01(\tR\bcallback\x12)\n" +
+	"\x10callback_payload\x18\x03 \x01(\fR\x0fcallbackPayload\x12*\n" +
+	"\x11callback_after_ms\x18\x04 \x01(\x04R\x0fcallbackAfterMs\x12'\n" +
+	"\x0fconcurrency_max\x18\x05 \x01(\rR\x0econcurrencyMax\x12\x19\n" +
+	"\bdelay_ms\x18\x06 \x01(\x04R\adelayMs\x12/\n" +
+	"\aheaders\x18\a \x03(\v2\x15.quorate.log.v1.LabelR\aheaders\x121\n" +
+	"\adialect\x18\b \x01(\x0e2\x17.quorate.log.v1.DialectR\adialect\x12!\n" +
+	"\fdialect_mode\x18\t \x01(\tR\vdialectMode\x12!\n" +
+	"\fdialect_data\x18\n" +
+	" \x01(\fR\vdialectData\x12\x1a\n" +
+	"\bworkflow\x18\v \x01(\tR\bworkflow\"\xa8\x03\n" +
 	"\x05Begin\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -2936,7 +4119,11 @@ const file_log_proto_rawDesc = "" +
 	"timeout_ms\x18\x06 \x01(\x04R\ttimeoutMs\x12-\n" +
 	"\x06labels\x18\a \x03(\v2\x15.quorate.log.v1.LabelR\x06labels\x12 \n" +
 	"\vtraceparent\x18\b \x01(\tR\vtraceparent\x12\x1c\n" +
-	"\tinitiator\x18\t \x01(\tR\tinitiator\"N\n" +
+	"\tinitiator\x18\t \x01(\tR\tinitiator\x12(\n" +
+	"\x04plan\x18\n" +
+	" \x01(\v2\x14.quorate.log.v1.PlanR\x04plan\x126\n" +
+	"\bbranches\x18\v \x03(\v2\x1a.quorate.log.v1.BranchSpecR\bbranches\x12\x16\n" +
+	"\x06holder\x18\f \x01(\fR\x06holder\"N\n" +
 	"\x06Enlist\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x122\n" +
 	"\x06branch\x18\x02 \x01(\v2\x1a.quorate.log.v1.BranchSpecR\x06branch\"\xa9\x01\n" +
@@ -2949,7 +4136,7 @@ const file_log_proto_rawDesc = "" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x12.\n" +
 	"\x06ballot\x18\x02 \x01(\v2\x16.quorate.log.v1.BallotR\x06ballot\"\x1d\n" +
 	"\tBranchSet\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xf6\x02\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x8e\x03\n" +
 	"\x06Decide\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x124\n" +
 	"\bdecision\x18\x02 \x01(\x0e2\x18.quorate.log.v1.DecisionR\bdecision\x12+\n" +
@@ -2959,7 +4146,9 @@ const file_log_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\v2\x15.quorate.log.v1.EpochR\x05epoch\x12.\n" +
 	"\x06reason\x18\a \x01(\x0e2\x16.quorate.log.v1.ReasonR\x06reason\x12\x16\n" +
 	"\x06detail\x18\b \x01(\tR\x06detail\x12\x1a\n" +
-	"\boperator\x18\t \x01(\tR\boperator\"\x91\x01\n" +
+	"\boperator\x18\t \x01(\tR\boperator\x12\x16\n" +
+	"\x06result\x18\n" +
+	" \x01(\fR\x06result\"\x91\x01\n" +
 	"\x06Submit\x12+\n" +
 	"\x05begin\x18\x01 \x01(\v2\x15.quorate.log.v1.BeginR\x05begin\x12,\n" +
 	"\x03set\x18\x02 \x03(\v2\x1a.quorate.log.v1.BranchSpecR\x03set\x12,\n" +
@@ -2970,14 +4159,61 @@ const file_log_proto_rawDesc = "" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x17.quorate.log.v1.OutcomeR\aoutcome\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\x12\x1a\n" +
 	"\battempts\x18\x05 \x01(\rR\battempts\x12\x16\n" +
-	"\x06holder\x18\x06 \x01(\fR\x06holder\"\x9a\x01\n" +
+	"\x06holder\x18\x06 \x01(\fR\x06holder\"\x87\x02\n" +
+	"\x06Answer\x12\x10\n" +
+	"\x03gid\x18\x01 \x01(\fR\x03gid\x12\x16\n" +
+	"\x06branch\x18\x02 \x01(\tR\x06branch\x12/\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1b.quorate.log.v1.Answer.KindR\x04kind\x12\x1d\n" +
+	"\n" +
+	"maybe_done\x18\x04 \x01(\bR\tmaybeDone\x12\x16\n" +
+	"\x06detail\x18\x05 \x01(\tR\x06detail\x12\x1a\n" +
+	"\battempts\x18\x06 \x01(\rR\battempts\"O\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tKIND_DONE\x10\x01\x12\x10\n" +
+	"\fKIND_REFUSED\x10\x02\x12\x10\n" +
+	"\fKIND_GAVE_UP\x10\x03\"\xb4\x01\n" +
+	"\x06Record\x12\x10\n" +
+	"\x03gid\x18\x01 \x01(\fR\x03gid\x122\n" +
+	"\x06branch\x18\x02 \x01(\v2\x1a.quorate.log.v1.BranchSpecR\x06branch\x12\x1c\n" +
+	"\toperation\x18\x03 \x01(\tR\toperation\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\bR\x06failed\x12\x16\n" +
+	"\x06result\x18\x05 \x01(\fR\x06result\x12\x16\n" +
+	"\x06detail\x18\x06 \x01(\tR\x06detail\"L\n" +
+	"\x04Stop\x12\x10\n" +
+	"\x03gid\x18\x01 \x01(\fR\x03gid\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\tR\boperator\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xf3\x01\n" +
+	"\x05Topic\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12<\n" +
+	"\vsubscribers\x18\x03 \x03(\v2\x1a.quorate.log.v1.SubscriberR\vsubscribers\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\x04R\aversion\x12/\n" +
+	"\acreated\x18\x05 \x01(\v2\x15.quorate.log.v1.StampR\acreated\x12/\n" +
+	"\aupdated\x18\x06 \x01(\v2\x15.quorate.log.v1.StampR\aupdated\"@\n" +
+	"\n" +
+	"Subscriber\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x16\n" +
+	"\x06remark\x18\x02 \x01(\tR\x06remark\"\x94\x02\n" +
+	"\bPutTopic\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x127\n" +
+	"\x06change\x18\x03 \x01(\x0e2\x1f.quorate.log.v1.PutTopic.ChangeR\x06change\x12:\n" +
+	"\n" +
+	"subscriber\x18\x04 \x01(\v2\x1a.quorate.log.v1.SubscriberR\n" +
+	"subscriber\"a\n" +
+	"\x06Change\x12\x16\n" +
+	"\x12CHANGE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10CHANGE_SUBSCRIBE\x10\x01\x12\x16\n" +
+	"\x12CHANGE_UNSUBSCRIBE\x10\x02\x12\x11\n" +
+	"\rCHANGE_DELETE\x10\x03\"\x9a\x01\n" +
 	"\aResolve\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x121\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x17.quorate.log.v1.OutcomeR\aoutcome\x12\x1a\n" +
 	"\boperator\x18\x04 \x01(\tR\boperator\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x06\n" +
-	"\x04Tick\"\xfc\x05\n" +
+	"\x04Tick\"\xab\a\n" +
 	"\x06Limits\x12C\n" +
 	"\x1etransaction_timeout_default_ms\x18\x01 \x01(\x04R\x1btransactionTimeoutDefaultMs\x12;\n" +
 	"\x1atransaction_timeout_max_ms\x18\x02 \x01(\x04R\x17transactionTimeoutMaxMs\x12!\n" +
@@ -2996,7 +4232,13 @@ const file_log_proto_rawDesc = "" +
 	"labels_max\x18\r \x01(\rR\tlabelsMax\x12$\n" +
 	"\x0etext_bytes_max\x18\x0e \x01(\rR\ftextBytesMax\x12+\n" +
 	"\x12drops_per_tick_max\x18\x0f \x01(\rR\x0fdropsPerTickMax\x121\n" +
-	"\x15expiries_per_tick_max\x18\x10 \x01(\rR\x12expiriesPerTickMax\"W\n" +
+	"\x15expiries_per_tick_max\x18\x10 \x01(\rR\x12expiriesPerTickMax\x12\x1d\n" +
+	"\n" +
+	"topics_max\x18\x11 \x01(\rR\ttopicsMax\x129\n" +
+	"\x19subscribers_per_topic_max\x18\x12 \x01(\rR\x16subscribersPerTopicMax\x12\x1f\n" +
+	"\vheaders_max\x18\x13 \x01(\rR\n" +
+	"headersMax\x122\n" +
+	"\x15transaction_bytes_max\x18\x14 \x01(\x04R\x13transactionBytesMax\"W\n" +
 	"\tSetLimits\x12.\n" +
 	"\x06limits\x18\x01 \x01(\v2\x16.quorate.log.v1.LimitsR\x06limits\x12\x1a\n" +
 	"\boperator\x18\x02 \x01(\tR\boperator\";\n" +
@@ -3026,7 +4268,7 @@ const file_log_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x19\n" +
 	"\bclock_ms\x18\x03 \x01(\x04R\aclockMs\x12\x17\n" +
-	"\awall_ms\x18\x04 \x01(\x04R\x06wallMs\"\xf9\x04\n" +
+	"\awall_ms\x18\x04 \x01(\x04R\x06wallMs\"\xd2\x05\n" +
 	"\x06Branch\x12.\n" +
 	"\x04spec\x18\x01 \x01(\v2\x1a.quorate.log.v1.BranchSpecR\x04spec\x12\x12\n" +
 	"\x04hint\x18\x02 \x01(\bR\x04hint\x12,\n" +
@@ -3045,7 +4287,10 @@ const file_log_proto_rawDesc = "" +
 	"resolvedAt\x12\x16\n" +
 	"\x06detail\x18\r \x01(\tR\x06detail\x12\x1a\n" +
 	"\battempts\x18\x0e \x01(\rR\battempts\x121\n" +
-	"\aoutcome\x18\x0f \x01(\x0e2\x17.quorate.log.v1.OutcomeR\aoutcome\"\xf8\x05\n" +
+	"\aoutcome\x18\x0f \x01(\x0e2\x17.quorate.log.v1.OutcomeR\aoutcome\x12\x1c\n" +
+	"\toperation\x18\x10 \x01(\tR\toperation\x12\x16\n" +
+	"\x06result\x18\x11 \x01(\fR\x06result\x12!\n" +
+	"\fpayload_hash\x18\x12 \x01(\fR\vpayloadHash\"\xc4\x06\n" +
 	"\vTransaction\x12+\n" +
 	"\x05begin\x18\x01 \x01(\v2\x15.quorate.log.v1.BeginR\x05begin\x12+\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x15.quorate.log.v1.StateR\x05state\x12\x1c\n" +
@@ -3067,7 +4312,10 @@ const file_log_proto_rawDesc = "" +
 	"\tsealed_at\x18\x10 \x01(\v2\x15.quorate.log.v1.StampR\bsealedAt\x12/\n" +
 	"\adecided\x18\x11 \x01(\v2\x15.quorate.log.v1.StampR\adecided\x121\n" +
 	"\bfinished\x18\x12 \x01(\v2\x15.quorate.log.v1.StampR\bfinished\x12\x19\n" +
-	"\bfiled_ms\x18\x13 \x01(\x04R\afiledMs\"\x86\x04\n" +
+	"\bfiled_ms\x18\x13 \x01(\x04R\afiledMs\x12\x18\n" +
+	"\acontent\x18\x14 \x01(\fR\acontent\x12\x16\n" +
+	"\x06result\x18\x15 \x01(\fR\x06result\x12\x18\n" +
+	"\astopped\x18\x16 \x01(\bR\astopped\"\xb5\x04\n" +
 	"\x0eSnapshotHeader\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1d\n" +
@@ -3088,7 +4336,8 @@ const file_log_proto_rawDesc = "" +
 	"\rfeature_level\x18\x0e \x01(\rR\ffeatureLevel\x12\x1e\n" +
 	"\n" +
 	"tombstones\x18\x0f \x01(\x04R\n" +
-	"tombstones*\x83\x01\n" +
+	"tombstones\x12-\n" +
+	"\x06topics\x18\x10 \x03(\v2\x15.quorate.log.v1.TopicR\x06topics*\x83\x01\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eMODE_TWO_PHASE\x10\x01\x12\f\n" +
@@ -3109,19 +4358,30 @@ const file_log_proto_rawDesc = "" +
 	"\bDecision\x12\x18\n" +
 	"\x14DECISION_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fDECISION_COMMIT\x10\x01\x12\x15\n" +
-	"\x11DECISION_ROLLBACK\x10\x02*y\n" +
+	"\x11DECISION_ROLLBACK\x10\x02*\x8e\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_COMMITTED\x10\x01\x12\x17\n" +
 	"\x13OUTCOME_ROLLED_BACK\x10\x02\x12\x11\n" +
 	"\rOUTCOME_MIXED\x10\x03\x12\x12\n" +
-	"\x0eOUTCOME_HAZARD\x10\x04*s\n" +
+	"\x0eOUTCOME_HAZARD\x10\x04\x12\x13\n" +
+	"\x0fOUTCOME_GAVE_UP\x10\x05*\xe1\x01\n" +
+	"\tOperation\x12\x19\n" +
+	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10OPERATION_COMMIT\x10\x01\x12\x16\n" +
+	"\x12OPERATION_ROLLBACK\x10\x02\x12\x14\n" +
+	"\x10OPERATION_ACTION\x10\x03\x12\x18\n" +
+	"\x14OPERATION_COMPENSATE\x10\x04\x12\x15\n" +
+	"\x11OPERATION_CONFIRM\x10\x05\x12\x14\n" +
+	"\x10OPERATION_CANCEL\x10\x06\x12\x18\n" +
+	"\x14OPERATION_CHECK_BACK\x10\a\x12\x14\n" +
+	"\x10OPERATION_RESUME\x10\b*s\n" +
 	"\x06Origin\x12\x16\n" +
 	"\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rORIGIN_CLIENT\x10\x01\x12\x16\n" +
 	"\x12ORIGIN_PARTICIPANT\x10\x02\x12\x11\n" +
 	"\rORIGIN_DRIVER\x10\x03\x12\x13\n" +
-	"\x0fORIGIN_OPERATOR\x10\x04*\xd5\x01\n" +
+	"\x0fORIGIN_OPERATOR\x10\x04*\x95\x02\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10REASON_REQUESTED\x10\x01\x12\x12\n" +
@@ -3131,7 +4391,16 @@ const file_log_proto_rawDesc = "" +
 	"\x15REASON_SUBMIT_REFUSED\x10\x05\x12\x13\n" +
 	"\x0fREASON_PRESUMED\x10\x06\x12\x13\n" +
 	"\x0fREASON_REPORTED\x10\a\x12\x13\n" +
-	"\x0fREASON_OPERATOR\x10\b*\x9c\x01\n" +
+	"\x0fREASON_OPERATOR\x10\b\x12\x12\n" +
+	"\x0eREASON_GAVE_UP\x10\t\x12\x17\n" +
+	"\x13REASON_CHECKED_BACK\x10\n" +
+	"\x12\x11\n" +
+	"\rREASON_FAILED\x10\v*h\n" +
+	"\aDialect\x12\x17\n" +
+	"\x13DIALECT_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10DIALECT_DTM_HTTP\x10\x01\x12\x14\n" +
+	"\x10DIALECT_DTM_GRPC\x10\x02\x12\x18\n" +
+	"\x14DIALECT_DTM_JSON_RPC\x10\x03*\x9c\x01\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_ACTIVE\x10\x01\x12\x10\n" +
@@ -3160,109 +4429,138 @@ func file_log_proto_rawDescGZIP() []byte {
 	return file_log_proto_rawDescData
 }
 
-var file_log_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
-var file_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_log_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
+var file_log_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_log_proto_goTypes = []any{
 	(Mode)(0),              // 0: quorate.log.v1.Mode
 	(Entry)(0),             // 1: quorate.log.v1.Entry
 	(VoteKind)(0),          // 2: quorate.log.v1.VoteKind
 	(Decision)(0),          // 3: quorate.log.v1.Decision
 	(Outcome)(0),           // 4: quorate.log.v1.Outcome
-	(Origin)(0),            // 5: quorate.log.v1.Origin
-	(Reason)(0),            // 6: quorate.log.v1.Reason
-	(State)(0),             // 7: quorate.log.v1.State
-	(Own)(0),               // 8: quorate.log.v1.Own
-	(*Batch)(nil),          // 9: quorate.log.v1.Batch
-	(*Command)(nil),        // 10: quorate.log.v1.Command
-	(*Label)(nil),          // 11: quorate.log.v1.Label
-	(*Epoch)(nil),          // 12: quorate.log.v1.Epoch
-	(*BranchSpec)(nil),     // 13: quorate.log.v1.BranchSpec
-	(*Begin)(nil),          // 14: quorate.log.v1.Begin
-	(*Enlist)(nil),         // 15: quorate.log.v1.Enlist
-	(*Ballot)(nil),         // 16: quorate.log.v1.Ballot
-	(*Vote)(nil),           // 17: quorate.log.v1.Vote
-	(*BranchSet)(nil),      // 18: quorate.log.v1.BranchSet
-	(*Decide)(nil),         // 19: quorate.log.v1.Decide
-	(*Submit)(nil),         // 20: quorate.log.v1.Submit
-	(*Report)(nil),         // 21: quorate.log.v1.Report
-	(*Resolve)(nil),        // 22: quorate.log.v1.Resolve
-	(*Tick)(nil),           // 23: quorate.log.v1.Tick
-	(*Limits)(nil),         // 24: quorate.log.v1.Limits
-	(*SetLimits)(nil),      // 25: quorate.log.v1.SetLimits
-	(*CheckDigest)(nil),    // 26: quorate.log.v1.CheckDigest
-	(*Found)(nil),          // 27: quorate.log.v1.Found
-	(*Node)(nil),           // 28: quorate.log.v1.Node
-	(*PutNode)(nil),        // 29: quorate.log.v1.PutNode
-	(*RemoveNode)(nil),     // 30: quorate.log.v1.RemoveNode
-	(*Recover)(nil),        // 31: quorate.log.v1.Recover
-	(*Stamp)(nil),          // 32: quorate.log.v1.Stamp
-	(*Branch)(nil),         // 33: quorate.log.v1.Branch
-	(*Transaction)(nil),    // 34: quorate.log.v1.Transaction
-	(*SnapshotHeader)(nil), // 35: quorate.log.v1.SnapshotHeader
+	(Operation)(0),         // 5: quorate.log.v1.Operation
+	(Origin)(0),            // 6: quorate.log.v1.Origin
+	(Reason)(0),            // 7: quorate.log.v1.Reason
+	(Dialect)(0),           // 8: quorate.log.v1.Dialect
+	(State)(0),             // 9: quorate.log.v1.State
+	(Own)(0),               // 10: quorate.log.v1.Own
+	(Answer_Kind)(0),       // 11: quorate.log.v1.Answer.Kind
+	(PutTopic_Change)(0),   // 12: quorate.log.v1.PutTopic.Change
+	(*Batch)(nil),          // 13: quorate.log.v1.Batch
+	(*Command)(nil),        // 14: quorate.log.v1.Command
+	(*Label)(nil),          // 15: quorate.log.v1.Label
+	(*Epoch)(nil),          // 16: quorate.log.v1.Epoch
+	(*BranchSpec)(nil),     // 17: quorate.log.v1.BranchSpec
+	(*Retry)(nil),          // 18: quorate.log.v1.Retry
+	(*Plan)(nil),           // 19: quorate.log.v1.Plan
+	(*Begin)(nil),          // 20: quorate.log.v1.Begin
+	(*Enlist)(nil),         // 21: quorate.log.v1.Enlist
+	(*Ballot)(nil),         // 22: quorate.log.v1.Ballot
+	(*Vote)(nil),           // 23: quorate.log.v1.Vote
+	(*BranchSet)(nil),      // 24: quorate.log.v1.BranchSet
+	(*Decide)(nil),         // 25: quorate.log.v1.Decide
+	(*Submit)(nil),         // 26: quorate.log.v1.Submit
+	(*Report)(nil),         // 27: quorate.log.v1.Report
+	(*Answer)(nil),         // 28: quorate.log.v1.Answer
+	(*Record)(nil),         // 29: quorate.log.v1.Record
+	(*Stop)(nil),           // 30: quorate.log.v1.Stop
+	(*Topic)(nil),          // 31: quorate.log.v1.Topic
+	(*Subscriber)(nil),     // 32: quorate.log.v1.Subscriber
+	(*PutTopic)(nil),       // 33: quorate.log.v1.PutTopic
+	(*Resolve)(nil),        // 34: quorate.log.v1.Resolve
+	(*Tick)(nil),           // 35: quorate.log.v1.Tick
+	(*Limits)(nil),         // 36: quorate.log.v1.Limits
+	(*SetLimits)(nil),      // 37: quorate.log.v1.SetLimits
+	(*CheckDigest)(nil),    // 38: quorate.log.v1.CheckDigest
+	(*Found)(nil),          // 39: quorate.log.v1.Found
+	(*Node)(nil),           // 40: quorate.log.v1.Node
+	(*PutNode)(nil),        // 41: quorate.log.v1.PutNode
+	(*RemoveNode)(nil),     // 42: quorate.log.v1.RemoveNode
+	(*Recover)(nil),        // 43: quorate.log.v1.Recover
+	(*Stamp)(nil),          // 44: quorate.log.v1.Stamp
+	(*Branch)(nil),         // 45: quorate.log.v1.Branch
+	(*Transaction)(nil),    // 46: quorate.log.v1.Transaction
+	(*SnapshotHeader)(nil), // 47: quorate.log.v1.SnapshotHeader
 }
 var file_log_proto_depIdxs = []int32{
-	10, // 0: quorate.log.v1.Batch.commands:type_name -> quorate.log.v1.Command
-	14, // 1: quorate.log.v1.Command.begin:type_name -> quorate.log.v1.Begin
-	15, // 2: quorate.log.v1.Command.enlist:type_name -> quorate.log.v1.Enlist
-	17, // 3: quorate.log.v1.Command.vote:type_name -> quorate.log.v1.Vote
-	19, // 4: quorate.log.v1.Command.decide:type_name -> quorate.log.v1.Decide
-	20, // 5: quorate.log.v1.Command.submit:type_name -> quorate.log.v1.Submit
-	21, // 6: quorate.log.v1.Command.report:type_name -> quorate.log.v1.Report
-	22, // 7: quorate.log.v1.Command.resolve:type_name -> quorate.log.v1.Resolve
-	23, // 8: quorate.log.v1.Command.tick:type_name -> quorate.log.v1.Tick
-	25, // 9: quorate.log.v1.Command.set_limits:type_name -> quorate.log.v1.SetLimits
-	26, // 10: quorate.log.v1.Command.check_digest:type_name -> quorate.log.v1.CheckDigest
-	27, // 11: quorate.log.v1.Command.found:type_name -> quorate.log.v1.Found
-	29, // 12: quorate.log.v1.Command.put_node:type_name -> quorate.log.v1.PutNode
-	30, // 13: quorate.log.v1.Command.remove_node:type_name -> quorate.log.v1.RemoveNode
-	31, // 14: quorate.log.v1.Command.recover:type_name -> quorate.log.v1.Recover
-	0,  // 15: quorate.log.v1.Begin.mode:type_name -> quorate.log.v1.Mode
-	1,  // 16: quorate.log.v1.Begin.entry:type_name -> quorate.log.v1.Entry
-	11, // 17: quorate.log.v1.Begin.labels:type_name -> quorate.log.v1.Label
-	13, // 18: quorate.log.v1.Enlist.branch:type_name -> quorate.log.v1.BranchSpec
-	13, // 19: quorate.log.v1.Ballot.branch:type_name -> quorate.log.v1.BranchSpec
-	2,  // 20: quorate.log.v1.Ballot.kind:type_name -> quorate.log.v1.VoteKind
-	16, // 21: quorate.log.v1.Vote.ballot:type_name -> quorate.log.v1.Ballot
-	3,  // 22: quorate.log.v1.Decide.decision:type_name -> quorate.log.v1.Decision
-	18, // 23: quorate.log.v1.Decide.set:type_name -> quorate.log.v1.BranchSet
-	13, // 24: quorate.log.v1.Decide.branches:type_name -> quorate.log.v1.BranchSpec
-	5,  // 25: quorate.log.v1.Decide.origin:type_name -> quorate.log.v1.Origin
-	12, // 26: quorate.log.v1.Decide.epoch:type_name -> quorate.log.v1.Epoch
-	6,  // 27: quorate.log.v1.Decide.reason:type_name -> quorate.log.v1.Reason
-	14, // 28: quorate.log.v1.Submit.begin:type_name -> quorate.log.v1.Begin
-	13, // 29: quorate.log.v1.Submit.set:type_name -> quorate.log.v1.BranchSpec
-	16, // 30: quorate.log.v1.Submit.votes:type_name -> quorate.log.v1.Ballot
-	4,  // 31: quorate.log.v1.Report.outcome:type_name -> quorate.log.v1.Outcome
-	4,  // 32: quorate.log.v1.Resolve.outcome:type_name -> quorate.log.v1.Outcome
-	24, // 33: quorate.log.v1.SetLimits.limits:type_name -> quorate.log.v1.Limits
-	24, // 34: quorate.log.v1.Found.limits:type_name -> quorate.log.v1.Limits
-	28, // 35: quorate.log.v1.PutNode.node:type_name -> quorate.log.v1.Node
-	13, // 36: quorate.log.v1.Branch.spec:type_name -> quorate.log.v1.BranchSpec
-	2,  // 37: quorate.log.v1.Branch.vote:type_name -> quorate.log.v1.VoteKind
-	8,  // 38: quorate.log.v1.Branch.own:type_name -> quorate.log.v1.Own
-	4,  // 39: quorate.log.v1.Branch.resolved:type_name -> quorate.log.v1.Outcome
-	32, // 40: quorate.log.v1.Branch.enlisted:type_name -> quorate.log.v1.Stamp
-	32, // 41: quorate.log.v1.Branch.voted:type_name -> quorate.log.v1.Stamp
-	32, // 42: quorate.log.v1.Branch.reported:type_name -> quorate.log.v1.Stamp
-	32, // 43: quorate.log.v1.Branch.resolved_at:type_name -> quorate.log.v1.Stamp
-	4,  // 44: quorate.log.v1.Branch.outcome:type_name -> quorate.log.v1.Outcome
-	14, // 45: quorate.log.v1.Transaction.begin:type_name -> quorate.log.v1.Begin
-	7,  // 46: quorate.log.v1.Transaction.state:type_name -> quorate.log.v1.State
-	3,  // 47: quorate.log.v1.Transaction.decision:type_name -> quorate.log.v1.Decision
-	6,  // 48: quorate.log.v1.Transaction.reason:type_name -> quorate.log.v1.Reason
-	5,  // 49: quorate.log.v1.Transaction.origin:type_name -> quorate.log.v1.Origin
-	33, // 50: quorate.log.v1.Transaction.branches:type_name -> quorate.log.v1.Branch
-	32, // 51: quorate.log.v1.Transaction.began:type_name -> quorate.log.v1.Stamp
-	32, // 52: quorate.log.v1.Transaction.sealed_at:type_name -> quorate.log.v1.Stamp
-	32, // 53: quorate.log.v1.Transaction.decided:type_name -> quorate.log.v1.Stamp
-	32, // 54: quorate.log.v1.Transaction.finished:type_name -> quorate.log.v1.Stamp
-	24, // 55: quorate.log.v1.SnapshotHeader.limits:type_name -> quorate.log.v1.Limits
-	28, // 56: quorate.log.v1.SnapshotHeader.nodes:type_name -> quorate.log.v1.Node
-	57, // [57:57] is the sub-list for method output_type
-	57, // [57:57] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	14, // 0: quorate.log.v1.Batch.commands:type_name -> quorate.log.v1.Command
+	20, // 1: quorate.log.v1.Command.begin:type_name -> quorate.log.v1.Begin
+	21, // 2: quorate.log.v1.Command.enlist:type_name -> quorate.log.v1.Enlist
+	23, // 3: quorate.log.v1.Command.vote:type_name -> quorate.log.v1.Vote
+	25, // 4: quorate.log.v1.Command.decide:type_name -> quorate.log.v1.Decide
+	26, // 5: quorate.log.v1.Command.submit:type_name -> quorate.log.v1.Submit
+	27, // 6: quorate.log.v1.Command.report:type_name -> quorate.log.v1.Report
+	34, // 7: quorate.log.v1.Command.resolve:type_name -> quorate.log.v1.Resolve
+	35, // 8: quorate.log.v1.Command.tick:type_name -> quorate.log.v1.Tick
+	37, // 9: quorate.log.v1.Command.set_limits:type_name -> quorate.log.v1.SetLimits
+	38, // 10: quorate.log.v1.Command.check_digest:type_name -> quorate.log.v1.CheckDigest
+	39, // 11: quorate.log.v1.Command.found:type_name -> quorate.log.v1.Found
+	41, // 12: quorate.log.v1.Command.put_node:type_name -> quorate.log.v1.PutNode
+	42, // 13: quorate.log.v1.Command.remove_node:type_name -> quorate.log.v1.RemoveNode
+	43, // 14: quorate.log.v1.Command.recover:type_name -> quorate.log.v1.Recover
+	28, // 15: quorate.log.v1.Command.answer:type_name -> quorate.log.v1.Answer
+	29, // 16: quorate.log.v1.Command.record:type_name -> quorate.log.v1.Record
+	30, // 17: quorate.log.v1.Command.stop:type_name -> quorate.log.v1.Stop
+	33, // 18: quorate.log.v1.Command.put_topic:type_name -> quorate.log.v1.PutTopic
+	18, // 19: quorate.log.v1.Plan.retry:type_name -> quorate.log.v1.Retry
+	15, // 20: quorate.log.v1.Plan.headers:type_name -> quorate.log.v1.Label
+	8,  // 21: quorate.log.v1.Plan.dialect:type_name -> quorate.log.v1.Dialect
+	0,  // 22: quorate.log.v1.Begin.mode:type_name -> quorate.log.v1.Mode
+	1,  // 23: quorate.log.v1.Begin.entry:type_name -> quorate.log.v1.Entry
+	15, // 24: quorate.log.v1.Begin.labels:type_name -> quorate.log.v1.Label
+	19, // 25: quorate.log.v1.Begin.plan:type_name -> quorate.log.v1.Plan
+	17, // 26: quorate.log.v1.Begin.branches:type_name -> quorate.log.v1.BranchSpec
+	17, // 27: quorate.log.v1.Enlist.branch:type_name -> quorate.log.v1.BranchSpec
+	17, // 28: quorate.log.v1.Ballot.branch:type_name -> quorate.log.v1.BranchSpec
+	2,  // 29: quorate.log.v1.Ballot.kind:type_name -> quorate.log.v1.VoteKind
+	22, // 30: quorate.log.v1.Vote.ballot:type_name -> quorate.log.v1.Ballot
+	3,  // 31: quorate.log.v1.Decide.decision:type_name -> quorate.log.v1.Decision
+	24, // 32: quorate.log.v1.Decide.set:type_name -> quorate.log.v1.BranchSet
+	17, // 33: quorate.log.v1.Decide.branches:type_name -> quorate.log.v1.BranchSpec
+	6,  // 34: quorate.log.v1.Decide.origin:type_name -> quorate.log.v1.Origin
+	16, // 35: quorate.log.v1.Decide.epoch:type_name -> quorate.log.v1.Epoch
+	7,  // 36: quorate.log.v1.Decide.reason:type_name -> quorate.log.v1.Reason
+	20, // 37: quorate.log.v1.Submit.begin:type_name -> quorate.log.v1.Begin
+	17, // 38: quorate.log.v1.Submit.set:type_name -> quorate.log.v1.BranchSpec
+	22, // 39: quorate.log.v1.Submit.votes:type_name -> quorate.log.v1.Ballot
+	4,  // 40: quorate.log.v1.Report.outcome:type_name -> quorate.log.v1.Outcome
+	11, // 41: quorate.log.v1.Answer.kind:type_name -> quorate.log.v1.Answer.Kind
+	17, // 42: quorate.log.v1.Record.branch:type_name -> quorate.log.v1.BranchSpec
+	32, // 43: quorate.log.v1.Topic.subscribers:type_name -> quorate.log.v1.Subscriber
+	44, // 44: quorate.log.v1.Topic.created:type_name -> quorate.log.v1.Stamp
+	44, // 45: quorate.log.v1.Topic.updated:type_name -> quorate.log.v1.Stamp
+	12, // 46: quorate.log.v1.PutTopic.change:type_name -> quorate.log.v1.PutTopic.Change
+	32, // 47: quorate.log.v1.PutTopic.subscriber:type_name -> quorate.log.v1.Subscriber
+	4,  // 48: quorate.log.v1.Resolve.outcome:type_name -> quorate.log.v1.Outcome
+	36, // 49: quorate.log.v1.SetLimits.limits:type_name -> quorate.log.v1.Limits
+	36, // 50: quorate.log.v1.Found.limits:type_name -> quorate.log.v1.Limits
+	40, // 51: quorate.log.v1.PutNode.node:type_name -> quorate.log.v1.Node
+	17, // 52: quorate.log.v1.Branch.spec:type_name -> quorate.log.v1.BranchSpec
+	2,  // 53: quorate.log.v1.Branch.vote:type_name -> quorate.log.v1.VoteKind
+	10, // 54: quorate.log.v1.Branch.own:type_name -> quorate.log.v1.Own
+	4,  // 55: quorate.log.v1.Branch.resolved:type_name -> quorate.log.v1.Outcome
+	44, // 56: quorate.log.v1.Branch.enlisted:type_name -> quorate.log.v1.Stamp
+	44, // 57: quorate.log.v1.Branch.voted:type_name -> quorate.log.v1.Stamp
+	44, // 58: quorate.log.v1.Branch.reported:type_name -> quorate.log.v1.Stamp
+	44, // 59: quorate.log.v1.Branch.resolved_at:type_name -> quorate.log.v1.Stamp
+	4,  // 60: quorate.log.v1.Branch.outcome:type_name -> quorate.log.v1.Outcome
+	20, // 61: quorate.log.v1.Transaction.begin:type_name -> quorate.log.v1.Begin
+	9,  // 62: quorate.log.v1.Transaction.state:type_name -> quorate.log.v1.State
+	3,  // 63: quorate.log.v1.Transaction.decision:type_name -> quorate.log.v1.Decision
+	7,  // 64: quorate.log.v1.Transaction.reason:type_name -> quorate.log.v1.Reason
+	6,  // 65: quorate.log.v1.Transaction.origin:type_name -> quorate.log.v1.Origin
+	45, // 66: quorate.log.v1.Transaction.branches:type_name -> quorate.log.v1.Branch
+	44, // 67: quorate.log.v1.Transaction.began:type_name -> quorate.log.v1.Stamp
+	44, // 68: quorate.log.v1.Transaction.sealed_at:type_name -> quorate.log.v1.Stamp
+	44, // 69: quorate.log.v1.Transaction.decided:type_name -> quorate.log.v1.Stamp
+	44, // 70: quorate.log.v1.Transaction.finished:type_name -> quorate.log.v1.Stamp
+	36, // 71: quorate.log.v1.SnapshotHeader.limits:type_name -> quorate.log.v1.Limits
+	40, // 72: quorate.log.v1.SnapshotHeader.nodes:type_name -> quorate.log.v1.Node
+	31, // 73: quorate.log.v1.SnapshotHeader.topics:type_name -> quorate.log.v1.Topic
+	74, // [74:74] is the sub-list for method output_type
+	74, // [74:74] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_log_proto_init() }
@@ -3285,14 +4583,18 @@ func file_log_proto_init() {
 		(*Command_PutNode)(nil),
 		(*Command_RemoveNode)(nil),
 		(*Command_Recover)(nil),
+		(*Command_Answer)(nil),
+		(*Command_Record)(nil),
+		(*Command_Stop)(nil),
+		(*Command_PutTopic)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_proto_rawDesc), len(file_log_proto_rawDesc)),
-			NumEnums:      9,
-			NumMessages:   27,
+			NumEnums:      13,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
