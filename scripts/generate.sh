@@ -6,4 +6,5 @@ cd "$(dirname "$0")/.."
 buf lint
 buf generate
 buf generate --template buf.gen.log.yaml
+buf generate --template buf.gen.dtm.yaml
 scripts/generated-sum.sh >api/generated.sha256

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export LC_ALL=C
-ls buf.yaml buf.gen.yaml buf.gen.log.yaml \
+ls buf.yaml buf.gen.yaml buf.gen.log.yaml buf.gen.dtm.yaml \
   api/v1/*.proto api/v1/*.yaml api/v1/*.pb.go api/v1/*.pb.gw.go api/v1/*.swagger.json \
+  api/dtm/dtmpb/*.proto api/dtm/dtmpb/*.pb.go \
   fsm/logpb/*.proto fsm/logpb/*.pb.go | sort | xargs sha256sum

@@ -382,8 +382,13 @@ type Plan struct {
 	Headers map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Workflow: the name of the initiator's code.
 	Workflow string `protobuf:"bytes,8,opt,name=workflow,proto3" json:"workflow,omitempty"`
-	// The dialect in which branches are called, empty for Quorate's own: shown only.
-	Dialect       string `protobuf:"bytes,9,opt,name=dialect,proto3" json:"dialect,omitempty"`
+	// The tongue in which branches are called and their answers are read: empty for
+	// Quorate's own, or `dtm-http`, `dtm-grpc`, `dtm-json-rpc`.
+	Dialect string `protobuf:"bytes,9,opt,name=dialect,proto3" json:"dialect,omitempty"`
+	// The dialect's own word for the mode (DTM: saga, tcc, xa, msg, workflow).
+	DialectMode string `protobuf:"bytes,10,opt,name=dialect_mode,json=dialectMode,proto3" json:"dialect_mode,omitempty"`
+	// What the dialect's caller sent and reads back, opaque.
+	DialectData   []byte `protobuf:"bytes,11,opt,name=dialect_data,json=dialectData,proto3" json:"dialect_data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +484,20 @@ func (x *Plan) GetDialect() string {
 		return x.Dialect
 	}
 	return ""
+}
+
+func (x *Plan) GetDialectMode() string {
+	if x != nil {
+		return x.DialectMode
+	}
+	return ""
+}
+
+func (x *Plan) GetDialectData() []byte {
+	if x != nil {
+		return x.DialectData
+	}
+	return nil
 }
 
 type Ballot struct {
@@ -3712,7 +3731,7 @@ const file_transaction_proto_rawDesc = "" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12<\n" +
 	"\finterval_max\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\vintervalMax\x12!\n" +
 	"\fattempts_max\x18\x03 \x01(\rR\vattemptsMax\x12<\n" +
-	"\fcall_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vcallTimeout\"\xbd\x03\n" +
+	"\fcall_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vcallTimeout\"\x83\x04\n" +
 	"\x04Plan\x12'\n" +
 	"\x05retry\x18\x01 \x01(\v2\x11.quorate.v1.RetryR\x05retry\x12\x1a\n" +
 	"\bcallback\x18\x02 \x01(\tR\bcallback\x12)\n" +
@@ -3722,7 +3741,10 @@ const file_transaction_proto_rawDesc = "" +
 	"\x05delay\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x127\n" +
 	"\aheaders\x18\a \x03(\v2\x1d.quorate.v1.Plan.HeadersEntryR\aheaders\x12\x1a\n" +
 	"\bworkflow\x18\b \x01(\tR\bworkflow\x12\x18\n" +
-	"\adialect\x18\t \x01(\tR\adialect\x1a:\n" +
+	"\adialect\x18\t \x01(\tR\adialect\x12!\n" +
+	"\fdialect_mode\x18\n" +
+	" \x01(\tR\vdialectMode\x12!\n" +
+	"\fdialect_data\x18\v \x01(\fR\vdialectData\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9d\x01\n" +
