@@ -24,6 +24,12 @@ type Coordinator interface {
 	Report(ctx context.Context, r coordinator.ReportRequest) (coordinator.Status, error)
 	Resolve(ctx context.Context, r coordinator.ResolveRequest) (coordinator.Status, error)
 	Retry(ctx context.Context, ref coordinator.Ref, branch string) (int, error)
+	Record(ctx context.Context, r coordinator.RecordRequest) (coordinator.Status, error)
+	Stop(ctx context.Context, r coordinator.StopRequest) (coordinator.Status, error)
+	// PutTopic returns the topic as it stands once the change is applied, nil where
+	// it was deleted.
+	PutTopic(ctx context.Context, change *logpb.PutTopic) (*logpb.Topic, error)
+	Topics(ctx context.Context, r coordinator.TopicsRequest) (coordinator.TopicPage, error)
 	Inquire(ctx context.Context, r coordinator.InquireRequest) (coordinator.Inquired, error)
 	Get(ctx context.Context, r coordinator.GetRequest) (coordinator.View, error)
 	List(ctx context.Context, r coordinator.ListRequest) (coordinator.Page, error)

@@ -81,6 +81,11 @@ var testStatus = coordinator.Status{
 	GID: testGID, Created: true, Decision: fsm.DecisionCommit, State: fsm.StateCommitting, Index: 7, Verdict: fsm.VerdictWait,
 }
 
+var testTopic = &logpb.Topic{
+	Namespace: Namespace, Name: "orders", Version: 2, Created: &logpb.Stamp{Index: 3, Term: 1}, Updated: &logpb.Stamp{Index: 4, Term: 1},
+	Subscribers: []*logpb.Subscriber{{Endpoint: "http://good:1/x", Remark: "stock"}},
+}
+
 var testHeader = coordinator.Header{
 	AppliedIndex: 42, ClockMS: 2000, FloorMS: 900, Epoch: coordinator.Epoch{Incarnation: 1, Term: 3}, ClusterID: testCluster,
 }
@@ -125,6 +130,25 @@ func (f *fake) Resolve(_ context.Context, r coordinator.ResolveRequest) (coordin
 
 func (f *fake) Retry(_ context.Context, ref coordinator.Ref, _ string) (int, error) {
 	return 2, f.call("Retry", ref)
+}
+
+func (f *fake) Record(_ context.Context, r coordinator.RecordRequest) (coordinator.Status, error) {
+	return testStatus, f.call("Record", r)
+}
+
+func (f *fake) Stop(_ context.Context, r coordinator.StopRequest) (coordinator.Status, error) {
+	return testStatus, f.call("Stop", r)
+}
+
+func (f *fake) PutTopic(_ context.Context, change *logpb.PutTopic) (*logpb.Topic, error) {
+	if err := f.call("PutTopic", change); err != nil || change.GetChange() == logpb.PutTopic_CHANGE_DELETE {
+		return nil, err
+	}
+	return testTopic, nil
+}
+
+func (f *fake) Topics(_ context.Context, r coordinator.TopicsRequest) (coordinator.TopicPage, error) {
+	return coordinator.TopicPage{At: testHeader, NextPageToken: "more", Topics: []*logpb.Topic{testTopic}}, f.call("Topics", r)
 }
 
 func (f *fake) Inquire(_ context.Context, r coordinator.InquireRequest) (coordinator.Inquired, error) {

@@ -54,6 +54,8 @@ type CommitRequest struct {
 	// Set is the exact set of branches; nil for a bare commit.
 	Set  *logpb.BranchSet
 	Wait Wait
+	// Result is what a workflow's code returned.
+	Result []byte
 }
 
 // RollbackRequest decides rollback.
@@ -69,6 +71,8 @@ type RollbackRequest struct {
 	// Participant: the caller is a participant that found the branch prepared,
 	// past PROTOCOL.md section 5's time.
 	Participant bool
+	// Result is what a workflow's code returned.
+	Result []byte
 }
 
 // SubmitRequest begins, votes and asks commit in one entry.
@@ -96,6 +100,44 @@ type ResolveRequest struct {
 	Branch           string
 	Outcome          fsm.Outcome
 	Operator, Reason string
+}
+
+// RecordRequest keeps one step of a workflow's code.
+type RecordRequest struct {
+	GID fsm.GID
+	// Branch holds the step's id, and whatever names it for people.
+	Branch *logpb.BranchSpec
+	// Operation is the code's own word, part of the step's name.
+	Operation string
+	Failed    bool
+	Result    []byte
+	Detail    string
+}
+
+// StopRequest ends a transaction by an operator's word.
+type StopRequest struct {
+	Transaction      Ref
+	Operator, Reason string
+}
+
+// TopicsRequest reads a page of topics, by name.
+type TopicsRequest struct {
+	Namespace string
+	// Name is empty for all.
+	Name string
+	// PageSize is at most PageSizeMax; 0 stands for PageSizeDefault.
+	PageSize int
+	// PageToken is empty, or the NextPageToken of the page before.
+	PageToken string
+}
+
+// TopicPage is one page of topics.
+type TopicPage struct {
+	// Topics must not be edited.
+	Topics []*logpb.Topic
+	// NextPageToken is empty on the last page.
+	NextPageToken string
+	At            Header
 }
 
 // InquireRequest asks for the verdict on one branch.
@@ -142,6 +184,8 @@ type View struct {
 	// Deliveries of the branches that are due, in the order of their ids; empty
 	// on other nodes than the leader.
 	Deliveries []DeliveryStatus
+	// Callback is the check-back or resume that is due, nil for none.
+	Callback *DeliveryStatus
 	// At is where the log stood when the transaction was read, not a moment later:
 	// a watch from it on misses nothing. In a page it stands in Page.At.
 	At Header
@@ -149,8 +193,10 @@ type View struct {
 
 // DeliveryStatus is the leader's volatile knowledge about a branch that is due.
 type DeliveryStatus struct {
-	Branch   string
-	Attempts uint32
+	Branch string
+	// Operation is what the branch is asked to do.
+	Operation fsm.Operation
+	Attempts  uint32
 	// LastAttempt and NextAttempt are wall times, zero where there is none.
 	LastAttempt, NextAttempt time.Time
 	LastError                string
