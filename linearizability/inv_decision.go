@@ -21,6 +21,7 @@ func (j *judge) invariants(ops []*Operation, log *replay) {
 		j.checkBranches(f)
 		j.checkPresumed(f)
 		j.checkAtomic(f)
+		j.checkEffects(f)
 		j.checkReads(f, log)
 	})
 	for _, f := range all {

@@ -35,6 +35,13 @@ const (
 	// SightCommand: one command of the log, as it was applied. Index, ClockMS,
 	// Command.
 	SightCommand Sight = "command"
+	// SightPlan: what a transaction whose branches are called was asked to do. GID,
+	// Mode, Steps.
+	SightPlan Sight = "plan"
+	// SightEffect: what an operation on a branch did in its participant's own
+	// store, read at the end. GID, Branch, Resource, Operation; Value is how often it
+	// took effect, At when it first did.
+	SightEffect Sight = "effect"
 	// SightLog: what the commands are. Node, From, Through: they are all that the
 	// log holds between the two indexes, both included; Whole: no log of any
 	// node holds another entry, before or after.
@@ -52,6 +59,30 @@ const (
 	StepCommitted  Step = "committed"
 	StepRolledBack Step = "rolled_back"
 )
+
+// Effect is an operation on a called branch, as its participant's store shows it.
+type Effect string
+
+// The effects. Local is the initiator's own transaction, beside a message.
+const (
+	EffectLocal      Effect = "local"
+	EffectAction     Effect = "action"
+	EffectCompensate Effect = "compensate"
+	EffectTry        Effect = "try"
+	EffectConfirm    Effect = "confirm"
+	EffectCancel     Effect = "cancel"
+)
+
+// PlannedStep is one branch of a plan.
+type PlannedStep struct {
+	ID string `json:"id"`
+	// After names the branches that must be done before it.
+	After []string `json:"after,omitempty"`
+	// NoUndo: there is nothing to compensate it with.
+	NoUndo bool `json:"no_undo,omitempty"`
+	// Local: it is the initiator's own transaction.
+	Local bool `json:"local,omitempty"`
+}
 
 // Observation is something seen outside of the clients' answers.
 type Observation struct {
@@ -86,6 +117,11 @@ type Observation struct {
 	Through uint64 `json:"through,omitempty"`
 	Whole   bool   `json:"whole,omitempty"`
 	ClockMS uint64 `json:"clock_ms,omitempty"`
+
+	// Mode and Steps of a plan; Operation of an effect.
+	Mode      string        `json:"mode,omitempty"`
+	Steps     []PlannedStep `json:"steps,omitempty"`
+	Operation Effect        `json:"operation,omitempty"`
 
 	Value int64 `json:"value,omitempty"`
 	Want  int64 `json:"want,omitempty"`

@@ -18,6 +18,7 @@ const (
 	promiseFencing      = "S12"
 	promisePresumed     = "S13"
 	promiseAtomic       = "S14"
+	promiseEffects      = "S15"
 	// promiseTimeout: a checker ran out of time.
 	promiseTimeout = "TIMEOUT"
 )
@@ -38,6 +39,7 @@ var Promises = []struct{ ID, Words string }{
 	{promiseFencing, "fencing: older epochs are refused"},
 	{promisePresumed, "presumed abort: never told of what might commit"},
 	{promiseAtomic, "atomic effects: all branches' work, or none"},
+	{promiseEffects, "called branches: each effect once, tries = confirms or cancels, compensations the exact reverse"},
 	{promiseTimeout, "every check came to its end"},
 }
 

@@ -23,7 +23,10 @@ var (
 	waits     = []Wait{"", WaitDecision, WaitFinish, WaitNone}
 	reads     = []Consistency{"", Linearizable, Local}
 	sights    = []Sight{SightDelivery, SightJournal, SightEvidence, SightDecision, SightLedger, SightFinal,
-		SightInDoubt, SightSum, SightQuiescent, SightCommand, SightLog}
+		SightInDoubt, SightSum, SightQuiescent, SightCommand, SightPlan, SightEffect, SightLog}
+	effects = []Effect{"", EffectLocal, EffectAction, EffectCompensate, EffectTry, EffectConfirm, EffectCancel}
+	// modesOfEffects are those whose branches are called.
+	modesOfEffects = []string{"", modeSaga, modeTCC, modeMessage, modeWorkflow, modeNotify}
 	steps = []Step{"", StepPrepared, StepReadOnly, StepRefused, StepCommitted, StepRolledBack}
 )
 
@@ -68,6 +71,20 @@ func (w *wrong) branches(branches []BranchView) {
 	for _, b := range branches {
 		word(w, "a branch's vote", b.Vote, votes)
 		word(w, "a branch's outcome", b.Outcome, outcomes)
+	}
+}
+
+// plan refuses steps that name others that are not there.
+func (w *wrong) plan(steps []PlannedStep) {
+	known := map[string]bool{}
+	for _, s := range steps {
+		w.must(s.ID != "" && !known[s.ID], "a step without an id of its own", "give each step its branch's id")
+		known[s.ID] = true
+	}
+	for _, s := range steps {
+		for _, before := range s.After {
+			w.must(known[before] && before != s.ID, fmt.Sprintf("step %s comes after %s, which is no other step", s.ID, before), "name steps of the plan")
+		}
 	}
 }
 
@@ -131,14 +148,23 @@ func (p *parser) checkObservation(o *Observation) error {
 	word(&w, "step", o.Step, steps)
 	w.branches(o.Branches)
 	switch o.Sight {
-	case SightDelivery, SightJournal, SightEvidence:
+	case SightDelivery, SightJournal, SightEvidence, SightEffect:
 		w.must(o.GID != "" && o.Branch != "", fmt.Sprintf("%s without gid and branch", o.Sight), "name both")
-	case SightDecision, SightFinal, SightLedger:
+	case SightDecision, SightFinal, SightLedger, SightPlan:
 		w.must(o.GID != "", fmt.Sprintf("%s without a gid", o.Sight), "name the transaction")
 	case SightCommand:
 		w.must(o.Command != nil && o.Index > 0, "a command without its index or content", "give index and command")
 	case SightLog:
 		w.must(o.From > 0 && o.Through >= o.From-1, "a log without its bounds", "give from and through, both included")
+	}
+	word(&w, "mode", o.Mode, modesOfEffects)
+	word(&w, "operation", o.Operation, effects)
+	if o.Sight == SightPlan {
+		w.must(o.Mode != "", "a plan without a mode", "give mode and steps")
+		w.plan(o.Steps)
+	}
+	if o.Sight == SightEffect {
+		w.must(o.Operation != "", "an effect without an operation", "give what was done")
 	}
 	if o.Sight == SightDelivery {
 		w.must(o.Verdict != "", "a delivery without a verdict", "give what the participant was told")
