@@ -245,7 +245,7 @@ func (o *Observation) describe() string {
 	for _, part := range []struct{ name, value string }{
 		{"of", short(o.GID)}, {"branch", o.Branch}, {"at", o.Resource}, {"by", o.Process}, {"node", o.Node},
 		{"", string(o.Kind)}, {"verdict", string(o.Verdict)}, {"", string(o.Decision)}, {"", string(o.State)},
-		{"", string(o.Vote)}, {"", string(o.Step)}, {"", o.Text},
+		{"", string(o.Vote)}, {"", string(o.Step)}, {"", o.Mode}, {"", string(o.Operation)}, {"", o.Text},
 	} {
 		switch {
 		case part.value == "":

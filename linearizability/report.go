@@ -8,7 +8,7 @@ import (
 
 // Violation is one broken promise, or a question that could not be answered.
 type Violation struct {
-	// Promise is S1 ... S14 (docs/verify.md), or TIMEOUT where a checker ran out of
+	// Promise is S1 ... S15 (docs/verify.md), or TIMEOUT where a checker ran out of
 	// time.
 	Promise string `json:"promise"`
 	GID     string `json:"gid,omitempty"`

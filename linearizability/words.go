@@ -27,7 +27,7 @@ var (
 	effects = []Effect{"", EffectLocal, EffectAction, EffectCompensate, EffectTry, EffectConfirm, EffectCancel}
 	// modesOfEffects are those whose branches are called.
 	modesOfEffects = []string{"", modeSaga, modeTCC, modeMessage, modeWorkflow, modeNotify}
-	steps = []Step{"", StepPrepared, StepReadOnly, StepRefused, StepCommitted, StepRolledBack}
+	steps          = []Step{"", StepPrepared, StepReadOnly, StepRefused, StepCommitted, StepRolledBack}
 )
 
 // wrong collects the first word that is none.
