@@ -110,7 +110,7 @@ func TestMetrics(t *testing.T) {
 	metrics.TransactionStarted(logpb.Mode_MODE_TWO_PHASE)
 	metrics.TransactionDecided(logpb.Mode_MODE_TWO_PHASE, fsm.DecisionCommit, 3*time.Millisecond)
 	metrics.TransactionFinished(logpb.Mode_MODE_SAGA, fsm.DecisionRollback, 2*time.Second)
-	metrics.BranchCall(logpb.Mode_MODE_TWO_PHASE, fsm.VerdictCommit, coordinator.ProtocolHTTP, coordinator.ResultError, time.Second)
+	metrics.BranchCall(logpb.Mode_MODE_TWO_PHASE, fsm.OperationCommit, coordinator.ProtocolHTTP, coordinator.ResultError, time.Second)
 	for _, h := range handlers() {
 		_, _ = h.call(within(t), n)
 	}

@@ -104,10 +104,15 @@ func (m *Metrics) TransactionFinished(mode fsm.Mode, decision fsm.Decision, took
 }
 
 // BranchCall implements coordinator.Observer.
-func (m *Metrics) BranchCall(mode fsm.Mode, verdict fsm.Verdict, protocol, result string, took time.Duration) {
-	op := strings.ToLower(verdict.String())
+func (m *Metrics) BranchCall(mode fsm.Mode, operation fsm.Operation, protocol, result string, took time.Duration) {
+	op := operationText(operation)
 	m.branchCalls.WithLabelValues(modeText(mode), op, protocol, result).Inc()
 	m.branchCallSecond.WithLabelValues(op, protocol).Observe(took.Seconds())
+}
+
+// operationText is what a branch was asked to do, as labels say it.
+func operationText(op fsm.Operation) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(op.String(), "OPERATION_"), "_", "-"))
 }
 
 // answered counts one call of a registered method.

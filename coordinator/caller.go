@@ -42,7 +42,13 @@ type Delivery struct {
 	Topic string
 	// Traceparent of the transaction (W3C trace context), or empty.
 	Traceparent string
+	// Timeout bounds the call; ctx carries it already.
+	Timeout time.Duration
 }
+
+// Called says whether the delivery is a call of the modes that call their
+// branches, and not the outcome of a prepared one.
+func (d *Delivery) Called() bool { return called(d.Operation) }
 
 // Caller delivers to a branch's endpoint, by gRPC or HTTP.
 type Caller interface {
@@ -55,7 +61,8 @@ type Caller interface {
 
 // Answered is a branch's answer to a delivery.
 type Answered struct {
-	// Outcome is what the branch did. It is unspecified when Busy.
+	// Outcome is what a prepared branch did; it is not read for any other
+	// operation, nor when Busy.
 	Outcome fsm.Outcome
 	// Busy: still working, ask again.
 	Busy bool
@@ -67,10 +74,11 @@ type Answered struct {
 
 // Results of a branch call, as metrics name them.
 const (
-	ResultDone  = "done"  // the branch reported
-	ResultBusy  = "busy"  // the branch is still working
-	ResultError = "error" // the call failed, or was answered with an error
-	ResultLost  = "lost"  // no answer in time, or the session went
+	ResultDone    = "done"    // the branch reported
+	ResultBusy    = "busy"    // the branch is still working
+	ResultRefused = "refused" // it says that it did nothing
+	ResultError   = "error"   // the call failed, or was answered with an error
+	ResultLost    = "lost"    // no answer in time, or the session went
 )
 
 // Protocols of a branch call, as metrics name them.
@@ -91,6 +99,6 @@ type Observer interface {
 	// TransactionFinished tells that every branch has ended, and how long it took since
 	// begin, by the cluster clock.
 	TransactionFinished(mode fsm.Mode, decision fsm.Decision, took time.Duration)
-	// BranchCall counts one attempt to tell a branch its outcome.
-	BranchCall(mode fsm.Mode, verdict fsm.Verdict, protocol, result string, took time.Duration)
+	// BranchCall counts one attempt to tell a branch its outcome, or to call it.
+	BranchCall(mode fsm.Mode, op fsm.Operation, protocol, result string, took time.Duration)
 }

@@ -96,10 +96,10 @@ func (o *lockedTally) TransactionDecided(fsm.Mode, fsm.Decision, time.Duration) 
 	o.decided++
 }
 
-func (o *lockedTally) BranchCall(m fsm.Mode, v fsm.Verdict, protocol, result string, took time.Duration) {
+func (o *lockedTally) BranchCall(m fsm.Mode, op fsm.Operation, protocol, result string, took time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.tally.BranchCall(m, v, protocol, result, took)
+	o.tally.BranchCall(m, op, protocol, result, took)
 }
 
 func TestCommitWaitsForTheLastVote(t *testing.T) {

@@ -26,7 +26,7 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) (Status, erro
 		return Status{}, err
 	}
 	res, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Decide{Decide: &logpb.Decide{
-		Gid: gid.Bytes(), Decision: fsm.DecisionCommit, Set: sorted(r.Set), Origin: logpb.Origin_ORIGIN_CLIENT,
+		Gid: gid.Bytes(), Decision: fsm.DecisionCommit, Set: sorted(r.Set), Origin: logpb.Origin_ORIGIN_CLIENT, Result: r.Result,
 	}}})
 	if err != nil {
 		return Status{}, err
@@ -144,7 +144,10 @@ func (c *Coordinator) Rollback(ctx context.Context, r RollbackRequest) (Status, 
 	}
 	d := &logpb.Decide{
 		Gid: gid.Bytes(), Decision: fsm.DecisionRollback, Branches: r.Branches, Detail: r.Detail,
-		Origin: logpb.Origin_ORIGIN_CLIENT, Reason: logpb.Reason_REASON_REQUESTED,
+		Origin: logpb.Origin_ORIGIN_CLIENT, Reason: logpb.Reason_REASON_REQUESTED, Result: r.Result,
+	}
+	if c.modeOf(gid) == logpb.Mode_MODE_WORKFLOW {
+		d.Reason = logpb.Reason_REASON_FAILED // its code says so, and nobody else asks
 	}
 	switch {
 	case r.Operator != "":

@@ -331,7 +331,7 @@ func (c *Core) find(ref BranchRef) *delivery {
 }
 
 func (c *Core) observeCall(d *delivery, result string) {
-	c.obs.BranchCall(d.t.mode(), d.verdict, d.protocol(), result, c.now.Sub(d.last))
+	c.obs.BranchCall(d.t.mode(), d.op, d.protocol(), result, c.now.Sub(d.last))
 }
 
 func (d *delivery) protocol() string {

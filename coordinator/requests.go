@@ -54,7 +54,7 @@ type CommitRequest struct {
 	// Set is the exact set of branches; nil for a bare commit.
 	Set  *logpb.BranchSet
 	Wait Wait
-	// Result is what a workflow's code returned.
+	// Result of a workflow: what its code returned, kept with the transaction.
 	Result []byte
 }
 
@@ -71,11 +71,12 @@ type RollbackRequest struct {
 	// Participant: the caller is a participant that found the branch prepared,
 	// past PROTOCOL.md section 5's time.
 	Participant bool
-	// Result is what a workflow's code returned.
+	// Result of a workflow: what its code returned, kept with the transaction.
 	Result []byte
 }
 
-// SubmitRequest begins, votes and asks commit in one entry.
+// SubmitRequest is a whole transaction in one entry: two-phase, it begins, votes
+// and asks commit; a saga, a message or best effort is begun and under way.
 type SubmitRequest struct {
 	Submit *logpb.Submit
 	Wait   Wait
@@ -102,42 +103,46 @@ type ResolveRequest struct {
 	Operator, Reason string
 }
 
-// RecordRequest keeps one step of a workflow's code.
+// RecordRequest keeps a step of a workflow's code. The first word on (branch,
+// operation) stands: the same again is OK, another is VOTE_CONFLICT.
 type RecordRequest struct {
-	GID fsm.GID
-	// Branch holds the step's id, and whatever names it for people.
+	Transaction Ref
+	// Branch is the step's id, with whatever names it for people.
 	Branch *logpb.BranchSpec
-	// Operation is the code's own word, part of the step's name.
+	// Operation is the code's own word for the step, or empty.
 	Operation string
 	Failed    bool
 	Result    []byte
 	Detail    string
 }
 
-// StopRequest ends a transaction by an operator's word.
+// StopRequest ends a transaction by an operator's word, whatever its branches
+// did: an undecided one rolls back, and no branch is called any more.
 type StopRequest struct {
 	Transaction      Ref
 	Operator, Reason string
 }
 
-// TopicsRequest reads a page of topics, by name.
+// TopicsRequest reads topics, by name.
 type TopicsRequest struct {
+	// Namespace is empty for the default one.
 	Namespace string
-	// Name is empty for all.
+	// Name reads this topic only; empty for all.
 	Name string
 	// PageSize is at most PageSizeMax; 0 stands for PageSizeDefault.
 	PageSize int
 	// PageToken is empty, or the NextPageToken of the page before.
-	PageToken string
+	PageToken   string
+	Consistency Consistency
+	MinIndex    uint64
 }
 
-// TopicPage is one page of topics.
+// TopicPage is one page of topics. They must not be edited.
 type TopicPage struct {
-	// Topics must not be edited.
-	Topics []*logpb.Topic
-	// NextPageToken is empty on the last page.
+	Topics        []*logpb.Topic
 	NextPageToken string
-	At            Header
+	// At is where the log stood when the page was read.
+	At Header
 }
 
 // InquireRequest asks for the verdict on one branch.
@@ -193,8 +198,8 @@ type View struct {
 
 // DeliveryStatus is the leader's volatile knowledge about a branch that is due.
 type DeliveryStatus struct {
-	Branch string
-	// Operation is what the branch is asked to do.
+	// Branch is empty for a check-back and a resume.
+	Branch    string
 	Operation fsm.Operation
 	Attempts  uint32
 	// LastAttempt and NextAttempt are wall times, zero where there is none.

@@ -171,7 +171,7 @@ func (c Config) validate() error {
 // nobody is the Observer of those who want none.
 type nobody struct{}
 
-func (nobody) TransactionStarted(fsm.Mode)                                     {}
-func (nobody) TransactionDecided(fsm.Mode, fsm.Decision, time.Duration)        {}
-func (nobody) TransactionFinished(fsm.Mode, fsm.Decision, time.Duration)       {}
-func (nobody) BranchCall(fsm.Mode, fsm.Verdict, string, string, time.Duration) {}
+func (nobody) TransactionStarted(fsm.Mode)                                       {}
+func (nobody) TransactionDecided(fsm.Mode, fsm.Decision, time.Duration)          {}
+func (nobody) TransactionFinished(fsm.Mode, fsm.Decision, time.Duration)         {}
+func (nobody) BranchCall(fsm.Mode, fsm.Operation, string, string, time.Duration) {}

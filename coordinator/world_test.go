@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -328,8 +329,8 @@ func newTally() *tally { return &tally{calls: map[string]int{}} }
 func (o *tally) TransactionStarted(fsm.Mode)                               { o.started++ }
 func (o *tally) TransactionDecided(fsm.Mode, fsm.Decision, time.Duration)  {}
 func (o *tally) TransactionFinished(fsm.Mode, fsm.Decision, time.Duration) { o.finished++ }
-func (o *tally) BranchCall(_ fsm.Mode, v fsm.Verdict, protocol, result string, _ time.Duration) {
-	o.calls[v.String()+" "+protocol+" "+result]++
+func (o *tally) BranchCall(_ fsm.Mode, op fsm.Operation, protocol, result string, _ time.Duration) {
+	o.calls[strings.TrimPrefix(op.String(), "OPERATION_")+" "+protocol+" "+result]++
 }
 
 func branchesOf(ds []Delivery) []string {
