@@ -35,6 +35,14 @@ var (
 	// ErrAnswered means that the call has told its caller that all of its branches have
 	// voted: work that goes on after the answer cannot join the transaction any more.
 	ErrAnswered = errors.New("participant: the call has been answered as complete; start branches before the handler returns")
+	// ErrUnknown is what every *[OutcomeUnknownError] is: nobody can tell yet what became of
+	// the transaction. It is neither success nor failure; ask again with the same GID or key.
+	ErrUnknown = errors.New("participant: the outcome is unknown")
+	// ErrRefused is a participant's plain no: nothing was done, and asking again does not
+	// help. Handlers return it, wrapped, and calls answer it.
+	ErrRefused = errors.New("participant: refused")
+	// ErrOngoing is a participant's "still at work": it is asked again, and no attempt is counted.
+	ErrOngoing = errors.New("participant: still at work")
 	// ErrTransactionControl means that SQL text would begin or end a branch's transaction.
 	ErrTransactionControl = errors.New("participant: transaction control by SQL inside a branch; use BeginTx, Commit and Rollback of database/sql")
 	// ErrOutsideTransaction means that a statement was to run with a GID in its context but
@@ -58,6 +66,10 @@ type RolledBackError struct {
 	// Detail is for people.
 	Detail string
 }
+
+// Is makes errors.Is(err, ErrRefused) true: to whoever ran the transaction as a part of
+// something larger, it is a plain no.
+func (e *RolledBackError) Is(target error) bool { return target == ErrRefused }
 
 func (e *RolledBackError) Error() string {
 	s := fmt.Sprintf("transaction %s rolled back", e.GID)
@@ -90,6 +102,9 @@ func (e *OutcomeUnknownError) Error() string {
 }
 
 func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
+
+// Is makes errors.Is(err, ErrUnknown) true.
+func (e *OutcomeUnknownError) Is(target error) bool { return target == ErrUnknown }
 
 // RefusedError is a typed refusal of the cluster: nothing has changed.
 type RefusedError struct {

@@ -74,6 +74,9 @@ func settled(err error) bool {
 // detailBytesMax is what is sent of a text for people; the cluster takes more.
 const detailBytesMax = 256
 
+// Clip shortens a text for people to what the cluster takes, whole characters only.
+func Clip(s string) string { return clip(s) }
+
 // clip makes s fit, whole characters only.
 func clip(s string) string {
 	s = strings.ToValidUTF8(s, "?")
