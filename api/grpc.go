@@ -52,6 +52,7 @@ func (s *Server) newGRPC(outer bool) *grpc.Server {
 	quoratev1.RegisterParticipantServiceServer(server, &participants{Server: s})
 	quoratev1.RegisterClusterServiceServer(server, &administration{Server: s})
 	if outer {
+		s.dtm.Register(server)
 		healthpb.RegisterHealthServer(server, s.health)
 		reflection.Register(server)
 	}

@@ -312,7 +312,7 @@ func TestAPanicIsNoFailure(t *testing.T) {
 // TestUnknownMethodsAreTyped, of a service of ours and of any other.
 func TestUnknownMethodsAreTyped(t *testing.T) {
 	n := serve(t, Config{}, newFake(), newFakeCluster())
-	for _, method := range []string{"/quorate.v1.TransactionService/Erase", "/dtmgimp.Dtm/Submit"} {
+	for _, method := range []string{"/quorate.v1.TransactionService/Erase", "/seata.Seata/Submit"} {
 		err := n.conn.Invoke(within(t), method, &quoratev1.BeginRequest{}, &quoratev1.BeginResponse{})
 		if got, _ := wireReason(t, err); got != ReasonUnimplemented || status.Code(err) != codes.Unimplemented {
 			t.Errorf("%s: %v", method, err)

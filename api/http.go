@@ -34,6 +34,7 @@ func (s *Server) newHTTP() (*http.Server, error) {
 	mux.HandleFunc("GET /openapi.json", serveOpenAPI)
 	mux.Handle("GET /v1/events", s.events(gateway))
 	mux.Handle("/v1/", gateway)
+	mux.Handle("/api/", s.dtm)
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		writeRoutingError(req.Context(), nil, nil, w, req, http.StatusNotFound)
 	})
@@ -78,7 +79,7 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 }
 
 func denyOrigin(w http.ResponseWriter, req *http.Request) {
-	e := Errorf(ReasonDenied, "%s %s was sent by a page of another origin", req.Method, req.URL.Path)
+	e := Errorf(ReasonDenied, "the request was sent by a page of another origin")
 	e.Next = "call from a program, or from a page that this node served"
 	writeStatus(w, e.GRPCStatus())
 }

@@ -54,6 +54,17 @@ var policies = map[string]policy{
 	"/quorate.v1.ClusterService/SetLimits":      {open, changes, true},
 	"/quorate.v1.ClusterService/GetLimits":      {open, reads, false},
 
+	// DTM's; each is made of calls of the services above, which go to the leader.
+	"/dtmgimp.Dtm/NewGid":          {open, reads, false},
+	"/dtmgimp.Dtm/Prepare":         {open, changes, false},
+	"/dtmgimp.Dtm/Submit":          {open, changes, false},
+	"/dtmgimp.Dtm/Abort":           {open, changes, false},
+	"/dtmgimp.Dtm/RegisterBranch":  {open, changes, false},
+	"/dtmgimp.Dtm/PrepareWorkflow": {open, changes, false},
+	"/dtmgimp.Dtm/Subscribe":       {open, changes, false},
+	"/dtmgimp.Dtm/Unsubscribe":     {open, changes, false},
+	"/dtmgimp.Dtm/DeleteTopic":     {open, changes, false},
+
 	"/grpc.health.v1.Health/Check": {open, reads, false},
 	"/grpc.health.v1.Health/List":  {open, reads, false},
 	"/grpc.health.v1.Health/Watch": {open, reads, false},

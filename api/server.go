@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/quorate/quorate/api/dtm"
 )
 
 // Listeners of one node. Serve closes them.
@@ -40,6 +42,7 @@ type Server struct {
 	health *health.Server
 
 	forward *forwarder
+	dtm     *dtm.Gateway
 
 	leader atomic.Pointer[string] // the last one known
 
@@ -66,12 +69,13 @@ func NewServer(cfg Config, coordinator Coordinator, cluster Cluster) (*Server, e
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
 	s.pipe = bufconn.Listen(1 << 20)
 	s.health = health.NewServer()
-	s.grpc = s.newGRPC(true)
-	s.inner = s.newGRPC(false)
 	var err error
 	if s.forward, err = newForwarder(s); err != nil {
 		return nil, err
 	}
+	s.dtm = dtm.New(dtm.Config{Conn: s.forward, Version: s.cfg.Version, Logger: s.cfg.Logger})
+	s.grpc = s.newGRPC(true)
+	s.inner = s.newGRPC(false)
 	if s.http, err = s.newHTTP(); err != nil {
 		s.forward.close()
 		return nil, err

@@ -61,6 +61,11 @@ var Rules = []Rule{
 		Why:     "handlers test against a 30-line fake",
 	},
 	{
+		Package: "api/dtm",
+		Never:   []string{"./fsm/...", "./coordinator/...", "./participant/..."},
+		Why:     "it is a client of our own services: what DTM's callers can do, native ones can",
+	},
+	{
 		Package: "participant",
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/..."},
 		Why:     "users import it: light and stable",
