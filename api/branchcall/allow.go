@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 )
 
 // ErrNotAllowed is wrapped by every refusal to call an endpoint.
@@ -66,54 +63,6 @@ func ParseAllow(entries ...string) (*Allow, error) {
 func (a *Allow) Check(endpoint string) error {
 	_, err := a.parse(endpoint)
 	return err
-}
-
-// target is an endpoint taken apart.
-type target struct {
-	scheme string
-	// host without brackets; address is host:port.
-	host, address string
-	url           *url.URL
-}
-
-func (a *Allow) parse(endpoint string) (target, error) {
-	if strings.ContainsFunc(endpoint, func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }) {
-		return target{}, fmt.Errorf("%w: %q holds control characters or spaces", ErrNotAllowed, endpoint)
-	}
-	parsed, err := url.Parse(endpoint)
-	if err != nil {
-		return target{}, fmt.Errorf("%w: %q is no URL", ErrNotAllowed, endpoint)
-	}
-	t := target{scheme: parsed.Scheme, host: strings.ToLower(strings.TrimSuffix(parsed.Hostname(), ".")), url: parsed}
-	switch {
-	case parsed.User != nil:
-		return target{}, fmt.Errorf("%w: credentials do not belong into an endpoint", ErrNotAllowed)
-	case parsed.Fragment != "" || parsed.Opaque != "":
-		return target{}, fmt.Errorf("%w: %q is not of the form scheme://host:port/path", ErrNotAllowed, endpoint)
-	case t.host == "":
-		return target{}, fmt.Errorf("%w: %q names no host", ErrNotAllowed, endpoint)
-	}
-	port := parsed.Port()
-	switch t.scheme {
-	case "http":
-		port = defaultTo(port, "80")
-	case "https":
-		port = defaultTo(port, "443")
-	case "grpc", "grpcs":
-		if port == "" || strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" {
-			return target{}, fmt.Errorf("%w: %q is not of the form %s://host:port", ErrNotAllowed, endpoint, t.scheme)
-		}
-	default:
-		return target{}, fmt.Errorf("%w: scheme %q; http, https, grpc and grpcs are called", ErrNotAllowed, t.scheme)
-	}
-	if number, err := strconv.Atoi(port); err != nil || number < 1 || number > 65535 {
-		return target{}, fmt.Errorf("%w: %q has no valid port", ErrNotAllowed, endpoint)
-	}
-	t.address = net.JoinHostPort(t.host, port)
-	if err := a.checkHost(t.host); err != nil {
-		return target{}, err
-	}
-	return t, nil
 }
 
 // checkHost judges what can be judged without DNS.

@@ -1,6 +1,9 @@
-// Package branchcall tells branches with an endpoint of their own what was
-// decided, by HTTP or gRPC. The contract of such an endpoint is BranchService in
-// api/v1/branch.proto: what is sent, and what each answer means.
+// Package branchcall calls branches with an endpoint of their own, by HTTP or
+// gRPC. Two-phase branches are told what was decided: their contract is
+// BranchService in api/v1/branch.proto. In the other modes the branch is the
+// call itself (call.go): an action, a compensation, a confirmation; its body is
+// the branch's payload, and the status of the answer says what came of it. A
+// transaction that came in another tongue is called in that tongue (dtm.go).
 //
 // Endpoints are named by clients, so every connection is checked against
 // --endpoint-allow after DNS; redirects are not followed, the environment's
@@ -99,7 +102,7 @@ func New(cfg Config) *Caller {
 
 // Call implements coordinator.Caller.
 func (c *Caller) Call(ctx context.Context, d coordinator.Delivery) (coordinator.Answered, error) {
-	target, err := c.allow.parse(d.Endpoint)
+	target, err := c.allow.parse(spelled(d))
 	if err != nil {
 		return coordinator.Answered{}, err
 	}
@@ -108,12 +111,17 @@ func (c *Caller) Call(ctx context.Context, d coordinator.Delivery) (coordinator.
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 	}
-	request := c.request(d)
-	switch target.scheme {
-	case "grpc", "grpcs":
-		return c.callGRPC(ctx, target, d, request)
+	switch {
+	case isCall(d.Operation) && target.overGRPC():
+		return c.invoke(ctx, target, d)
+	case isCall(d.Operation):
+		return c.post(ctx, target, d)
+	case target.overGRPC() && target.method != "":
+		return coordinator.Answered{}, fmt.Errorf("%w: %s names a method, and a two-phase branch is told by BranchService: leave the path out", ErrNotAllowed, d.Endpoint)
+	case target.overGRPC():
+		return c.callGRPC(ctx, target, d, c.request(d))
 	default:
-		return c.callHTTP(ctx, target, d, request)
+		return c.callHTTP(ctx, target, d, c.request(d))
 	}
 }
 

@@ -1,0 +1,217 @@
+package branchcall
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// A call asks a branch to do something, and the status of its answer is all
+// that counts:
+//
+//	HTTP            gRPC                             means
+//	2xx but 202     OK                               done
+//	409             ABORTED                          refused: nothing was done, and never will be
+//	202, 425        UNAVAILABLE, reason ONGOING      still working: ask again
+//	all else        all else                         ask again
+//
+// Only an action of a saga, a check-back and a resume can be refused. From any
+// other a refusal counts as "ask again": what is decided is not refused any more.
+
+// The names of what a call carries beside its body: HTTP headers, and in lower
+// case gRPC metadata. A value's bytes beyond visible ASCII, and the percent
+// sign, are escaped as in a URL's path.
+const (
+	headerPrefix    = "Quorate-"
+	headerGID       = headerPrefix + "Gid"
+	headerKey       = headerPrefix + "Key"
+	headerBranch    = headerPrefix + "Branch"
+	headerOperation = headerPrefix + "Operation"
+	headerMode      = headerPrefix + "Mode"
+	headerAttempt   = headerPrefix + "Attempt"
+	headerEpoch     = headerPrefix + "Epoch" // incarnation.term
+	headerFloor     = headerPrefix + "Floor" // milliseconds
+	headerClock     = headerPrefix + "Clock" // milliseconds
+	headerTopic     = headerPrefix + "Topic"
+	headerWorkflow  = headerPrefix + "Workflow"
+	headerTrace     = "Traceparent"
+)
+
+// isCall tells a call from the outcome of a two-phase branch.
+func isCall(op fsm.Operation) bool {
+	switch op {
+	case fsm.OperationAction, fsm.OperationCompensate, fsm.OperationConfirm, fsm.OperationCancel,
+		fsm.OperationCheckBack, fsm.OperationResume:
+		return true
+	default:
+		return false
+	}
+}
+
+// meaning is what an answer says.
+type meaning uint8
+
+const (
+	// again: an error, or nothing that could be read.
+	again meaning = iota
+	done
+	refused
+	working
+)
+
+// answeredCall turns an answer's meaning into the driver's words. what names the
+// call and its answer, text are the branch's own words.
+func answeredCall(d coordinator.Delivery, said meaning, what, text string) (coordinator.Answered, error) {
+	switch said {
+	case done:
+		return coordinator.Answered{Outcome: outcomeOf(d.Operation), Detail: quoted(text)}, nil
+	case working:
+		return coordinator.Answered{Busy: true, Detail: quoted(text)}, nil
+	case refused:
+		if refusable(d) {
+			return coordinator.Answered{Refused: true, Detail: what + because(text)}, nil
+		}
+		return coordinator.Answered{}, fmt.Errorf("%s: the branch refuses what is decided%s", what, because(text))
+	default:
+		return coordinator.Answered{}, fmt.Errorf("%s%s", what, because(text))
+	}
+}
+
+// refusable tells whether a no decides anything. A message that was committed
+// must arrive, and best effort has its attempts.
+func refusable(d coordinator.Delivery) bool {
+	switch d.Operation {
+	case fsm.OperationAction:
+		return d.Mode == logpb.Mode_MODE_SAGA
+	case fsm.OperationCheckBack, fsm.OperationResume:
+		return true
+	default:
+		return false
+	}
+}
+
+// outcomeOf is what a branch did that did as it was asked.
+func outcomeOf(op fsm.Operation) fsm.Outcome {
+	switch op {
+	case fsm.OperationCompensate, fsm.OperationCancel:
+		return logpb.Outcome_OUTCOME_ROLLED_BACK
+	default:
+		return logpb.Outcome_OUTCOME_COMMITTED
+	}
+}
+
+// told is one name and value that a call carries.
+type told struct{ name, value string }
+
+// carried lists what every call carries, in whatever tongue: ours is what fences
+// are keyed by.
+func carried(d coordinator.Delivery) []told {
+	list := []told{
+		{headerGID, d.GID.String()},
+		{headerOperation, operationWord(d.Operation)},
+		{headerMode, modeWord(d.Mode)},
+		{headerAttempt, strconv.FormatUint(uint64(d.Attempt), 10)},
+		{headerEpoch, fmt.Sprintf("%d.%d", d.Epoch.Incarnation, d.Epoch.Term)},
+		{headerFloor, strconv.FormatUint(d.FloorMS, 10)},
+		{headerClock, strconv.FormatUint(d.ClockMS, 10)},
+	}
+	for _, optional := range []told{
+		{headerKey, visible(d.Key)}, {headerBranch, visible(d.Branch)}, {headerTopic, visible(d.Topic)},
+		{headerWorkflow, visible(d.Plan.GetWorkflow())}, {headerTrace, d.Traceparent},
+	} {
+		if optional.value != "" {
+			list = append(list, optional)
+		}
+	}
+	return list
+}
+
+// setHeaders writes the caller's own headers, then ours over them.
+func setHeaders(header http.Header, d coordinator.Delivery) {
+	header.Set("Content-Type", "application/json")
+	for _, own := range d.Plan.GetHeaders() {
+		if !Reserved(own.GetName()) {
+			header.Set(own.GetName(), own.GetValue())
+		}
+	}
+	for _, ours := range carried(d) {
+		header.Set(ours.name, ours.value)
+	}
+}
+
+// metadataOf is the same for gRPC.
+func metadataOf(d coordinator.Delivery) metadata.MD {
+	md := metadata.MD{}
+	for _, own := range d.Plan.GetHeaders() {
+		if !Reserved(own.GetName()) {
+			md.Set(own.GetName(), own.GetValue())
+		}
+	}
+	for _, ours := range carried(d) {
+		md.Set(ours.name, ours.value)
+	}
+	return md
+}
+
+// Reserved tells of a header that a transaction's plan cannot carry: ours, and
+// those that belong to the connection or to the framing of the message.
+func Reserved(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
+		"traceparent", "tracestate":
+		return true
+	}
+	for _, prefix := range []string{"quorate-", "proxy-", "grpc-", ":"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// visible escapes what a header cannot hold unchanged, such as é or a space at
+// the end. url.PathUnescape reads it.
+func visible(text string) string {
+	plain := true
+	for i := range len(text) {
+		plain = plain && text[i] > ' ' && text[i] < 0x7F && text[i] != '%'
+	}
+	if plain {
+		return text
+	}
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; c > ' ' && c < 0x7F && c != '%' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+func operationWord(op fsm.Operation) string { return enumWord(op.String(), "OPERATION_") }
+
+func modeWord(mode fsm.Mode) string { return enumWord(mode.String(), "MODE_") }
+
+func enumWord(name, prefix string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, prefix), "_", "-"))
+}
+
+// payloadOf is the body of a call.
+func payloadOf(d coordinator.Delivery) []byte {
+	switch d.Operation {
+	case fsm.OperationCheckBack, fsm.OperationResume:
+		return d.Plan.GetCallbackPayload()
+	default:
+		return d.Payload
+	}
+}
