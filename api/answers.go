@@ -53,6 +53,7 @@ func transactionAnswer(view coordinator.View) *quoratev1.Transaction {
 		Traceparent: begin.GetTraceparent(),
 		Began:       stampAnswer(t.GetBegan()), Sealed: stampAnswer(t.GetSealedAt()),
 		Decided: stampAnswer(t.GetDecided()), Finished: stampAnswer(t.GetFinished()),
+		Plan: planAnswer(begin.GetPlan()), Result: t.GetResult(), Stopped: t.GetStopped(), Callback: callbackAnswer(view.Callback),
 	}
 	if !t.GetTombstone() {
 		answer.Timeout = millisecondsAnswer(begin.GetTimeoutMs())
@@ -66,12 +67,14 @@ func transactionAnswer(view coordinator.View) *quoratev1.Transaction {
 	deliveries := view.Deliveries
 	for _, branch := range t.GetBranches() {
 		b := branchAnswer(branch, t.GetDecision())
+		b.Operation, b.Terminal = quoratev1.Operation(operationOf(t, branch)), ended(t, branch)
 		// Both are in the order of their ids.
 		for len(deliveries) > 0 && deliveries[0].Branch < branch.GetSpec().GetId() {
 			deliveries = deliveries[1:]
 		}
 		if len(deliveries) > 0 && deliveries[0].Branch == branch.GetSpec().GetId() {
 			b.Delivery = deliveryAnswer(deliveries[0])
+			b.Operation = quoratev1.Operation(deliveries[0].Operation)
 		}
 		answer.Branches = append(answer.Branches, b)
 	}
@@ -85,6 +88,7 @@ func branchAnswer(b *logpb.Branch, decision fsm.Decision) *quoratev1.Branch {
 		Resolved: quoratev1.Outcome(b.GetResolved()), ResolvedBy: b.GetResolvedBy(), ResolvedReason: b.GetResolvedReason(),
 		Enlisted: stampAnswer(b.GetEnlisted()), Voted: stampAnswer(b.GetVoted()), Reported: stampAnswer(b.GetReported()),
 		ResolvedAt: stampAnswer(b.GetResolvedAt()), Detail: b.GetDetail(), Hint: b.GetHint(), Terminal: terminal(b),
+		Recorded: b.GetOperation(), Result: b.GetResult(),
 	}
 }
 
@@ -129,6 +133,8 @@ func specAnswer(spec *logpb.BranchSpec) *quoratev1.BranchSpec {
 	return &quoratev1.BranchSpec{
 		Id: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(),
 		Held: spec.GetHeld(), Holder: gidAnswer(spec.GetHolder()),
+		Undo: spec.GetUndo(), Payload: spec.GetPayload(), After: spec.GetAfter(), AttemptsMax: spec.GetAttemptsMax(),
+		CallTimeout: someMilliseconds(spec.GetCallTimeoutMs()), Topic: spec.GetTopic(),
 	}
 }
 

@@ -30,8 +30,7 @@ const initiatorHeader = "quorate-initiator"
 func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginRequest) *logpb.Begin {
 	begin := &logpb.Begin{
 		Namespace: Namespace, Key: req.GetKey(), Mode: logpb.Mode(req.GetMode()), Entry: logpb.Entry(req.GetEntry()),
-		TimeoutMs:   r.timeout(prefix+"timeout", req.GetTimeout()),
-		Traceparent: traceparent(ctx), Initiator: initiator(ctx),
+		Traceparent: traceparent(ctx), Initiator: initiator(ctx), Holder: r.holder(prefix+"holder", req.GetHolder()),
 	}
 	if req.GetGid() != "" {
 		begin.Gid = r.gid(prefix+"gid", req.GetGid()).Bytes()
@@ -43,6 +42,9 @@ func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginR
 	if _, ok := logpb.Mode_name[int32(begin.Mode)]; !ok {
 		r.refuse(prefix+"mode", "%d is unknown", begin.Mode)
 	}
+	begin.TimeoutMs = r.modeTimeout(prefix+"timeout", begin.Mode, req.GetTimeout())
+	begin.Plan = r.plan(prefix+"plan", begin.Mode, req.GetPlan())
+	begin.Branches = r.specs(prefix+"branches", req.GetBranches())
 	if begin.Entry == logpb.Entry_ENTRY_UNSPECIFIED {
 		begin.Entry = logpb.Entry_ENTRY_EXPLICIT
 	}
@@ -108,15 +110,17 @@ func (r *reader) spec(field string, spec *quoratev1.BranchSpec) *logpb.BranchSpe
 	r.branchID(field+".id", spec.GetId())
 	r.text(field+".resource", spec.GetResource(), r.limits.GetTextBytesMax())
 	r.text(field+".endpoint", spec.GetEndpoint(), r.limits.GetTextBytesMax())
-	if spec.GetEndpoint() != "" {
+	if spec.GetEndpoint() != "" && !strings.HasPrefix(spec.GetEndpoint(), topicScheme) {
 		if err := r.endpoints.Check(spec.GetEndpoint()); err != nil {
 			r.refuse(field+".endpoint", "%v", err)
 		}
 	}
-	return &logpb.BranchSpec{
+	read := &logpb.BranchSpec{
 		Id: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(), Held: spec.GetHeld(),
 		Holder: r.holder(field+".holder", spec.GetHolder()),
 	}
+	r.calledSpec(field, spec, read)
+	return read
 }
 
 // specs reads a list of branches with unique ids, sorted by them.

@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -23,6 +21,7 @@ type transactions struct {
 func (t *transactions) Begin(ctx context.Context, req *quoratev1.BeginRequest) (*quoratev1.BeginResponse, error) {
 	r := t.reader()
 	begin := r.begin(ctx, "", req)
+	r.beginMode(begin)
 	if err := r.err(); err != nil {
 		return nil, err
 	}
@@ -38,9 +37,13 @@ func (t *transactions) Begin(ctx context.Context, req *quoratev1.BeginRequest) (
 
 // Enlist adds a branch.
 func (t *transactions) Enlist(ctx context.Context, req *quoratev1.EnlistRequest) (*quoratev1.EnlistResponse, error) {
-	gid, spec, err := readEnlist(t.reader(), req)
+	r := t.reader()
+	gid, spec, err := readEnlist(r, req)
 	if err != nil {
 		return nil, err
+	}
+	if t.enlistMode(ctx, r, gid, spec); r.err() != nil {
+		return nil, r.err()
 	}
 	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Enlist(ctx, gid, spec) })
 	if err != nil {
@@ -77,7 +80,9 @@ func (t *transactions) Commit(ctx context.Context, req *quoratev1.CommitRequest)
 	r := t.reader()
 	ask := coordinator.CommitRequest{
 		Transaction: r.ref("transaction", req.GetTransaction()), Set: r.set("set", req.GetSet()), Wait: r.wait("wait", req.GetWait()),
+		Result: req.GetResult(),
 	}
+	r.payload("result", req.GetResult())
 	if err := r.err(); err != nil {
 		return nil, err
 	}
@@ -97,8 +102,9 @@ func (t *transactions) Rollback(ctx context.Context, req *quoratev1.RollbackRequ
 	r := t.endingReader()
 	ask := coordinator.RollbackRequest{
 		Transaction: r.ref("transaction", req.GetTransaction()), Branches: r.specs("branches", req.GetBranches()),
-		Detail: r.shownText(req.GetDetail()), Wait: r.wait("wait", req.GetWait()),
+		Detail: r.shownText(req.GetDetail()), Wait: r.wait("wait", req.GetWait()), Result: req.GetResult(),
 	}
+	r.payload("result", req.GetResult())
 	if req.GetOperator() != "" || req.GetOperatorReason() != "" {
 		ask.Operator = r.required("operator", req.GetOperator(), "an operator's decision carries a name")
 		ask.Detail = r.required("operator_reason", req.GetOperatorReason(), "an operator's decision carries a reason")
@@ -140,9 +146,10 @@ func readSubmit(ctx context.Context, r *reader, req *quoratev1.SubmitRequest) *l
 	submit := &logpb.Submit{
 		Begin: r.begin(ctx, "begin.", req.GetBegin()), Set: r.specs("set", req.GetSet()), Votes: r.ballots("votes", req.GetVotes()),
 	}
-	if req.GetBegin().GetEntry() == quoratev1.Entry_ENTRY_UNSPECIFIED {
+	if mode := submit.Begin.GetMode(); req.GetBegin().GetEntry() == quoratev1.Entry_ENTRY_UNSPECIFIED && !traits[mode].called {
 		submit.Begin.Entry = logpb.Entry_ENTRY_NAMED
 	}
+	r.submitMode(submit)
 	return submit
 }
 
@@ -252,9 +259,4 @@ func (t *transactions) Watch(req *quoratev1.WatchRequest, stream quoratev1.Trans
 		}
 		return stream.Send(answer)
 	})
-}
-
-// Stop is not served yet.
-func (*transactions) Stop(context.Context, *quoratev1.StopRequest) (*quoratev1.StopResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "Stop is not served yet")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/callheader"
 )
 
 // A call asks a branch to do something, and the status of its answer is all
@@ -24,25 +25,6 @@ import (
 //
 // Only an action of a saga, a check-back and a resume can be refused. From any
 // other a refusal counts as "ask again": what is decided is not refused any more.
-
-// The names of what a call carries beside its body: HTTP headers, and in lower
-// case gRPC metadata. A value's bytes beyond visible ASCII, and the percent
-// sign, are escaped as in a URL's path.
-const (
-	headerPrefix    = "Quorate-"
-	headerGID       = headerPrefix + "Gid"
-	headerKey       = headerPrefix + "Key"
-	headerBranch    = headerPrefix + "Branch"
-	headerOperation = headerPrefix + "Operation"
-	headerMode      = headerPrefix + "Mode"
-	headerAttempt   = headerPrefix + "Attempt"
-	headerEpoch     = headerPrefix + "Epoch" // incarnation.term
-	headerFloor     = headerPrefix + "Floor" // milliseconds
-	headerClock     = headerPrefix + "Clock" // milliseconds
-	headerTopic     = headerPrefix + "Topic"
-	headerWorkflow  = headerPrefix + "Workflow"
-	headerTrace     = "Traceparent"
-)
 
 // isCall tells a call from the outcome of a two-phase branch.
 func isCall(op fsm.Operation) bool {
@@ -114,17 +96,17 @@ type told struct{ name, value string }
 // are keyed by.
 func carried(d coordinator.Delivery) []told {
 	list := []told{
-		{headerGID, d.GID.String()},
-		{headerOperation, operationWord(d.Operation)},
-		{headerMode, modeWord(d.Mode)},
-		{headerAttempt, strconv.FormatUint(uint64(d.Attempt), 10)},
-		{headerEpoch, fmt.Sprintf("%d.%d", d.Epoch.Incarnation, d.Epoch.Term)},
-		{headerFloor, strconv.FormatUint(d.FloorMS, 10)},
-		{headerClock, strconv.FormatUint(d.ClockMS, 10)},
+		{callheader.GID, d.GID.String()},
+		{callheader.Operation, operationWord(d.Operation)},
+		{callheader.Mode, modeWord(d.Mode)},
+		{callheader.Attempt, strconv.FormatUint(uint64(d.Attempt), 10)},
+		{callheader.Epoch, fmt.Sprintf("%d.%d", d.Epoch.Incarnation, d.Epoch.Term)},
+		{callheader.Floor, strconv.FormatUint(d.FloorMS, 10)},
+		{callheader.Clock, strconv.FormatUint(d.ClockMS, 10)},
 	}
 	for _, optional := range []told{
-		{headerKey, visible(d.Key)}, {headerBranch, visible(d.Branch)}, {headerTopic, visible(d.Topic)},
-		{headerWorkflow, visible(d.Plan.GetWorkflow())}, {headerTrace, d.Traceparent},
+		{callheader.Key, callheader.Escape(d.Key)}, {callheader.Branch, callheader.Escape(d.Branch)}, {callheader.Topic, callheader.Escape(d.Topic)},
+		{callheader.Workflow, callheader.Escape(d.Plan.GetWorkflow())}, {callheader.Trace, d.Traceparent},
 	} {
 		if optional.value != "" {
 			list = append(list, optional)
@@ -137,7 +119,7 @@ func carried(d coordinator.Delivery) []told {
 func setHeaders(header http.Header, d coordinator.Delivery) {
 	header.Set("Content-Type", "application/json")
 	for _, own := range d.Plan.GetHeaders() {
-		if !Reserved(own.GetName()) {
+		if !callheader.Reserved(own.GetName()) {
 			header.Set(own.GetName(), own.GetValue())
 		}
 	}
@@ -150,7 +132,7 @@ func setHeaders(header http.Header, d coordinator.Delivery) {
 func metadataOf(d coordinator.Delivery) metadata.MD {
 	md := metadata.MD{}
 	for _, own := range d.Plan.GetHeaders() {
-		if !Reserved(own.GetName()) {
+		if !callheader.Reserved(own.GetName()) {
 			md.Set(own.GetName(), own.GetValue())
 		}
 	}
@@ -158,44 +140,6 @@ func metadataOf(d coordinator.Delivery) metadata.MD {
 		md.Set(ours.name, ours.value)
 	}
 	return md
-}
-
-// Reserved tells of a header that a transaction's plan cannot carry: ours, and
-// those that belong to the connection or to the framing of the message.
-func Reserved(name string) bool {
-	name = strings.ToLower(name)
-	switch name {
-	case "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade",
-		"traceparent", "tracestate":
-		return true
-	}
-	for _, prefix := range []string{"quorate-", "proxy-", "grpc-", ":"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// visible escapes what a header cannot hold unchanged, such as é or a space at
-// the end. url.PathUnescape reads it.
-func visible(text string) string {
-	plain := true
-	for i := range len(text) {
-		plain = plain && text[i] > ' ' && text[i] < 0x7F && text[i] != '%'
-	}
-	if plain {
-		return text
-	}
-	var b strings.Builder
-	for i := range len(text) {
-		if c := text[i]; c > ' ' && c < 0x7F && c != '%' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
 }
 
 func operationWord(op fsm.Operation) string { return enumWord(op.String(), "OPERATION_") }

@@ -1,0 +1,429 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/callheader"
+)
+
+// Limits of what the modes with called branches carry.
+const (
+	// CallTimeoutMax bounds one call to a branch: work that takes longer is
+	// answered "still working" and asked about again.
+	CallTimeoutMax = 10 * time.Minute
+	// StepWordBytesMax bounds a workflow's own word for a step.
+	StepWordBytesMax = 45
+)
+
+// topicScheme is how an endpoint names a topic.
+const topicScheme = "topic://"
+
+// modeTraits are what the API must know of a mode to read a request: the fields
+// that mean something in it. What it does is the state machine's.
+type modeTraits struct {
+	// called: the coordinator calls the branches, or the initiator, by itself.
+	called bool
+	// endless: without a timeout it has no deadline. timeless: it never has one.
+	endless, timeless bool
+	// begins and submits are the requests that open it; prepares says that Begin
+	// carries the branches, topics that an endpoint may be topic://name.
+	begins, submits, prepares, topics bool
+	// callback says that the initiator is called back.
+	callback bool
+}
+
+var traits = map[logpb.Mode]modeTraits{
+	logpb.Mode_MODE_TWO_PHASE: {begins: true, submits: true},
+	logpb.Mode_MODE_TCC:       {called: true, begins: true},
+	logpb.Mode_MODE_SAGA:      {called: true, endless: true, submits: true},
+	logpb.Mode_MODE_MESSAGE:   {called: true, endless: true, timeless: true, begins: true, submits: true, prepares: true, topics: true, callback: true},
+	logpb.Mode_MODE_WORKFLOW:  {called: true, endless: true, timeless: true, begins: true, callback: true},
+	logpb.Mode_MODE_NOTIFY:    {called: true, endless: true, timeless: true, submits: true, topics: true},
+}
+
+// dialects by their names on the wire.
+var dialects = map[string]logpb.Dialect{
+	"":             logpb.Dialect_DIALECT_UNSPECIFIED,
+	"dtm-http":     logpb.Dialect_DIALECT_DTM_HTTP,
+	"dtm-grpc":     logpb.Dialect_DIALECT_DTM_GRPC,
+	"dtm-json-rpc": logpb.Dialect_DIALECT_DTM_JSON_RPC,
+}
+
+// opens refuses a request that does not open a transaction of the mode.
+func (r *reader) opens(field string, mode logpb.Mode, submit bool) {
+	switch t, known := traits[mode]; {
+	case !known:
+	case submit && !t.submits:
+		r.refuse(field, "%s is not submitted whole: begin it", modeText(mode))
+	case !submit && !t.begins:
+		r.refuse(field, "%s has no begin of its own: submit it with its steps", modeText(mode))
+	}
+}
+
+// modeTimeout reads the timeout of a mode: some have none unless they are given one.
+func (r *reader) modeTimeout(field string, mode logpb.Mode, timeout *durationpb.Duration) uint64 {
+	t := traits[mode]
+	none := timeout == nil || timeout.CheckValid() == nil && timeout.AsDuration() == 0
+	switch {
+	case t.endless && none:
+		return 0
+	case t.timeless:
+		r.refuse(field, "is given, and time never rolls a %s back: leave it out", modeText(mode))
+		return 0
+	default:
+		return r.timeout(field, timeout)
+	}
+}
+
+// plan reads what modes with called branches carry. nil stays nil.
+func (r *reader) plan(field string, mode logpb.Mode, plan *quoratev1.Plan) *logpb.Plan {
+	t := traits[mode]
+	switch {
+	case plan == nil && t.callback:
+		plan = new(quoratev1.Plan) // refused below, where a callback is needed
+	case plan == nil:
+		return nil
+	case !t.called:
+		r.refuse(field, "belongs to modes whose branches are called: %s has none", modeText(mode))
+		return nil
+	}
+	dialect, known := dialects[plan.GetDialect()]
+	if !known {
+		r.refuse(field+".dialect", "%q is unknown: dtm-http, dtm-grpc, dtm-json-rpc, or nothing for our own", cut(plan.GetDialect()))
+	}
+	read := &logpb.Plan{
+		Retry: r.retry(field+".retry", plan.GetRetry()), Callback: plan.GetCallback(), CallbackPayload: plan.GetCallbackPayload(),
+		CallbackAfterMs: r.milliseconds(field+".callback_after", plan.GetCallbackAfter()), ConcurrencyMax: plan.GetConcurrencyMax(),
+		DelayMs: r.milliseconds(field+".delay", plan.GetDelay()), Headers: r.headers(field+".headers", plan.GetHeaders(), dialect),
+		Dialect: dialect, DialectMode: plan.GetDialectMode(), DialectData: plan.GetDialectData(), Workflow: plan.GetWorkflow(),
+	}
+	r.callback(field, mode, read)
+	r.payload(field+".callback_payload", read.GetCallbackPayload())
+	r.payload(field+".dialect_data", read.GetDialectData())
+	r.text(field+".dialect_mode", read.GetDialectMode(), r.limits.GetTextBytesMax())
+	r.text(field+".workflow", read.GetWorkflow(), r.limits.GetTextBytesMax())
+	return read
+}
+
+// callback checks whom a message or a workflow is asked back at.
+func (r *reader) callback(field string, mode logpb.Mode, plan *logpb.Plan) {
+	at, dialected := field+".callback", plan.GetDialect() != 0
+	if !traits[mode].callback {
+		if plan.GetCallback() != "" || len(plan.GetCallbackPayload()) > 0 || plan.GetCallbackAfterMs() != 0 {
+			r.refuse(at, "is given, and the initiator of a %s is never called back: leave it out", modeText(mode))
+		}
+		return
+	}
+	r.text(at, plan.GetCallback(), r.limits.GetTextBytesMax())
+	if plan.GetCallback() != "" {
+		r.callable(at, plan.GetCallback())
+	}
+	if mode == logpb.Mode_MODE_WORKFLOW && plan.GetWorkflow() == "" && !dialected {
+		r.refuse(field+".workflow", "is missing: the name by which the code is found again")
+	}
+}
+
+// retry reads a policy; nil stays nil.
+func (r *reader) retry(field string, retry *quoratev1.Retry) *logpb.Retry {
+	if retry == nil {
+		return nil
+	}
+	read := &logpb.Retry{
+		IntervalMs: r.milliseconds(field+".interval", retry.GetInterval()), IntervalMaxMs: r.milliseconds(field+".interval_max", retry.GetIntervalMax()),
+		AttemptsMax: retry.GetAttemptsMax(), CallTimeoutMs: r.callTimeout(field+".call_timeout", retry.GetCallTimeout()),
+	}
+	if read.IntervalMaxMs != 0 && read.IntervalMaxMs < read.IntervalMs {
+		r.refuse(field+".interval_max", "is shorter than interval: the delay grows from one to the other")
+	}
+	return read
+}
+
+// milliseconds reads a duration that must not be negative, rounded up.
+func (r *reader) milliseconds(field string, d *durationpb.Duration) uint64 {
+	return uint64((r.duration(field, d) + time.Millisecond - 1) / time.Millisecond)
+}
+
+func (r *reader) callTimeout(field string, d *durationpb.Duration) uint64 {
+	if asked := r.duration(field, d); asked > CallTimeoutMax {
+		r.refuse(field, "is %v: at most %v; a branch that works for longer answers that it is still working", asked, CallTimeoutMax)
+	}
+	return r.milliseconds(field, d)
+}
+
+// payload checks bytes that are stored and sent.
+func (r *reader) payload(field string, payload []byte) {
+	if most := r.limits.GetPayloadBytesMax(); len(payload) > int(most) {
+		r.refuse(field, "is of %d bytes: at most %d are allowed; keep large bodies elsewhere and send where", len(payload), most)
+	}
+}
+
+// headers reads what is carried to every branch, sorted by name. In another
+// tongue a reserved name is left out at the call, as its caller is used to.
+func (r *reader) headers(field string, headers map[string]string, dialect logpb.Dialect) []*logpb.Label {
+	most := r.limits.GetHeadersMax()
+	if most == 0 {
+		most = fsm.DefaultLimits().GetHeadersMax()
+	}
+	if most != 0 && len(headers) > int(most) {
+		r.refuse(field, "are %d: at most %d are allowed", len(headers), most)
+		return nil
+	}
+	read := make([]*logpb.Label, 0, len(headers))
+	for name, value := range headers {
+		read = append(read, &logpb.Label{Name: name, Value: value})
+	}
+	slices.SortFunc(read, func(a, b *logpb.Label) int { return strings.Compare(a.Name, b.Name) })
+	seen := make(map[string]bool, len(read))
+	for _, h := range read {
+		lower := strings.ToLower(h.Name)
+		switch {
+		case h.Name == "" || strings.ContainsFunc(lower, notInHeaderName):
+			r.refuse(field, "name %q is none: letters, digits, - _ and . are allowed", cut(h.Name))
+		case dialect == 0 && callheader.Reserved(lower):
+			r.refuse(field, "name %q is reserved: it is set by the call itself", h.Name)
+		case seen[lower]:
+			r.refuse(field, "name %q stands twice: upper and lower case are the same", h.Name)
+		case len(h.Name)+len(h.Value) > int(r.limits.GetTextBytesMax()):
+			r.refuse(field, "%q is of %d bytes: at most %d are allowed", cut(h.Name), len(h.Name)+len(h.Value), r.limits.GetTextBytesMax())
+		case strings.ContainsFunc(h.Value, notInHeaderValue):
+			r.refuse(field, "value of %q holds a character that no header may: %q; escape it", h.Name, cut(h.Value))
+		}
+		seen[lower] = true
+	}
+	return read
+}
+
+func notInHeaderName(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.'
+}
+
+func notInHeaderValue(c rune) bool { return c < ' ' || c > '~' }
+
+// cut is the beginning of a text that may be long, for an error.
+func cut(text string) string {
+	if len(text) > 64 {
+		return text[:64] + "..."
+	}
+	return text
+}
+
+// callable checks an endpoint that is called by itself, and is no topic.
+func (r *reader) callable(field, endpoint string) {
+	if strings.HasPrefix(endpoint, topicScheme) {
+		r.refuse(field, "is a topic: a branch of a message, or of a notification, may have one")
+		return
+	}
+	if err := r.endpoints.Check(endpoint); err != nil {
+		r.refuse(field, "%v", err)
+		return
+	}
+	r.methodNamed(field, endpoint)
+}
+
+// methodNamed refuses a gRPC endpoint that says nothing of what is called there.
+func (r *reader) methodNamed(field, endpoint string) {
+	if scheme, method := grpcMethod(endpoint); scheme != "" && method == "" {
+		r.refuse(field, "%q names no method: give %s://host:port/package.Service/Method", cut(endpoint), scheme)
+	}
+}
+
+// grpcMethod takes an endpoint apart that Check has passed; scheme is "" for HTTP.
+func grpcMethod(endpoint string) (scheme, method string) {
+	scheme, rest, ok := strings.Cut(endpoint, "://")
+	if scheme = strings.ToLower(scheme); !ok || scheme != "grpc" && scheme != "grpcs" {
+		return "", ""
+	}
+	_, method, _ = strings.Cut(rest, "/")
+	return scheme, method
+}
+
+// calledSpec reads what a called branch has beyond its name and endpoint.
+func (r *reader) calledSpec(field string, spec *quoratev1.BranchSpec, into *logpb.BranchSpec) {
+	into.Undo, into.Payload, into.AttemptsMax = spec.GetUndo(), spec.GetPayload(), spec.GetAttemptsMax()
+	into.CallTimeoutMs = r.callTimeout(field+".call_timeout", spec.GetCallTimeout())
+	into.After = slices.Sorted(slices.Values(spec.GetAfter()))
+	r.text(field+".undo", spec.GetUndo(), r.limits.GetTextBytesMax())
+	r.payload(field+".payload", spec.GetPayload())
+	if spec.GetUndo() != "" {
+		r.callable(field+".undo", spec.GetUndo())
+	}
+	if spec.GetTopic() != "" {
+		r.refuse(field+".topic", "is not the caller's to set: name it in endpoint, %s%s", topicScheme, cut(spec.GetTopic()))
+	}
+	for i, before := range into.After {
+		r.branchID(field+".after", before)
+		switch {
+		case before == spec.GetId():
+			r.refuse(field+".after", "names %q, the branch itself", before)
+		case i > 0 && into.After[i-1] == before:
+			r.refuse(field+".after", "names %q twice", before)
+		}
+	}
+}
+
+// beginMode checks a Begin as its mode wants it.
+func (r *reader) beginMode(begin *logpb.Begin) {
+	r.opens("mode", begin.GetMode(), false)
+	t, dialected := traits[begin.GetMode()], begin.GetPlan().GetDialect() != 0
+	switch {
+	case t.prepares:
+		r.modeSet("branches", begin, begin.GetBranches())
+	case len(begin.GetBranches()) > 0:
+		r.refuse("branches", "come with the begin of a message only: enlist them, or submit a saga's")
+	}
+	if t.callback && begin.GetPlan().GetCallback() == "" && !dialected {
+		r.refuse("plan.callback", "is missing: an endpoint that is asked when nothing is heard of a %s", modeText(begin.GetMode()))
+	}
+}
+
+// submitMode checks a Submit as its mode wants it.
+func (r *reader) submitMode(submit *logpb.Submit) {
+	begin := submit.GetBegin()
+	r.opens("begin.mode", begin.GetMode(), true)
+	if len(begin.GetBranches()) > 0 {
+		r.refuse("begin.branches", "are given: those of a submit are its set")
+	}
+	if traits[begin.GetMode()].called && len(submit.GetVotes()) > 0 {
+		r.refuse("votes", "are given, and branches of a %s do not vote", modeText(begin.GetMode()))
+	}
+	r.modeSet("set", begin, submit.GetSet())
+}
+
+// modeSet checks the branches that a Begin or a Submit of a mode brings.
+func (r *reader) modeSet(field string, begin *logpb.Begin, set []*logpb.BranchSpec) {
+	t, dialected := traits[begin.GetMode()], begin.GetPlan().GetDialect() != 0
+	if !t.called {
+		for _, spec := range set {
+			r.plainSpec(branchField(field, spec), spec)
+		}
+		return
+	}
+	if len(set) == 0 && len(r.violations) == 0 {
+		r.refuse(field, "is empty: a %s has at least one branch", modeText(begin.GetMode()))
+	}
+	for _, spec := range set {
+		at := branchField(field, spec)
+		name, isTopic := strings.CutPrefix(spec.GetEndpoint(), topicScheme)
+		switch {
+		case spec.GetHeld():
+			r.refuse(at+".held", "belongs to two-phase")
+		case isTopic && !t.topics:
+			r.refuse(at+".endpoint", "is a topic: a %s has none", modeText(begin.GetMode()))
+		case isTopic && name == "":
+			r.refuse(at+".endpoint", "names no topic: give %sNAME", topicScheme)
+		case spec.GetEndpoint() != "":
+			r.methodNamed(at+".endpoint", spec.GetEndpoint())
+		case dialected:
+		case spec.GetUndo() != "":
+			r.refuse(at+".endpoint", "is missing: there is nothing that undo could undo")
+		default:
+			r.refuse(at+".endpoint", "is missing: nobody is named to call")
+		}
+		if spec.GetUndo() != "" && begin.GetMode() != logpb.Mode_MODE_SAGA && !dialected {
+			r.refuse(at+".undo", "is given, and a %s is never undone: leave it out", modeText(begin.GetMode()))
+		}
+	}
+	r.order(field, set)
+}
+
+// branchField names a branch of a set in errors, by its id: the set was sorted.
+func branchField(field string, spec *logpb.BranchSpec) string {
+	return fmt.Sprintf("%s[%q]", field, cut(spec.GetId()))
+}
+
+// plainSpec refuses what a branch that votes has no use for.
+func (r *reader) plainSpec(field string, spec *logpb.BranchSpec) {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"undo", spec.GetUndo() != ""}, {"payload", len(spec.GetPayload()) > 0}, {"after", len(spec.GetAfter()) > 0},
+		{"attempts_max", spec.GetAttemptsMax() != 0}, {"call_timeout", spec.GetCallTimeoutMs() != 0},
+	} {
+		if f.given {
+			r.refuse(field+"."+f.name, "belongs to modes whose branches are called: a branch that votes has none")
+		}
+	}
+	if strings.HasPrefix(spec.GetEndpoint(), topicScheme) {
+		r.refuse(field+".endpoint", "is a topic: a two-phase branch has none")
+	}
+	if scheme, method := grpcMethod(spec.GetEndpoint()); method != "" {
+		r.refuse(field+".endpoint", "names a method, and a two-phase branch is told by BranchService: give %s://host:port", scheme)
+	}
+}
+
+// order refuses dependencies that lead nowhere, or in a circle.
+func (r *reader) order(field string, set []*logpb.BranchSpec) {
+	waits := make(map[string]int, len(set)) // branches that each waits for
+	next := make(map[string][]string, len(set))
+	for _, spec := range set {
+		waits[spec.GetId()] += 0
+	}
+	for _, spec := range set {
+		for _, before := range spec.GetAfter() {
+			if _, ok := waits[before]; !ok {
+				r.refuse(branchField(field, spec)+".after", "names %q, which is no branch of the set", cut(before))
+				continue
+			}
+			waits[spec.GetId()]++
+			next[before] = append(next[before], spec.GetId())
+		}
+	}
+	var free []string
+	for id, n := range waits {
+		if n == 0 {
+			free = append(free, id)
+		}
+	}
+	for len(free) > 0 {
+		id := free[len(free)-1]
+		free = free[:len(free)-1]
+		delete(waits, id)
+		for _, after := range next[id] {
+			if waits[after]--; waits[after] == 0 {
+				free = append(free, after)
+			}
+		}
+	}
+	if len(waits) == 0 {
+		return
+	}
+	var circle []string
+	for id := range waits {
+		circle = append(circle, cut(id))
+	}
+	slices.Sort(circle)
+	r.refuse(field, "wait for each other in a circle, or for one: %s", strings.Join(circle[:min(len(circle), 8)], ", "))
+}
+
+// topicName reads a topic's name.
+func (r *reader) topicName(field, name string) string {
+	if name == "" {
+		r.refuse(field, "is missing: give the topic's name, without %s", topicScheme)
+	}
+	if strings.HasPrefix(name, topicScheme) {
+		r.refuse(field, "is the name alone: leave %s out", topicScheme)
+	}
+	r.text(field, name, min(r.limits.GetTextBytesMax(), r.limits.GetKeyBytesMax()))
+	return name
+}
+
+// subscriber reads who hears of a topic.
+func (r *reader) subscriber(field string, s *quoratev1.Subscriber) *logpb.Subscriber {
+	r.text(field+".endpoint", s.GetEndpoint(), r.limits.GetTextBytesMax())
+	r.text(field+".remark", s.GetRemark(), r.limits.GetTextBytesMax())
+	if s.GetEndpoint() == "" {
+		r.refuse(field+".endpoint", "is missing: who is to be called?")
+	} else {
+		r.callable(field+".endpoint", s.GetEndpoint())
+	}
+	return &logpb.Subscriber{Endpoint: s.GetEndpoint(), Remark: s.GetRemark()}
+}
