@@ -50,7 +50,7 @@ func (l *memLog) apply(commands ...*logpb.Command) ([]fsm.Result, error) {
 	l.index++
 	clock := 10_000 + uint64((time.Since(l.began) + l.skew).Milliseconds())
 	return l.state.Apply(fsm.Meta{Index: l.index, Term: max(l.term, 1)}, &logpb.Batch{
-		ClockMs: clock, WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: 1, Commands: commands,
+		ClockMs: clock, WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: fsm.FeatureLevel, Commands: commands,
 	})
 }
 

@@ -70,7 +70,7 @@ func (w *world) apply(commands ...*logpb.Command) []fsm.Result {
 	w.t.Helper()
 	w.index++
 	results, err := w.state.Apply(fsm.Meta{Index: w.index, Term: max(w.term, 1)},
-		&logpb.Batch{ClockMs: w.clockMS(), WallMs: uint64(w.now.UnixMilli()), FeatureLevel: 1, Commands: commands})
+		&logpb.Batch{ClockMs: w.clockMS(), WallMs: uint64(w.now.UnixMilli()), FeatureLevel: fsm.FeatureLevel, Commands: commands})
 	if err != nil {
 		w.t.Fatalf("apply: %v", err)
 	}

@@ -44,6 +44,7 @@ func (s *State) Apply(m Meta, b *logpb.Batch) ([]Result, error) {
 	s.featureLevel = max(s.featureLevel, b.GetFeatureLevel())
 	s.advanceClock(b.GetClockMs())
 	s.now = stamp{index: m.Index, term: m.Term, clockMS: s.clockMS, wallMS: b.GetWallMs()}
+	s.level = b.GetFeatureLevel()
 
 	results := make([]Result, len(b.GetCommands()))
 	for i, c := range b.GetCommands() {
@@ -110,9 +111,20 @@ func (s *State) apply(c *logpb.Command) (Result, error) {
 		return s.removeNode(k.RemoveNode.GetId()), nil
 	case *logpb.Command_Recover:
 		return s.recoverCommand(k.Recover), nil
-	default:
-		return invalid("kind", "names no command"), nil
 	}
+	return s.applyLevel2(c), nil
+}
+
+// applyLevel2 knows the commands that came with feature level 2. In a batch of
+// level 1 a node of the first version, and so every node, knows none of them.
+func (s *State) applyLevel2(c *logpb.Command) Result {
+	if s.level >= 2 {
+		switch k := c.GetKind().(type) {
+		case *logpb.Command_Answer:
+			return s.answerCommand(k.Answer)
+		}
+	}
+	return invalid("kind", "names no command")
 }
 
 // checkDigest compares what a quorum had at an index with what this node had.

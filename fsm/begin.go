@@ -4,7 +4,14 @@ import "github.com/quorate/quorate/fsm/logpb"
 
 // beginCommand applies the Begin row of PROTOCOL.md's table.
 func (s *State) beginCommand(b *logpb.Begin) Result {
-	if refusal, ok := checkBegin(b); !ok {
+	if refusal, ok := s.checkBegin(b); !ok {
+		return refusal
+	}
+	rules, _ := rulesOf(b.GetMode())
+	if !rules.begins {
+		return invalid("mode", "%s has no begin: it is submitted whole", rules.name)
+	}
+	if refusal, ok := checkPrepared(b); !ok {
 		return refusal
 	}
 	t, gid, refusal, ok := s.locate(b)
@@ -17,7 +24,11 @@ func (s *State) beginCommand(b *logpb.Begin) Result {
 	if refusal, ok := s.room(gid, b); !ok {
 		return refusal
 	}
-	r := stored(s.put(nil, s.toActive(b, gid)))
+	next, refusal, ok := s.open(b, gid, b.GetBranches())
+	if !ok {
+		return refusal
+	}
+	r := stored(s.put(nil, next))
 	r.Created = true
 	return r
 }
@@ -30,7 +41,7 @@ func (s *State) beginAgain(t *transaction, b *logpb.Begin) Result {
 		return refusal
 	case t.tombstone:
 		return t.answer(AlreadyDecided, "%s was rolled back before it began", t.gid)
-	case !t.sameBegin(b):
+	case !t.sameBegin(b, b.GetBranches()):
 		return t.answer(GIDConflict, "%s stands with other content", t.gid)
 	default:
 		return t.answer(OK, "")

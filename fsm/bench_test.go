@@ -84,7 +84,7 @@ func BenchmarkApplyEntry(b *testing.B) {
 	x := newBencher(b)
 	entries := make([][]byte, b.N)
 	for i := range entries {
-		batch := &logpb.Batch{ClockMs: testStartMS, FeatureLevel: 1}
+		batch := &logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel}
 		for k := range 64 {
 			batch.Commands = append(batch.Commands, explicit(testGID(testStartMS, uint64(i*64+k))))
 		}

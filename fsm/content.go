@@ -53,7 +53,7 @@ func checkLength(field, text string, most uint32) (Result, bool) {
 }
 
 // checkBegin refuses a malformed Begin.
-func checkBegin(b *logpb.Begin) (Result, bool) {
+func (s *State) checkBegin(b *logpb.Begin) (Result, bool) {
 	if len(b.GetGid()) != len(GID{}) {
 		return invalid("gid", "is of %d bytes: a ULID has 16", len(b.GetGid())), false
 	}
@@ -61,11 +61,14 @@ func checkBegin(b *logpb.Begin) (Result, bool) {
 	if !ok {
 		return invalid("mode", "%d is unknown", b.GetMode()), false
 	}
-	if !rules.open {
+	if rules.level > s.level {
 		return invalid("mode", "%s is not offered by this version: use two-phase", rules.name), false
 	}
-	if e := b.GetEntry(); e != logpb.Entry_ENTRY_EXPLICIT && e != logpb.Entry_ENTRY_NAMED {
+	switch e := b.GetEntry(); {
+	case rules.votes && e != logpb.Entry_ENTRY_EXPLICIT && e != logpb.Entry_ENTRY_NAMED:
 		return invalid("entry", "is neither explicit nor named"), false
+	case !rules.votes && e != logpb.Entry_ENTRY_EXPLICIT && e != logpb.Entry_ENTRY_UNSPECIFIED:
+		return invalid("entry", "is not explicit: mode %s knows no other", rules.name), false
 	}
 	if b.GetNamespace() == "" {
 		return invalid("namespace", "is empty"), false
@@ -78,19 +81,22 @@ func checkBegin(b *logpb.Begin) (Result, bool) {
 			return refusal, false
 		}
 	}
-	return checkLabels(b.GetLabels())
+	if refusal, ok := checkLabels("labels", b.GetLabels()); !ok {
+		return refusal, false
+	}
+	return checkPlan(rules, b)
 }
 
-func checkLabels(labels []*logpb.Label) (Result, bool) {
+func checkLabels(field string, labels []*logpb.Label) (Result, bool) {
 	for i, l := range labels {
 		if l.GetName() == "" {
-			return invalid("labels", "hold one without a name"), false
+			return invalid(field, "hold one without a name"), false
 		}
 		if i > 0 && labels[i-1].GetName() >= l.GetName() {
-			return invalid("labels", "are not sorted by unique names at %q", l.GetName()), false
+			return invalid(field, "are not sorted by unique names at %q", l.GetName()), false
 		}
 		for _, text := range []string{l.GetName(), l.GetValue()} {
-			if refusal, ok := checkPrintable("labels", text); !ok {
+			if refusal, ok := checkPrintable(field, text); !ok {
 				return refusal, false
 			}
 		}
@@ -131,7 +137,10 @@ func (s *State) limitBegin(b *logpb.Begin) (Result, bool) {
 			}
 		}
 	}
-	return Result{}, true
+	if b.GetPlan() == nil {
+		return Result{}, true
+	}
+	return s.limitPlan(b.GetPlan())
 }
 
 // checkBranchID refuses what can be no branch's id: an xid has room for so many
@@ -159,6 +168,9 @@ func checkSpec(field string, spec *logpb.BranchSpec) (Result, bool) {
 	}
 	if n := len(spec.GetHolder()); n != 0 && n != 16 {
 		return invalid(field+".holder", "is of %d bytes: an instance id has 16", n), false
+	}
+	if spec.GetUndo() != "" {
+		return checkPrintable(field+".undo", spec.GetUndo())
 	}
 	return Result{}, true
 }

@@ -42,6 +42,9 @@ func (s *State) oldestInDoubtMS() uint64 {
 		if oldest != 0 && t.began.clockMS >= oldest {
 			break
 		}
+		if !t.rules().votes {
+			continue
+		}
 		for _, b := range t.branches {
 			if b.inDoubt() && (oldest == 0 || b.voted.clockMS < oldest) {
 				oldest = b.voted.clockMS
@@ -66,8 +69,9 @@ func (s *State) account(t *transaction, sign int) {
 	if t.withheld {
 		c.Withheld += sign
 	}
+	votes := t.rules().votes
 	for _, b := range t.branches {
-		if b.inDoubt() {
+		if votes && b.inDoubt() {
 			c.InDoubt += sign
 		}
 		if b.own > ownDone {

@@ -115,17 +115,21 @@ func (s *State) sign(t *transaction, c *logpb.Decide) {
 
 // commitActive: commit is asked of an active transaction.
 func (s *State) commitActive(t *transaction, c *logpb.Decide) Result {
-	if c.GetOrigin() == logpb.Origin_ORIGIN_DRIVER {
-		if s.stale(c) {
-			return s.staleDriver(t)
-		}
+	if s.stale(c) {
+		return s.staleDriver(t)
+	}
+	if c.GetOrigin() == logpb.Origin_ORIGIN_DRIVER && t.rules().callback != OperationCheckBack {
 		return t.answer(Undecided, "nobody has asked the commit of %s", t.gid)
 	}
 	named := t.begin.GetEntry() == logpb.Entry_ENTRY_NAMED
 	if c.GetSet() == nil && named {
 		return t.answer(SetRequired, "branches of %s enlist by voting: its commit must name the exact set", t.gid)
 	}
+	if refusal, ok := s.limitResult(t, c.GetResult()); !ok {
+		return refusal
+	}
 	next := t.clone()
+	next.result = c.GetResult()
 	if c.GetSet() != nil {
 		ids := c.GetSet().GetIds()
 		if outside, ok := memberOutside(t, ids); ok {
@@ -171,6 +175,10 @@ func (s *State) commitSealed(t *transaction, c *logpb.Decide) Result {
 	if s.stale(c) {
 		return s.staleDriver(t)
 	}
+	held := t.withheld || t.quarantined
+	if !t.rules().votes && !(byOperator(c) && held) {
+		return t.notIn("commit that is asked: its steps decide")
+	}
 	if c.GetSet() != nil && !t.hasSet(c.GetSet().GetIds()) {
 		return t.answer(CommitConflict, "commit of %s was asked with another set", t.gid)
 	}
@@ -179,7 +187,7 @@ func (s *State) commitSealed(t *transaction, c *logpb.Decide) Result {
 		s.toCommitting(next)
 		return stored(s.put(t, next))
 	}
-	if !byOperator(c) || !t.withheld && !t.quarantined {
+	if !byOperator(c) || !held {
 		return t.answer(OK, "")
 	}
 	next := t.clone()
@@ -208,6 +216,7 @@ func (s *State) decideRollback(gid GID, c *logpb.Decide) Result {
 		}
 		next := t.clone()
 		s.callTo(next, c.GetBranches())
+		s.keepResult(next, c.GetResult())
 		s.release(next, c)
 		s.sign(next, c)
 		s.toRollingBack(next, reasonOf(c))
@@ -223,6 +232,9 @@ func (s *State) decideRollback(gid GID, c *logpb.Decide) Result {
 // ends, so that they hear. A sealed set never grows: what it misses hears
 // rollback when it asks.
 func (s *State) callTo(t *transaction, branches []*logpb.BranchSpec) {
+	if !t.rules().enlists {
+		return
+	}
 	for _, spec := range branches {
 		switch b := t.member(spec.GetId()); {
 		case b == nil && !t.sealed:
@@ -263,7 +275,7 @@ func (s *State) rollbackUnseen(gid GID, c *logpb.Decide) Result {
 
 // reasonOf is the reason that a rollback gives, or the one its origin implies.
 func reasonOf(c *logpb.Decide) Reason {
-	if r := c.GetReason(); r > 0 && r <= logpb.Reason_REASON_OPERATOR {
+	if r := c.GetReason(); r > 0 && r <= logpb.Reason_REASON_FAILED {
 		return r
 	}
 	switch c.GetOrigin() {

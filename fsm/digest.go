@@ -73,7 +73,11 @@ func (s *State) hashSettings() Digest {
 }
 
 func appendLimits(dst []byte, l *logpb.Limits) []byte {
+	defaults := limitValues(DefaultLimits())
 	for i, v := range limitValues(l) {
+		if i >= limitCountV1 && v == defaults[i] {
+			continue // as the first version, which did not know it, hashes it
+		}
 		dst = appendUint(dst, protowire.Number(i+1), v)
 	}
 	return dst

@@ -23,8 +23,11 @@ func (s *State) enlistCommand(c *logpb.Enlist) Result {
 	if refusal, ok := t.closed(); !ok {
 		return refusal
 	}
+	if !t.rules().enlists {
+		return t.notIn("enlisting of branches").toBranch(t.verdict(id))
+	}
 	b := t.member(id)
-	same := b != nil && (b.hint || sameSpec(b.spec, spec))
+	same := b != nil && (b.hint || b.same(spec))
 	switch t.state {
 	case StateActive:
 		if b != nil && !same {
@@ -54,6 +57,9 @@ func (s *State) enlistCommand(c *logpb.Enlist) Result {
 // enlist adds a branch to an active transaction.
 func (s *State) enlist(t *transaction, spec *logpb.BranchSpec) Result {
 	if refusal, ok := s.limitJoin(t, "branch", spec); !ok {
+		return refusal.toBranch(VerdictWait)
+	}
+	if refusal, ok := s.limitEnlist(t, spec); !ok {
 		return refusal.toBranch(VerdictWait)
 	}
 	next := t.clone()

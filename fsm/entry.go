@@ -21,7 +21,7 @@ const (
 	EntryOverheadBytes = 5
 	// FeatureLevel is the newest feature level that this code applies. A batch
 	// that asks for more stops the node: it must be upgraded, not guess.
-	FeatureLevel = 1
+	FeatureLevel = 2
 )
 
 // Errors of DecodeEntry. A node that meets one must stop: its log is damaged,

@@ -114,26 +114,29 @@ func TestWordsAreWhole(t *testing.T) {
 // The mode table is PROTOCOL.md's, section 4.
 func TestModeTable(t *testing.T) {
 	for m, want := range map[Mode]modeRules{
-		logpb.Mode_MODE_TWO_PHASE: {name: "two-phase", open: true, votes: true, deadline: deadlineRollback},
-		logpb.Mode_MODE_TCC:       {name: "tcc", deadline: deadlineRollback},
-		logpb.Mode_MODE_SAGA:      {name: "saga", endless: true, deadline: deadlineCompensate},
-		logpb.Mode_MODE_MESSAGE:   {name: "message", endless: true, deadline: deadlineCheckBack},
-		logpb.Mode_MODE_WORKFLOW:  {name: "workflow", endless: true, deadline: deadlineCallBack},
-		logpb.Mode_MODE_NOTIFY:    {name: "notify", endless: true, deadline: deadlineNothing, givesUp: true},
+		logpb.Mode_MODE_TWO_PHASE: {name: "two-phase", votes: true, expires: true, onCommit: OperationCommit, onRollback: OperationRollback},
+		logpb.Mode_MODE_TCC:       {name: "tcc", expires: true, onCommit: OperationConfirm, onRollback: OperationCancel},
+		logpb.Mode_MODE_SAGA:      {name: "saga", endless: true, expires: true, phaseOne: OperationAction, onRollback: OperationCompensate},
+		logpb.Mode_MODE_MESSAGE:   {name: "message", endless: true, callback: OperationCheckBack, onCommit: OperationAction},
+		logpb.Mode_MODE_WORKFLOW:  {name: "workflow", endless: true, callback: OperationResume},
+		logpb.Mode_MODE_NOTIFY:    {name: "notify", endless: true, givesUp: true, onCommit: OperationAction},
 	} {
-		if got, ok := rulesOf(m); !ok || got != want {
+		rules, ok := rulesOf(m)
+		got := modeRules{
+			name: rules.name, votes: rules.votes, endless: rules.endless, expires: rules.expires, givesUp: rules.givesUp,
+			phaseOne: rules.phaseOne, callback: rules.callback, onCommit: rules.onCommit, onRollback: rules.onRollback,
+		}
+		if !ok || got != want {
 			t.Errorf("%v: %+v, want %+v", m, got, want)
 		}
 	}
 	// Time ends only what rolls back by time.
+	s := New()
 	for m := range modes {
-		tx := &transaction{begin: &logpb.Begin{Mode: Mode(m)}, deadlineMS: 5}
-		want := uint64(noDeadline)
-		if m == 1 || m == 2 {
-			want = 5
-		}
-		if got := heapTime(tx); got != want {
-			t.Errorf("mode %d: %d", m, got)
+		tx := s.toActive(&logpb.Begin{Mode: Mode(m), TimeoutMs: 5}, testGID(1, 1))
+		want := m == 1 || m == 2 || m == 3 || m == 0
+		if got := onHeap(tx) && heapTime(tx) == 5; got != want {
+			t.Errorf("mode %d: %v", m, got)
 		}
 	}
 }

@@ -93,7 +93,7 @@ func (s *State) tell(old, next *transaction) {
 	for _, b := range next.branches {
 		// Both lists are sorted and members never leave: walk them together.
 		was := new(branch)
-		if len(before) > 0 && before[0].spec.GetId() == b.spec.GetId() {
+		if len(before) > 0 && before[0].compare(b) == 0 {
 			was, before = before[0], before[1:]
 		}
 		id := b.spec.GetId()

@@ -24,7 +24,8 @@ type State struct {
 
 	clusterID                   GID
 	limits                      *logpb.Limits
-	nodes                       []*logpb.Node // sorted by id
+	nodes                       []*logpb.Node  // sorted by id
+	topics                      []*logpb.Topic // sorted by namespace and name
 	featureLevel                uint32
 	clockMS, horizonMS          uint64
 	incarnation                 uint64
@@ -38,7 +39,8 @@ type State struct {
 	// begun orders all records, unfiled the live ones, due those with a branch
 	// to be told.
 	begun, unfiled, due sequence
-	// deadlines holds exactly A and S; born everything that has not ended.
+	// deadlines holds what is in A or S and time may end; born everything that
+	// has not ended.
 	deadlines, born heap
 
 	counts   Counts
@@ -47,7 +49,8 @@ type State struct {
 	digests  []indexedDigest
 	events   eventRing
 
-	now     stamp // of the entry being applied
+	now     stamp  // of the entry being applied
+	level   uint32 // the feature level of the entry being applied
 	scratch []byte
 }
 
@@ -147,23 +150,6 @@ func (s *State) Due() iter.Seq[DueBranch] {
 			}
 		}
 	}
-}
-
-// DueOf lists the deliveries of one transaction that should be in flight.
-func (s *State) DueOf(gid GID) []DueBranch {
-	t := s.live[gid] // a filed record has nothing due
-	if t == nil || !t.anyDue() {
-		return nil
-	}
-	var list []DueBranch
-	for _, b := range t.branches {
-		if b.due() {
-			list = append(list, DueBranch{
-				GID: gid, Branch: b.spec, Operation: t.operation(), Verdict: t.verdict(b.spec.GetId()), DecidedMS: t.decided.clockMS,
-			})
-		}
-	}
-	return list
 }
 
 // NextDeadlineMS is the clock at which a Tick rolls something back.

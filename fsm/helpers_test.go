@@ -63,7 +63,7 @@ func (w *world) leap(to uint64) {
 func (w *world) batch(commands ...*logpb.Command) []Result {
 	w.t.Helper()
 	w.index++
-	entry := EncodeEntry(nil, &logpb.Batch{ClockMs: w.clock, WallMs: 1_700_000_000_000 + w.clock, FeatureLevel: 1, Commands: commands})
+	entry := EncodeEntry(nil, &logpb.Batch{ClockMs: w.clock, WallMs: 1_700_000_000_000 + w.clock, FeatureLevel: FeatureLevel, Commands: commands})
 	w.log = append(w.log, logged{w.index, w.term, entry})
 	results, err := w.s.ApplyEntry(w.index, w.term, entry)
 	if err != nil {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -48,10 +49,12 @@ func checkChange(old, next *transaction) string {
 		return "a tombstone's branches changed"
 	}
 	for _, b := range old.branches {
-		after := next.member(b.spec.GetId())
-		switch {
-		case after == nil:
+		i, ok := next.findStep(b.spec.GetId(), b.operation)
+		if !ok {
 			return fmt.Sprintf("branch %q left", b.spec.GetId())
+		}
+		after := next.branches[i]
+		switch {
 		// (5) the first vote never changes.
 		case b.vote != voteNone && (b.vote != after.vote || b.maybePrepared != after.maybePrepared || b.voted != after.voted):
 			return fmt.Sprintf("branch %q: vote %v overwritten by %v", b.spec.GetId(), b.vote, after.vote)
@@ -65,18 +68,32 @@ func sameMembers(a, b *transaction) bool {
 		return false
 	}
 	for i := range a.branches {
-		if a.branches[i].spec.GetId() != b.branches[i].spec.GetId() {
+		if a.branches[i].compare(b.branches[i]) != 0 {
 			return false
 		}
 	}
 	return true
 }
 
+// compare orders branches by what names them.
+func (b *branch) compare(other *branch) int {
+	if c := strings.Compare(b.spec.GetId(), other.spec.GetId()); c != 0 {
+		return c
+	}
+	return strings.Compare(b.operation, other.operation)
+}
+
 // check is what must hold of a record at any time.
 func (t *transaction) check() string {
 	for i, b := range t.branches {
-		if i > 0 && t.branches[i-1].spec.GetId() >= b.spec.GetId() {
+		if i > 0 && t.branches[i-1].compare(b) >= 0 {
 			return "branches are not sorted by unique ids"
+		}
+	}
+	rules := t.rules()
+	if !rules.votes {
+		if breach := t.checkCalled(rules); breach != "" {
+			return breach
 		}
 	}
 	switch t.state {
@@ -85,7 +102,7 @@ func (t *transaction) check() string {
 			return fmt.Sprintf("%v with decision %v", t.state, t.decision)
 		}
 		for _, b := range t.branches {
-			if b.vote == voteRefused || b.own != ownNone || b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED {
+			if b.vote == voteRefused && !rules.records || b.own != ownNone || b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED {
 				return fmt.Sprintf("%v though branch %q has ended", t.state, b.spec.GetId())
 			}
 		}
@@ -111,6 +128,31 @@ func (t *transaction) check() string {
 	// (6) C+ and R+ if and only if decided and every branch terminal.
 	if t.decision != DecisionNone && t.ended() != t.allTerminal() {
 		return fmt.Sprintf("%v though all branches terminal is %v", t.state, t.allTerminal())
+	}
+	return ""
+}
+
+// checkCalled is what must hold of a record whose branches are called.
+func (t *transaction) checkCalled(rules *modeRules) string {
+	switch {
+	case t.state == StateActive && !rules.begins, t.state == StateSealed && rules.phaseOne == 0:
+		return fmt.Sprintf("a %s in %v", rules.name, t.state)
+	case t.stopped && !t.ended():
+		return "stopped and not ended"
+	}
+	for _, b := range t.branches {
+		switch {
+		case b.hint || b.spec.GetHeld():
+			return fmt.Sprintf("branch %q would vote", b.spec.GetId())
+		case b.vote != voteNone && !rules.waits && !rules.records:
+			return fmt.Sprintf("branch %q has voted", b.spec.GetId())
+		case b.vote != voteNone && rules.waits && !t.callable(b):
+			return fmt.Sprintf("branch %q was answered before it could be called", b.spec.GetId())
+		case b.operation != "" && !rules.records:
+			return fmt.Sprintf("branch %q was recorded", b.spec.GetId())
+		case t.ended() && len(b.spec.GetPayload()) > 0:
+			return fmt.Sprintf("ended with the payload of branch %q", b.spec.GetId())
+		}
 	}
 	return ""
 }
@@ -165,6 +207,11 @@ func (s *State) checkRecords() error {
 			fresh.keys[key{t.begin.GetNamespace(), text}] = t.gid
 			if s.keys[key{t.begin.GetNamespace(), text}] != t.gid {
 				return fmt.Errorf("%s: key %q stands for another", at.GID, text)
+			}
+		}
+		for _, b := range t.branches {
+			if b.idle != (t.decision != DecisionNone && t.idleBranch(b)) {
+				return fmt.Errorf("%s: branch %q is idle: %v", at.GID, b.spec.GetId(), b.idle)
 			}
 		}
 		// (12) no verdict commit outside the set.

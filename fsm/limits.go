@@ -44,18 +44,40 @@ func DefaultLimits() *logpb.Limits {
 		TextBytesMax:                1024,
 		DropsPerTickMax:             4096,
 		ExpiriesPerTickMax:          4096,
+		TopicsMax:                   1024,
+		SubscribersPerTopicMax:      256,
+		HeadersMax:                  32,
+		TransactionBytesMax:         1 << 20,
 	}
 }
 
+// Of the limits, the first limitCountV1 are of the first version.
+const (
+	limitCountV1 = 16
+	limitCount   = 20
+)
+
+// limitsOf takes limits from where an earlier version may have written them:
+// those that it did not know stand at their defaults.
+func limitsOf(l *logpb.Limits) *logpb.Limits {
+	d := DefaultLimits()
+	return mergeLimits(&logpb.Limits{
+		TopicsMax: d.TopicsMax, SubscribersPerTopicMax: d.SubscribersPerTopicMax,
+		HeadersMax: d.HeadersMax, TransactionBytesMax: d.TransactionBytesMax,
+	}, l)
+}
+
 // limitValues lists the limits in order of their field numbers.
-func limitValues(l *logpb.Limits) [16]uint64 {
-	return [16]uint64{
+func limitValues(l *logpb.Limits) [limitCount]uint64 {
+	return [limitCount]uint64{
 		l.GetTransactionTimeoutDefaultMs(), l.GetTransactionTimeoutMaxMs(), l.GetRetentionMs(),
 		l.GetClockAdvanceMaxMs(), uint64(l.GetBranchesPerTransactionMax()), uint64(l.GetBranchIdBytesMax()),
 		uint64(l.GetKeyBytesMax()), uint64(l.GetPayloadBytesMax()), uint64(l.GetCommandBytesMax()),
 		l.GetActiveTransactionsMax(), l.GetRetainedStubsMax(), l.GetTombstonesMax(),
 		uint64(l.GetLabelsMax()), uint64(l.GetTextBytesMax()),
 		uint64(l.GetDropsPerTickMax()), uint64(l.GetExpiriesPerTickMax()),
+		uint64(l.GetTopicsMax()), uint64(l.GetSubscribersPerTopicMax()),
+		uint64(l.GetHeadersMax()), l.GetTransactionBytesMax(),
 	}
 }
 
@@ -90,6 +112,10 @@ func checkLimits(l *logpb.Limits) string {
 		{"branch_id_bytes_max", uint64(l.BranchIdBytesMax), 1, BranchIDBytesMax},
 		{"key_bytes_max", uint64(l.KeyBytesMax), 1, KeyBytesMax},
 		{"text_bytes_max", uint64(l.TextBytesMax), 16, 65_536},
+		{"topics_max", uint64(l.TopicsMax), 1, 65_536},
+		{"subscribers_per_topic_max", uint64(l.SubscribersPerTopicMax), 1, 65_536},
+		{"headers_max", uint64(l.HeadersMax), 1, 1024},
+		{"transaction_bytes_max", l.TransactionBytesMax, 1, 64 << 20},
 		{"drops_per_tick_max", uint64(l.DropsPerTickMax), 1, 1 << 20},
 		{"expiries_per_tick_max", uint64(l.ExpiriesPerTickMax), 1, 1 << 20},
 	} {

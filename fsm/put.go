@@ -48,6 +48,13 @@ func quarantine(old, next *transaction, breach string) *transaction {
 	} else {
 		q = next.clone()
 		q.state, q.decision, q.finished, q.decided = StateActive, DecisionNone, stamp{}, stamp{}
+		for i, b := range q.branches {
+			if b.idle {
+				busy := *b
+				busy.idle = false
+				q.branches[i] = &busy
+			}
+		}
 	}
 	q.quarantined = true
 	q.detail = "quarantined: " + breach
@@ -107,12 +114,13 @@ func (s *State) link(t *transaction, filed bool) {
 
 // onHeap says that time may end the transaction, or may once an operator has
 // let go of it.
-func onHeap(t *transaction) bool { return t.undecided() && !t.quarantined }
+func onHeap(t *transaction) bool {
+	return t.undecided() && !t.quarantined && t.deadlineMS != noDeadline
+}
 
 // heapTime is when. Withheld ones stand last, so that they never block others.
 func heapTime(t *transaction) uint64 {
-	rules, _ := rulesOf(t.begin.GetMode())
-	if t.withheld || rules.deadline != deadlineRollback {
+	if t.withheld {
 		return noDeadline
 	}
 	return t.deadlineMS

@@ -434,7 +434,7 @@ func TestContentOfBegin(t *testing.T) {
 			t.Errorf("%s: the record changed", name)
 		}
 	}
-	if (&transaction{begin: full()}).sameBegin(func() *logpb.Begin { b := full(); b.Mode = logpb.Mode_MODE_TCC; return b }()) {
+	if (&transaction{begin: full()}).sameBegin(func() *logpb.Begin { b := full(); b.Mode = logpb.Mode_MODE_TCC; return b }(), nil) {
 		t.Error("mode")
 	}
 }

@@ -34,7 +34,10 @@ func appendTransaction(dst []byte, t *transaction) []byte {
 	dst = appendStamp(dst, 16, t.sealedAt)
 	dst = appendStamp(dst, 17, t.decided)
 	dst = appendStamp(dst, 18, t.finished)
-	return appendUint(dst, 19, t.filedMS)
+	dst = appendUint(dst, 19, t.filedMS)
+	dst = appendBytes(dst, 20, t.content)
+	dst = appendBytes(dst, 21, t.result)
+	return appendBool(dst, 22, t.stopped)
 }
 
 func appendBegin(dst []byte, b *logpb.Begin) []byte {
@@ -44,24 +47,68 @@ func appendBegin(dst []byte, b *logpb.Begin) []byte {
 	dst = appendUint(dst, 4, uint64(b.GetMode()))
 	dst = appendUint(dst, 5, uint64(b.GetEntry()))
 	dst = appendUint(dst, 6, b.GetTimeoutMs())
-	for _, l := range b.GetLabels() {
-		dst = appendMessage(dst, 7, func(d []byte) []byte {
+	dst = appendLabels(dst, 7, b.GetLabels())
+	dst = appendText(dst, 8, b.GetTraceparent())
+	dst = appendText(dst, 9, b.GetInitiator())
+	if b.GetPlan() != nil {
+		dst = appendMessage(dst, 10, func(d []byte) []byte { return appendPlan(d, b.GetPlan()) })
+	}
+	for _, spec := range b.GetBranches() {
+		dst = appendMessage(dst, 11, func(d []byte) []byte { return appendSpec(d, spec) })
+	}
+	return appendBytes(dst, 12, b.GetHolder())
+}
+
+func appendLabels(dst []byte, field protowire.Number, labels []*logpb.Label) []byte {
+	for _, l := range labels {
+		dst = appendMessage(dst, field, func(d []byte) []byte {
 			d = appendText(d, 1, l.GetName())
 			return appendText(d, 2, l.GetValue())
 		})
 	}
-	dst = appendText(dst, 8, b.GetTraceparent())
-	return appendText(dst, 9, b.GetInitiator())
+	return dst
+}
+
+func appendPlan(dst []byte, p *logpb.Plan) []byte {
+	if r := p.GetRetry(); r != nil {
+		dst = appendMessage(dst, 1, func(d []byte) []byte {
+			d = appendUint(d, 1, r.GetIntervalMs())
+			d = appendUint(d, 2, r.GetIntervalMaxMs())
+			d = appendUint(d, 3, uint64(r.GetAttemptsMax()))
+			return appendUint(d, 4, r.GetCallTimeoutMs())
+		})
+	}
+	dst = appendText(dst, 2, p.GetCallback())
+	dst = appendBytes(dst, 3, p.GetCallbackPayload())
+	dst = appendUint(dst, 4, p.GetCallbackAfterMs())
+	dst = appendUint(dst, 5, uint64(p.GetConcurrencyMax()))
+	dst = appendUint(dst, 6, p.GetDelayMs())
+	dst = appendLabels(dst, 7, p.GetHeaders())
+	dst = appendUint(dst, 8, uint64(p.GetDialect()))
+	dst = appendText(dst, 9, p.GetDialectMode())
+	dst = appendBytes(dst, 10, p.GetDialectData())
+	return appendText(dst, 11, p.GetWorkflow())
+}
+
+func appendSpec(dst []byte, spec *logpb.BranchSpec) []byte {
+	dst = appendText(dst, 1, spec.GetId())
+	dst = appendText(dst, 2, spec.GetResource())
+	dst = appendText(dst, 3, spec.GetEndpoint())
+	dst = appendBool(dst, 4, spec.GetHeld())
+	dst = appendBytes(dst, 5, spec.GetHolder())
+	dst = appendText(dst, 6, spec.GetUndo())
+	dst = appendBytes(dst, 7, spec.GetPayload())
+	for _, id := range spec.GetAfter() {
+		dst = protowire.AppendTag(dst, 8, protowire.BytesType)
+		dst = protowire.AppendString(dst, id)
+	}
+	dst = appendUint(dst, 9, uint64(spec.GetAttemptsMax()))
+	dst = appendUint(dst, 10, spec.GetCallTimeoutMs())
+	return appendText(dst, 11, spec.GetTopic())
 }
 
 func appendBranch(dst []byte, b *branch) []byte {
-	dst = appendMessage(dst, 1, func(d []byte) []byte {
-		d = appendText(d, 1, b.spec.GetId())
-		d = appendText(d, 2, b.spec.GetResource())
-		d = appendText(d, 3, b.spec.GetEndpoint())
-		d = appendBool(d, 4, b.spec.GetHeld())
-		return appendText(d, 5, string(b.spec.GetHolder()))
-	})
+	dst = appendMessage(dst, 1, func(d []byte) []byte { return appendSpec(d, b.spec) })
 	dst = appendBool(dst, 2, b.hint)
 	dst = appendUint(dst, 3, uint64(b.vote))
 	dst = appendBool(dst, 4, b.maybePrepared)
@@ -75,7 +122,10 @@ func appendBranch(dst []byte, b *branch) []byte {
 	dst = appendStamp(dst, 12, b.resolvedAt)
 	dst = appendText(dst, 13, b.detail)
 	dst = appendUint(dst, 14, uint64(b.attempts))
-	return appendUint(dst, 15, uint64(b.outcome))
+	dst = appendUint(dst, 15, uint64(b.outcome))
+	dst = appendText(dst, 16, b.operation)
+	dst = appendBytes(dst, 17, b.result)
+	return appendBytes(dst, 18, b.payloadHash)
 }
 
 // appendStamp appends a stamp; one of zeros is absent.
@@ -114,6 +164,14 @@ func appendText(dst []byte, field protowire.Number, v string) []byte {
 	}
 	dst = protowire.AppendTag(dst, field, protowire.BytesType)
 	return protowire.AppendString(dst, v)
+}
+
+func appendBytes(dst []byte, field protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
+		return dst
+	}
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	return protowire.AppendBytes(dst, v)
 }
 
 func appendBool(dst []byte, field protowire.Number, v bool) []byte {
@@ -156,6 +214,7 @@ func fromProto(m *logpb.Transaction) (*transaction, error) {
 		deadlineMS: m.GetDeadlineMs(), filedMS: m.GetFiledMs(),
 		began: fromStamp(m.GetBegan()), sealedAt: fromStamp(m.GetSealedAt()),
 		decided: fromStamp(m.GetDecided()), finished: fromStamp(m.GetFinished()),
+		content: m.GetContent(), result: m.GetResult(), stopped: m.GetStopped(),
 	}
 	if n := len(m.GetBranches()); n > 0 {
 		t.branches = make([]*branch, n)
@@ -172,7 +231,11 @@ func fromProto(m *logpb.Transaction) (*transaction, error) {
 			enlisted: fromStamp(b.GetEnlisted()), voted: fromStamp(b.GetVoted()),
 			reported: fromStamp(b.GetReported()), resolvedAt: fromStamp(b.GetResolvedAt()),
 			detail: b.GetDetail(), attempts: b.GetAttempts(),
+			operation: b.GetOperation(), result: b.GetResult(), payloadHash: b.GetPayloadHash(),
 		}
+	}
+	if t.decision != DecisionNone {
+		t.markIdle()
 	}
 	return t, nil
 }
@@ -189,6 +252,7 @@ func (t *transaction) proto() *logpb.Transaction {
 		DeadlineMs: t.deadlineMS, FiledMs: t.filedMS,
 		Began: t.began.proto(), SealedAt: t.sealedAt.proto(),
 		Decided: t.decided.proto(), Finished: t.finished.proto(),
+		Content: t.content, Result: t.result, Stopped: t.stopped,
 	}
 	if n := len(t.branches); n > 0 {
 		m.Branches = make([]*logpb.Branch, n)
@@ -201,6 +265,7 @@ func (t *transaction) proto() *logpb.Transaction {
 			Enlisted: b.enlisted.proto(), Voted: b.voted.proto(),
 			Reported: b.reported.proto(), ResolvedAt: b.resolvedAt.proto(),
 			Detail: b.detail, Attempts: b.attempts,
+			Operation: b.operation, Result: b.result, PayloadHash: b.payloadHash,
 		}
 	}
 	return m

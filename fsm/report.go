@@ -9,7 +9,7 @@ func (s *State) reportCommand(c *logpb.Report) Result {
 	if !ok {
 		return refusal
 	}
-	if o := c.GetOutcome(); o < logpb.Outcome_OUTCOME_COMMITTED || o > logpb.Outcome_OUTCOME_HAZARD {
+	if o := c.GetOutcome(); o < logpb.Outcome_OUTCOME_COMMITTED || o > logpb.Outcome_OUTCOME_GAVE_UP {
 		return invalid("outcome", "is missing")
 	}
 	if refusal, ok := checkBranchID("branch", c.GetBranch()); !ok {
@@ -22,9 +22,20 @@ func (s *State) reportCommand(c *logpb.Report) Result {
 	if refusal, ok := t.closed(); !ok {
 		return refusal
 	}
+	rules := t.rules()
+	if rules.records {
+		return t.notIn("reports").toBranch(t.verdict(c.GetBranch()))
+	}
+	if c.GetOutcome() == logpb.Outcome_OUTCOME_GAVE_UP && !rules.givesUp {
+		return t.notIn("giving up").toBranch(t.verdict(c.GetBranch()))
+	}
 	b := t.member(c.GetBranch())
 	if b == nil {
 		return reportOfStranger(t, c)
+	}
+	if t.undecided() && !rules.votes {
+		// Nobody has asked it to end: its own word comes too early.
+		return t.answer(Undecided, "%s is not decided: branch %s has nothing to report", gid, c.GetBranch()).toBranch(VerdictWait)
 	}
 	if t.undecided() {
 		// What a branch has done on its own cannot be undone: it decides.
@@ -48,14 +59,19 @@ func (s *State) reportUnseen(gid GID, c *logpb.Report) Result {
 		return r.toBranch(VerdictWait)
 	}
 	r.Code = OK
-	r.Alarm = c.GetOutcome() != logpb.Outcome_OUTCOME_ROLLED_BACK
+	r.Alarm = alarming(c.GetOutcome())
 	return r.toBranch(VerdictRollback)
+}
+
+// alarming says that a branch did something though nothing stands for it.
+func alarming(o Outcome) bool {
+	return o != logpb.Outcome_OUTCOME_ROLLED_BACK && o != logpb.Outcome_OUTCOME_GAVE_UP
 }
 
 // reportOfStranger changes nothing: a branch that is no member was to roll back.
 func reportOfStranger(t *transaction, c *logpb.Report) Result {
 	r := t.answer(OK, "").toBranch(t.verdict(c.GetBranch()))
-	if c.GetOutcome() != logpb.Outcome_OUTCOME_ROLLED_BACK {
+	if alarming(c.GetOutcome()) {
 		r.Alarm = true
 		r.Detail = "branch " + c.GetBranch() + " is no member of " + t.gid.String() + ", and reports " + outcomeName(c.GetOutcome())
 	}
@@ -89,6 +105,8 @@ func ownWord(t *transaction, b *branch, o Outcome) logpb.Own {
 		return ownHazard
 	case o == logpb.Outcome_OUTCOME_MIXED:
 		return ownMixed
+	case o == logpb.Outcome_OUTCOME_GAVE_UP:
+		return ownDone // it is over, and the outcome says how
 	case b.vote == voteReadOnly:
 		return ownDone // it wrote nothing, however it ended
 	case (o == logpb.Outcome_OUTCOME_COMMITTED) == (t.decision == DecisionCommit):

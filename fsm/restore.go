@@ -71,7 +71,8 @@ func restoreHeader(h *logpb.SnapshotHeader) (*State, error) {
 	if h.GetLimits() == nil {
 		return nil, fmt.Errorf("%w: no limits", ErrSnapshot)
 	}
-	if problem := checkLimits(h.GetLimits()); problem != "" {
+	limits := limitsOf(h.GetLimits())
+	if problem := checkLimits(limits); problem != "" {
 		return nil, fmt.Errorf("%w: %s", ErrSnapshot, problem)
 	}
 	if h.GetClockMs() > MaxBornMS || h.GetHorizonMs() > h.GetClockMs() {
@@ -82,7 +83,7 @@ func restoreHeader(h *logpb.SnapshotHeader) (*State, error) {
 			return nil, fmt.Errorf("%w: nodes are not sorted", ErrSnapshot)
 		}
 	}
-	s.clusterID, s.limits, s.nodes, s.featureLevel = id, h.GetLimits(), h.GetNodes(), h.GetFeatureLevel()
+	s.clusterID, s.limits, s.nodes, s.featureLevel = id, limits, h.GetNodes(), h.GetFeatureLevel()
 	s.appliedIndex, s.appliedTerm = h.GetIndex(), h.GetTerm()
 	s.clockMS, s.horizonMS = h.GetClockMs(), h.GetHorizonMs()
 	s.incarnation, s.holdBeforeMS, s.holdHorizonMS = h.GetIncarnation(), h.GetHoldBeforeMs(), h.GetHoldHorizonMs()

@@ -10,8 +10,11 @@ import (
 // transaction in one entry. It validates everything, then makes one transition
 // or none.
 func (s *State) submitCommand(c *logpb.Submit) Result {
-	if refusal, ok := checkSubmit(c); !ok {
+	if refusal, ok := s.checkSubmit(c); !ok {
 		return refusal
+	}
+	if rules, _ := rulesOf(c.GetBegin().GetMode()); !rules.votes {
+		return s.submitCalled(c)
 	}
 	t, gid, refusal, ok := s.locate(c.GetBegin())
 	if !ok {
@@ -30,7 +33,7 @@ func (s *State) submitCommand(c *logpb.Submit) Result {
 	if refusal, ok := t.closed(); !ok {
 		return refusal
 	}
-	same := t.sameBegin(c.GetBegin())
+	same := t.sameBegin(c.GetBegin(), nil)
 	switch t.state {
 	case StateActive, StateSealed:
 		if !same {
@@ -50,9 +53,12 @@ func (s *State) submitCommand(c *logpb.Submit) Result {
 }
 
 // checkSubmit refuses a malformed Submit.
-func checkSubmit(c *logpb.Submit) (Result, bool) {
-	if refusal, ok := checkBegin(c.GetBegin()); !ok {
+func (s *State) checkSubmit(c *logpb.Submit) (Result, bool) {
+	if refusal, ok := s.checkBegin(c.GetBegin()); !ok {
 		return refusal, false
+	}
+	if len(c.GetBegin().GetBranches()) > 0 {
+		return invalid("begin.branches", "are given: those of a submit are its set"), false
 	}
 	for i, spec := range c.GetSet() {
 		if refusal, ok := checkSpec("set", spec); !ok {
@@ -180,7 +186,7 @@ func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
 			t.join(spec, s.now)
 		case b.hint:
 			s.introduce(t, spec)
-		case known(spec) && !sameSpec(b.spec, spec):
+		case known(spec) && !b.same(spec):
 			return t.answer(BranchConflict, "branch %s of %s stands as %s", spec.GetId(), t.gid, describe(b.spec)), false
 		}
 	}

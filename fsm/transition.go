@@ -12,10 +12,11 @@ import (
 
 // toActive: U -> A.
 func (s *State) toActive(b *logpb.Begin, gid GID) *transaction {
-	return &transaction{
-		gid: gid, begin: b, state: StateActive, began: s.now,
-		deadlineMS: s.deadline(b.GetTimeoutMs()),
+	t := &transaction{gid: gid, begin: b, state: StateActive, began: s.now, deadlineMS: noDeadline}
+	if t.rules().expires {
+		t.deadlineMS = s.deadline(b.GetTimeoutMs())
 	}
+	return t
 }
 
 // deadline is the creating entry's clock and the timeout, or never.
@@ -63,6 +64,7 @@ func (s *State) toCommitting(t *transaction) {
 	t.require(t.allVoted(), "commit decided with a vote missing")
 	s.seal(t)
 	t.state, t.decision, t.decided = StateCommitting, DecisionCommit, s.now
+	t.markIdle()
 	s.finish(t)
 }
 
@@ -70,6 +72,7 @@ func (s *State) toCommitting(t *transaction) {
 func (s *State) toRollingBack(t *transaction, why Reason) {
 	t.require(t.undecided(), "rollback decided in state %v", t.state)
 	t.state, t.decision, t.decided, t.reason = StateRollingBack, DecisionRollback, s.now, why
+	t.markIdle()
 	s.finish(t)
 }
 
@@ -85,6 +88,7 @@ func (s *State) finish(t *transaction) {
 		t.state = StateCommitted
 	}
 	t.finished = s.now
+	t.letGo()
 }
 
 // toDecidedOrSealed takes the edge that asking commit takes: C when every vote

@@ -47,6 +47,14 @@ type transaction struct {
 
 	began, sealedAt, decided, finished stamp
 
+	// content is the hash of plan and branches, where the creating command
+	// carried any: a repeat is compared by it, so that payloads may be let go of.
+	content []byte
+	// result is what a workflow's code returned.
+	result []byte
+	// stopped: ended by an operator, whatever its branches did.
+	stopped bool
+
 	hash   Digest // of the record's encoding, set by put
 	breach string // the first pre-condition that did not hold
 }
@@ -69,6 +77,16 @@ type branch struct {
 
 	detail   string
 	attempts uint32
+
+	// operation and result are a workflow's recorded step.
+	operation string
+	result    []byte
+	// payloadHash stands for the payload once the transaction has ended.
+	payloadHash []byte
+
+	// idle: the transaction is decided, and there is nothing to call the branch
+	// for (order.go). It follows from the rest and is not written.
+	idle bool
 }
 
 const (
@@ -101,10 +119,22 @@ func (t *transaction) require(holds bool, format string, args ...any) {
 	}
 }
 
-// find returns the place of a branch, and whether it is a member.
+// find returns the place of a branch, and whether it is a member. Of a
+// workflow's steps with one id it is the first.
 func (t *transaction) find(id string) (int, bool) {
 	return slices.BinarySearchFunc(t.branches, id, func(b *branch, id string) int {
 		return strings.Compare(b.spec.GetId(), id)
+	})
+}
+
+// findStep is find with a workflow's word for the step, which is part of its
+// name. Branches of other modes have none.
+func (t *transaction) findStep(id, operation string) (int, bool) {
+	return slices.BinarySearchFunc(t.branches, id, func(b *branch, id string) int {
+		if c := strings.Compare(b.spec.GetId(), id); c != 0 {
+			return c
+		}
+		return strings.Compare(b.operation, operation)
 	})
 }
 
@@ -133,7 +163,8 @@ func (t *transaction) edit(id string) *branch {
 func (t *transaction) join(spec *logpb.BranchSpec, now stamp) {
 	i, ok := t.find(spec.GetId())
 	t.require(!ok, "branch %q joins twice", spec.GetId())
-	t.branches = slices.Insert(t.branches, i, &branch{spec: spec, hint: !known(spec), enlisted: now})
+	hint := !known(spec) && t.rules().votes
+	t.branches = slices.Insert(t.branches, i, &branch{spec: spec, hint: hint, enlisted: now})
 }
 
 // known says that a branch could be told: more than its name was heard.
@@ -143,7 +174,7 @@ func known(spec *logpb.BranchSpec) bool {
 
 // terminal says that nothing more is expected of the branch.
 func (b *branch) terminal() bool {
-	return b.own != ownNone || b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED ||
+	return b.own != ownNone || b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED || b.idle ||
 		b.vote == voteReadOnly || b.vote == voteRefused && !b.maybePrepared
 }
 
@@ -156,7 +187,7 @@ func (b *branch) due() bool { return !b.hint && !b.terminal() }
 func (b *branch) reportedForGood() bool {
 	switch b.own {
 	case ownNone:
-		return b.vote == voteReadOnly || b.vote == voteRefused && !b.maybePrepared
+		return b.idle || b.vote == voteReadOnly || b.vote == voteRefused && !b.maybePrepared
 	case ownHazard:
 		return b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED
 	default:
@@ -177,8 +208,12 @@ func (t *transaction) ended() bool {
 	return t.state == StateCommitted || t.state == StateRolledBack
 }
 
-// allVoted says that every branch has voted prepared or read-only.
+// allVoted says that every branch that the commit waits for has voted prepared
+// or read-only; a saga's, that they were answered as done.
 func (t *transaction) allVoted() bool {
+	if !t.rules().waits {
+		return true
+	}
 	for _, b := range t.branches {
 		if b.vote != votePrepared && b.vote != voteReadOnly {
 			return false
@@ -197,21 +232,11 @@ func (t *transaction) anyHeld() bool {
 	return false
 }
 
-// anyDue says that a branch of a decided transaction should be told.
-func (t *transaction) anyDue() bool {
-	if t.decision == DecisionNone || t.quarantined {
-		return false
-	}
-	for _, b := range t.branches {
-		if b.due() {
-			return true
-		}
-	}
-	return false
-}
-
 // allTerminal says that a decided transaction has nothing left to hear.
 func (t *transaction) allTerminal() bool {
+	if t.stopped {
+		return true
+	}
 	for _, b := range t.branches {
 		if !b.terminal() && !(b.hint && t.decision == DecisionRollback) {
 			return false
@@ -224,6 +249,11 @@ func (t *transaction) allTerminal() bool {
 func (t *transaction) droppable() bool {
 	if !t.ended() || t.quarantined || t.withheld {
 		return false
+	}
+	// Nobody asks any more for what a stopped transaction's branches were to be
+	// called for; what has voted may.
+	if t.stopped && !t.rules().votes {
+		return true
 	}
 	for _, b := range t.branches {
 		if t.decision == DecisionCommit && !b.reportedForGood() {
@@ -251,19 +281,11 @@ func (t *transaction) verdict(id string) Verdict {
 			return VerdictWait
 		}
 	case StateCommitting, StateCommitted:
-		if b != nil && b.vote == votePrepared {
+		if b != nil && (b.vote == votePrepared || !t.rules().waits) {
 			return VerdictCommit
 		}
 	}
 	return VerdictRollback
-}
-
-// operation is what the branches of a decided transaction are asked to do.
-func (t *transaction) operation() Operation {
-	if t.decision == DecisionCommit {
-		return OperationCommit
-	}
-	return OperationRollback
 }
 
 // order is the transaction's place in every ordered list.
@@ -280,28 +302,4 @@ func (t *transaction) hasSet(ids []string) bool {
 		}
 	}
 	return true
-}
-
-// sameBegin compares the content of Begin, but for the GID: what stands for a
-// key is compared by it too. Trace and initiator never count.
-func (t *transaction) sameBegin(b *logpb.Begin) bool {
-	mine := t.begin
-	if t.tombstone || mine.GetNamespace() != b.GetNamespace() || mine.GetKey() != b.GetKey() ||
-		mine.GetMode() != b.GetMode() || mine.GetEntry() != b.GetEntry() ||
-		mine.GetTimeoutMs() != b.GetTimeoutMs() || len(mine.GetLabels()) != len(b.GetLabels()) {
-		return false
-	}
-	for i, l := range mine.GetLabels() {
-		other := b.GetLabels()[i]
-		if l.GetName() != other.GetName() || l.GetValue() != other.GetValue() {
-			return false
-		}
-	}
-	return true
-}
-
-// sameSpec compares the content of Enlist.
-func sameSpec(a, b *logpb.BranchSpec) bool {
-	return a.GetResource() == b.GetResource() && a.GetEndpoint() == b.GetEndpoint() &&
-		a.GetHeld() == b.GetHeld() && string(a.GetHolder()) == string(b.GetHolder())
 }

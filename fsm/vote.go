@@ -23,6 +23,9 @@ func (s *State) voteCommand(c *logpb.Vote) Result {
 	if refusal, ok := t.closed(); !ok {
 		return refusal
 	}
+	if !t.rules().votes {
+		return t.notIn("votes").toBranch(t.verdict(ballot.GetBranch().GetId()))
+	}
 	switch t.state {
 	case StateActive, StateSealed:
 		return s.voteInTime(t, ballot)

@@ -119,7 +119,7 @@ func (cl *realCluster) advance(d time.Duration) {
 func (cl *realCluster) append(commands []*logpb.Command) ([]fsm.Result, uint64) {
 	clock := cl.base + uint64(time.Since(cl.start).Milliseconds())
 	entry := fsm.EncodeEntry(nil, &logpb.Batch{
-		ClockMs: clock, WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: 1, Commands: commands,
+		ClockMs: clock, WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: fsm.FeatureLevel, Commands: commands,
 	})
 	cl.entries = append(cl.entries, entry)
 	cl.terms = append(cl.terms, cl.term)

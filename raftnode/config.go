@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/fsm"
 )
 
 // Names of the log stores, for Config.LogStore.
@@ -160,7 +162,7 @@ func DefaultConfig() Config {
 		TrailingEntries:    10240,
 		SnapshotsKept:      2,
 		CatchUpEntriesMax:  64,
-		FeatureLevel:       1,
+		FeatureLevel:       fsm.FeatureLevel,
 		Logger:             slog.Default(),
 		Clock:              func() time.Duration { return time.Since(start) },
 		Wall:               time.Now,

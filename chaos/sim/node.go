@@ -321,7 +321,7 @@ func (n *node) propose(r *reign, calls []*call) {
 	batch := &logpb.Batch{
 		ClockMs:      r.baseMS + uint64(max(n.clock()-r.start, 0)/time.Millisecond),
 		WallMs:       uint64(1_700_000_000_000 + n.clock()/time.Millisecond),
-		FeatureLevel: 1,
+		FeatureLevel: fsm.FeatureLevel,
 	}
 	for _, c := range calls {
 		batch.Commands = append(batch.Commands, c.commands...)

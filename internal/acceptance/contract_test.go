@@ -76,7 +76,7 @@ func newContractRun(t *testing.T, seed uint64) *contractRun {
 
 func (c *contractRun) apply(command *logpb.Command) fsm.Result {
 	c.index++
-	results, err := c.s.ApplyEntry(c.index, 1, fsm.EncodeEntry(nil, &logpb.Batch{ClockMs: c.clock, FeatureLevel: 1, Commands: []*logpb.Command{command}}))
+	results, err := c.s.ApplyEntry(c.index, 1, fsm.EncodeEntry(nil, &logpb.Batch{ClockMs: c.clock, FeatureLevel: fsm.FeatureLevel, Commands: []*logpb.Command{command}}))
 	if err != nil {
 		c.t.Fatal(err)
 	}
