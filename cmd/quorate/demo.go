@@ -16,7 +16,7 @@ import (
 func newDemoCommand() *cobra.Command {
 	o := demo.NewOptions()
 	var postgres, mysql []string
-	var phase, output string
+	var mode, phase, output string
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Move money between two banks while leaders are killed, then check every decision",
@@ -26,10 +26,14 @@ leader kills itself (SIGKILL) at the chosen moment: before its decision, when it
 was told, or after a caller was told. Then all processes are killed and started again, and the log, the
 answers, the balances and the evidence rows are compared, transaction by transaction.
 
+With --mode saga, tcc, message or workflow the banks' branches are called instead, behind the SDK's fence in
+SQLite (or the databases named); the books then show each effect with how often it happened and in which order.
+
 It exits 0 only if all of that fits, nothing is in doubt, and at least 90 % of the funded transfers committed.
 A red run keeps its data directories and logs, and says where.`,
 		Example: `  quorate demo
   quorate demo --transfers 2000 --kills 5 --kill-leader random --kill-participant -o json
+  quorate demo --mode saga --transfers 500 --kills 3 --kill-leader random -o json
   quorate demo --postgres "$PG_DSN" --mysql "$MARIADB_DSN"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,12 +44,13 @@ A red run keeps its data directories and logs, and says where.`,
 			if err != nil {
 				return usageError(cmd, "%v", err)
 			}
-			o.Stores, o.KillLeader, o.Opener = stores, demo.Phase(phase), drivers.Open
+			o.Stores, o.Opener, o.Mode, o.KillLeader = stores, drivers.Open, demo.Mode(mode), demo.Phase(phase)
 			o.Progress = demo.NewProgress(cmd.ErrOrStderr())
 			return runDemo(cmd, o, output)
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&mode, "mode", string(o.Mode), "how money moves: two-phase, saga, tcc, message or workflow")
 	f.IntVar(&o.Transfers, "transfers", o.Transfers, "transfers to make; every tenth lacks the funds")
 	f.IntVar(&o.Concurrency, "concurrency", o.Concurrency, "transfers at once, at most (fewer where kills lie close together)")
 	f.StringVar(&phase, "kill-leader", string(o.KillLeader), "when the leader dies: before-decision, at-decision, after-decision or random")

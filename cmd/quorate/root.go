@@ -34,6 +34,7 @@ Exit codes:  0 ok · 1 error · 2 usage · 3 not found · 4 unreachable, no lead
 		newDevCommand(),
 		newDemoCommand(),
 		newDemoBankCommand(),
+		newBranchBankCommand(),
 		newChaosCommand(),
 		newConfigCommand(),
 		newTxCommand(),

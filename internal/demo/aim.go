@@ -19,14 +19,18 @@ const (
 	BeforeDecision Phase = failpoint.BeforeDecision
 	AtDecision     Phase = failpoint.AtDecision
 	AfterDecision  Phase = failpoint.AfterDecision
-	// Random takes the three in turn, in a shuffled order.
+	// Random takes the mode's in turn, in a shuffled order.
 	Random Phase = "random"
 	// Prepared: the branch is durably prepared and its vote not yet sent.
 	Prepared Phase = failpoint.Prepared
+	// Ended: a called branch has done its work, and not answered.
+	Ended Phase = failpoint.Ended
 )
 
-// LeaderPhases are the choices of --kill-leader.
-var LeaderPhases = []Phase{BeforeDecision, AtDecision, AfterDecision, Random}
+// PhasesOf are the choices of --kill-leader in a mode, beside random.
+func PhasesOf(m Mode) []Phase {
+	return []Phase{BeforeDecision, AtDecision, AfterDecision}
+}
 
 const (
 	// candidatesMax is how many transfers may set off one kill. One would do if
@@ -62,10 +66,10 @@ type Aims struct {
 }
 
 // AimKills spreads the kills evenly over the plan. Marks are made in dir.
-func AimKills(p Plan, phase Phase, kills int, participant bool, dir string, rng *rand.Rand) Aims {
+func AimKills(p Plan, mode Mode, phase Phase, kills int, participant bool, dir string, rng *rand.Rand) Aims {
 	var aims Aims
 	stride := len(p.Transfers) / (kills + 1)
-	phases := phasesOf(phase, kills, rng)
+	phases := phasesOf(mode, phase, kills, rng)
 	for k := range kills {
 		aims.Leader = append(aims.Leader, Aim{
 			Phase: phases[k], Candidates: p.fundedFrom((k + 1) * stride),
@@ -74,19 +78,28 @@ func AimKills(p Plan, phase Phase, kills int, participant bool, dir string, rng 
 	}
 	if participant {
 		aims.Participant = []Aim{{
-			Phase: Prepared, Candidates: p.fundedFrom(stride / 2), Mark: filepath.Join(dir, "kill-bank-b"),
+			Phase: participantPhase(mode), Candidates: p.fundedFrom(stride / 2), Mark: filepath.Join(dir, "kill-bank-b"),
 		}}
 	}
 	return aims
 }
 
+// participantPhase is where --kill-participant strikes: it has done its part, and
+// nobody was told.
+func participantPhase(m Mode) Phase {
+	if m == TwoPhase {
+		return Prepared
+	}
+	return Ended
+}
+
 // phasesOf names the phase of each kill.
-func phasesOf(phase Phase, kills int, rng *rand.Rand) []Phase {
+func phasesOf(mode Mode, phase Phase, kills int, rng *rand.Rand) []Phase {
 	phases := slices.Repeat([]Phase{phase}, kills)
 	if phase != Random {
 		return phases
 	}
-	round := []Phase{BeforeDecision, AtDecision, AfterDecision}
+	round := PhasesOf(mode)
 	for k := range phases {
 		if k%len(round) == 0 {
 			rng.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })

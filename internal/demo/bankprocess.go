@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/bankstore"
+	"github.com/quorate/quorate/internal/branchbank"
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/internal/proc"
 	"github.com/quorate/quorate/participant"
@@ -44,7 +45,9 @@ type bankProcess struct {
 	side    Side
 	address string
 	config  BankConfig
-	http    *http.Client
+	// branches is set instead of config where branches are called.
+	branches *branchbank.ProcessConfig
+	http     *http.Client
 
 	mu       sync.Mutex
 	process  *proc.Process
@@ -65,12 +68,21 @@ func newBankProcess(r *run, side Side) (*bankProcess, error) {
 		Side: side, Listen: address, Seeds: r.cluster.Endpoints(), Store: r.o.Stores[side],
 		Dir: r.dir, Opening: r.plan.Opening,
 	}
+	if r.o.Mode != TwoPhase {
+		b.branches = &branchbank.ProcessConfig{Listen: address, Seeds: b.config.Seeds, Config: branchbank.Config{
+			Resource: side.String(), Spec: b.config.Store, Prefix: b.config.tables(), Opener: r.o.Opener,
+			Accounts: accountsPerBank, Empty: emptyAccounts, Opening: r.plan.Opening,
+		}}
+	}
 	return b, nil
 }
 
 // start starts the process and waits until it serves.
 func (b *bankProcess) start(ctx context.Context) error {
-	args, env := b.config.command()
+	args, env, err := b.arguments()
+	if err != nil {
+		return err
+	}
 	if b.side == BankB {
 		env = append(env, armed(b.r.aims.Participant)...)
 	}
@@ -96,6 +108,18 @@ func (b *bankProcess) start(ctx context.Context) error {
 		}
 	}
 }
+
+// arguments start the bank that the mode needs.
+func (b *bankProcess) arguments() (args, env []string, err error) {
+	if b.branches != nil {
+		return b.branches.Arguments()
+	}
+	args, env = b.config.command()
+	return args, env, nil
+}
+
+// url is where the bank serves.
+func (b *bankProcess) url() string { return "http://" + b.address }
 
 // watch tells the reaper about an end that nobody asked for.
 func (b *bankProcess) watch(p *proc.Process) {
@@ -136,7 +160,11 @@ func (b *bankProcess) stop() error {
 
 // clean removes what the bank made outside the run's directory.
 func (b *bankProcess) clean() {
-	if b.config.Store.Kind == Embedded {
+	if b.config.Store.Kind == Embedded || b.config.Store.Kind == bankstore.SQLite {
+		return
+	}
+	if b.branches != nil {
+		_ = branchbank.Drop(*b.branches)
 		return
 	}
 	if s, err := bankstore.OpenTables(b.config.store(), b.r.o.Opener); err == nil {
@@ -204,7 +232,16 @@ func readMove(resp *http.Response) error {
 // books reads all that the bank holds, over a fresh connection: of a database
 // store, the database's own.
 func (b *bankProcess) books(ctx context.Context) (Books, error) {
-	books, err := b.askBooks(ctx)
+	if b.branches != nil {
+		var books branchbank.Books
+		if err := b.ask(ctx, &books); err != nil {
+			return Books{}, err
+		}
+		read, err := branchbank.ReadBooks(ctx, b.branches.Config)
+		return Books{Branches: &read}, err
+	}
+	var books Books
+	err := b.ask(ctx, &books)
 	if err != nil || b.config.Store.Kind == Embedded {
 		return books, err
 	}
@@ -212,22 +249,20 @@ func (b *bankProcess) books(ctx context.Context) (Books, error) {
 	return booksOf(read), err
 }
 
-// askBooks asks the bank's process.
-func (b *bankProcess) askBooks(ctx context.Context) (Books, error) {
+// ask asks the bank's process for its books.
+func (b *bankProcess) ask(ctx context.Context, books any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.address+"/books", nil)
 	if err != nil {
-		return Books{}, err
+		return err
 	}
 	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := fresh.Do(req)
 	if err != nil {
-		return Books{}, err
+		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return Books{}, fmt.Errorf("GET /books: %s", resp.Status)
+		return fmt.Errorf("GET /books: %s", resp.Status)
 	}
-	var books Books
-	err = json.NewDecoder(resp.Body).Decode(&books)
-	return books, err
+	return json.NewDecoder(resp.Body).Decode(books)
 }

@@ -17,8 +17,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/quorate/quorate/internal/bankstore"
+	"github.com/quorate/quorate/internal/branchbank"
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/participant"
 )
@@ -27,6 +30,8 @@ import (
 type Options struct {
 	// Binary is the quorate program; empty: the running one.
 	Binary string
+	// Mode is how money is moved.
+	Mode Mode
 	// Nodes of the cluster: 3 or 5.
 	Nodes int
 	// Profile of the nodes: fast or default.
@@ -57,7 +62,7 @@ type Options struct {
 
 // NewOptions returns the defaults: the run of `quorate demo` without flags.
 func NewOptions() Options {
-	return Options{Nodes: 3, Profile: "fast", Transfers: 200, Concurrency: 16, KillLeader: AtDecision, Kills: 1}
+	return Options{Mode: TwoPhase, Nodes: 3, Profile: "fast", Transfers: 200, Concurrency: 16, KillLeader: AtDecision, Kills: 1}
 }
 
 // Bounds of a run.
@@ -71,6 +76,8 @@ const (
 // Validate says what is wrong with the options; the error is one of usage.
 func (o Options) Validate() error {
 	switch {
+	case !slices.Contains(Modes, o.Mode):
+		return fmt.Errorf("demo: no mode is named %q: choose one of %v", o.Mode, Modes)
 	case o.Nodes != 3 && o.Nodes != 5:
 		return fmt.Errorf("demo: %d nodes: a cluster that survives a kill has 3 or 5", o.Nodes)
 	case o.Profile != "fast" && o.Profile != "default":
@@ -84,12 +91,10 @@ func (o Options) Validate() error {
 	case o.Transfers < transfersPerKillMin*(o.Kills+1):
 		return fmt.Errorf("demo: %d kills need at least %d transfers, %d were asked for: give --transfers %d", o.Kills, transfersPerKillMin*(o.Kills+1), o.Transfers, transfersPerKillMin*(o.Kills+1))
 	}
-	for _, p := range LeaderPhases {
-		if o.KillLeader == p {
-			return nil
-		}
+	if phases := PhasesOf(o.Mode); o.KillLeader != Random && !slices.Contains(phases, o.KillLeader) {
+		return fmt.Errorf("demo: %s has no phase named %q: choose one of %v", o.Mode, o.KillLeader, append(phases, Random))
 	}
-	return fmt.Errorf("demo: no phase is named %q: choose one of %v", o.KillLeader, LeaderPhases)
+	return nil
 }
 
 // concurrency is what is asked for, less where kills lie close together: the
@@ -158,6 +163,8 @@ type run struct {
 	banks   [2]*bankProcess
 	reaper  *reaper
 	client  *participant.Client
+	// branches makes the transfers of the modes whose branches are called.
+	branches *branchbank.Initiator
 }
 
 func newRun(ctx context.Context, o Options) (*run, error) {
@@ -176,9 +183,16 @@ func newRun(ctx context.Context, o Options) (*run, error) {
 	if o.Progress == nil {
 		o.Progress = NewProgress(nil)
 	}
+	if o.Mode != TwoPhase {
+		for side := range o.Stores { // no store of ours has a fence for calls but the databases'
+			if o.Stores[side].Kind == Embedded {
+				o.Stores[side] = bankstore.Spec{Kind: bankstore.SQLite, DSN: branchbank.SQLiteDSN(filepath.Join(dir, Side(side).String()+".sqlite"))}
+			}
+		}
+	}
 	r := &run{o: o, dir: dir, plan: NewPlan(o.Transfers), progress: o.Progress}
 	rng := rand.New(rand.NewPCG(o.Seed, 0))
-	r.aims = AimKills(r.plan, o.KillLeader, o.Kills, o.KillParticipant, dir, rng)
+	r.aims = AimKills(r.plan, o.Mode, o.KillLeader, o.Kills, o.KillParticipant, dir, rng)
 	r.reaper = newReaper(ctx, r)
 	return r, nil
 }
@@ -242,11 +256,11 @@ func (r *run) run(ctx context.Context) (*Result, error) {
 
 // start starts the cluster, the banks and the initiator's client.
 func (r *run) start(ctx context.Context) error {
-	r.progress.Say("start", "%d nodes (profile %s), bank-a on %s, bank-b on %s, seed %d, data in %s",
-		r.o.Nodes, r.o.Profile, r.o.Stores[BankA], r.o.Stores[BankB], r.o.Seed, r.dir)
+	r.progress.Say("start", "%s, %d nodes (profile %s), bank-a on %s, bank-b on %s, seed %d, data in %s",
+		r.o.Mode, r.o.Nodes, r.o.Profile, r.o.Stores[BankA], r.o.Stores[BankB], r.o.Seed, r.dir)
 	c, err := cluster.Start(ctx, cluster.Config{
 		Binary: r.o.Binary, Nodes: r.o.Nodes, Dir: filepath.Join(r.dir, "cluster"), Profile: r.o.Profile,
-		Env: r.reaper.nodeEnv, OnExit: r.reaper.nodeExited,
+		Args: []string{"--endpoint-allow", "127.0.0.1"}, Env: r.reaper.nodeEnv, OnExit: r.reaper.nodeExited,
 	})
 	if err != nil {
 		return err
@@ -262,6 +276,9 @@ func (r *run) start(ctx context.Context) error {
 	}
 	r.client, err = participant.Dial(ctx, c.Endpoints(), participant.WithName("demo"))
 	if err != nil {
+		return err
+	}
+	if r.branches, err = branchbank.NewInitiator(r.client); err != nil {
 		return err
 	}
 	leader, err := c.WaitLeader(ctx)
@@ -309,6 +326,9 @@ func (r *run) readBooks(ctx context.Context) ([2]Books, error) {
 func (r *run) stop() error {
 	r.reaper.finish()
 	var errs []error
+	if r.branches != nil {
+		errs = append(errs, r.branches.Close())
+	}
 	if r.client != nil {
 		errs = append(errs, r.client.Close())
 	}

@@ -53,6 +53,9 @@ func (r *run) attempt(ctx context.Context, t Transfer) Attempt {
 	r.reaper.await(ctx, t.Key())
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	if r.o.Mode != TwoPhase {
+		return r.attemptBranches(ctx, t)
+	}
 	var refusal error
 	err := r.client.Run(ctx, func(ctx context.Context) error {
 		refusal = r.move(ctx, t)

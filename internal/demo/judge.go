@@ -22,7 +22,7 @@ func (r *run) judge(attempts []Attempt, before, after [2]Books, log []*quoratev1
 		TotalAfter:  after[BankA].Total() + after[BankB].Total(),
 		LeaderKills: len(kills), KillPhases: map[Phase]int{}, ParticipantKills: r.reaper.bankKills,
 		FailoverMS: Failovers(kills, attempts, log),
-		Details:    Verify(r.plan, attempts, log, after),
+		Details:    r.verify(attempts, log, after),
 		Reasons:    map[string]int{}, Surprises: r.reaper.surprises,
 		wantKills: r.o.Kills, wantParticipantKills: len(r.aims.Participant), funded: r.plan.Funded(),
 	}

@@ -69,7 +69,7 @@ func TestTransfersInFlightDoNotMeetOnAnAccount(t *testing.T) {
 func TestAimsAreApartAndAtFundedTransfers(t *testing.T) {
 	for _, tt := range []struct{ transfers, kills int }{{20, 1}, {50, 3}, {200, 2}, {2000, 5}, {60, 5}} {
 		p := NewPlan(tt.transfers)
-		aims := AimKills(p, Random, tt.kills, true, "/dir", rand.New(rand.NewPCG(1, 0)))
+		aims := AimKills(p, TwoPhase, Random, tt.kills, true, "/dir", rand.New(rand.NewPCG(1, 0)))
 		if len(aims.Leader) != tt.kills || len(aims.Participant) != 1 {
 			t.Fatalf("%+v: %d and %d aims", tt, len(aims.Leader), len(aims.Participant))
 		}
@@ -107,14 +107,14 @@ func specs(aims []Aim) string {
 
 func TestRandomTakesEachPhaseInTurn(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 0))
-	phases := phasesOf(Random, 6, rng)
+	phases := phasesOf(TwoPhase, Random, 6, rng)
 	for _, round := range [][]Phase{phases[:3], phases[3:]} {
 		sorted := slices.Sorted(slices.Values(round))
 		if !slices.Equal(sorted, []Phase{AfterDecision, AtDecision, BeforeDecision}) {
 			t.Fatalf("a round of three is %v", round)
 		}
 	}
-	if got := phasesOf(AtDecision, 2, rng); !slices.Equal(got, []Phase{AtDecision, AtDecision}) {
+	if got := phasesOf(TwoPhase, AtDecision, 2, rng); !slices.Equal(got, []Phase{AtDecision, AtDecision}) {
 		t.Fatalf("a named phase gave %v", got)
 	}
 }

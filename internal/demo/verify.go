@@ -8,6 +8,7 @@ import (
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/internal/bankstore"
+	"github.com/quorate/quorate/internal/branchbank"
 )
 
 // Heard is what the initiator was told about a transfer, at the time.
@@ -47,6 +48,10 @@ type Books struct {
 	Evidence map[string]bool `json:"evidence"`
 	// Prepared are the GIDs of branches that still wait for their decision.
 	Prepared []string `json:"prepared"`
+
+	// Branches are the books of a bank whose branches are called; then there is
+	// nothing above.
+	Branches *branchbank.Books `json:"-"`
 }
 
 // newBooks returns empty books.
@@ -72,6 +77,9 @@ func booksOf(b bankstore.Books) Books {
 
 // Total is the money in the bank.
 func (b Books) Total() int64 {
+	if b.Branches != nil {
+		return b.Branches.Total()
+	}
 	var sum int64
 	for _, balance := range b.Balances {
 		sum += balance
