@@ -3,17 +3,20 @@ package fence
 import (
 	"errors"
 	"fmt"
+
+	"github.com/quorate/quorate/participant"
 )
 
 // Sentinel errors; they come wrapped with the branch. See [HTTPStatus] for what each is
 // to the caller.
 var (
 	// ErrRefused is the business' own no: nothing was done, nothing will be. A function
-	// given to Do returns it, wrapped; it is recorded, and repeats hear it again.
-	ErrRefused = errors.New("refused")
+	// given to Do returns it, wrapped; it is recorded, and repeats hear it again. It is
+	// [participant.ErrRefused].
+	ErrRefused = participant.ErrRefused
 	// ErrOngoing means that an earlier run of the call, or the sender's local transaction,
-	// is still at work: ask again.
-	ErrOngoing = errors.New("still at work")
+	// is still at work: ask again. It is [participant.ErrOngoing].
+	ErrOngoing = participant.ErrOngoing
 	// ErrLate means that an action or a try came after the branch had been ended without
 	// it, or undone: it did not run, and never will.
 	ErrLate = errors.New("too late: the branch was rolled back before")

@@ -2,21 +2,23 @@
 // compensations, TCC's tries, confirms and cancels, a message's deliveries and
 // check-backs, a workflow's resumes.
 //
-// A [Func] is an http.Handler:
+// A [Func] is an http.Handler, and most are a [Fenced] function: it runs once however
+// often it is called, in a local transaction of its database.
 //
-//	mux.Handle("POST /take", handlers.JSON(func(ctx context.Context, want Goods) error {
-//		call, _ := handlers.FromContext(ctx) // GID, branch, operation, attempt, epoch
+//	guard, err := fence.New(fence.Postgres)
+//	mux.Handle("POST /take", handlers.Fenced(guard, db, func(ctx context.Context, tx *sql.Tx, want Goods) error {
 //		...
 //		return fmt.Errorf("%w: too few lamps", participant.ErrRefused)
 //	}))
 //
-// and, by a [Methods], a method of a gRPC server:
+// By a [Methods] it is also a method of a gRPC server:
 //
 //	m := handlers.NewMethods()
 //	m.Handle("/shop.Stock/Take", take)
 //	server := grpc.NewServer(m.Options()...)
 //
-// What a Func returns is the answer:
+// The context carries the call: [fence.FromContext] tells GID, branch, operation, attempt
+// and epoch. What a Func returns is the answer:
 //
 //	nil                                done     200          OK
 //	participant.ErrRefused, wrapped    refused  409          ABORTED
@@ -25,8 +27,5 @@
 //
 // A refusal says that nothing was done. Of a compensation, a confirm, a cancel or a
 // message's delivery it is an error like any other: those are asked for until they are
-// done.
-//
-// A call whose answer was lost comes again. What must happen once belongs behind a
-// fence, in the local transaction of the work: see package fence.
+// done. Calls of DTM's protocol are answered in its words.
 package handlers

@@ -1,23 +1,20 @@
 package handlers
 
 import (
-	"context"
-	"errors"
+	"fmt"
 
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // registers the codec that ours falls back on
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/quorate/quorate/participant"
+	"github.com/quorate/quorate/participant/fence"
 )
 
 // Methods serves calls over gRPC by functions that take the raw message. Services of
-// generated code stay as they are; see [UnaryServerInterceptor] for those.
+// generated code stay as they are; see [fence.UnaryServerInterceptor] for those.
 type Methods struct{ funcs map[string]Func }
 
 // NewMethods has no method yet.
@@ -33,63 +30,30 @@ func (m *Methods) Options() []grpc.ServerOption {
 }
 
 func (m *Methods) serve(_ any, stream grpc.ServerStream) error {
+	ctx := stream.Context()
 	method, _ := grpc.MethodFromServerStream(stream)
 	f, ok := m.funcs[method]
 	if !ok {
 		return status.Errorf(codes.Unimplemented, "handlers: no method %s here", method)
 	}
-	call, err := parseMetadata(stream.Context())
-	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
+	call, err := fence.FromGRPC(ctx)
+	if err == nil && call == (fence.Call{}) {
+		err = fmt.Errorf("handlers: %w: no quorate-operation", fence.ErrCall)
 	}
+	if err != nil {
+		return fence.GRPCError(ctx, err)
+	}
+	ctx = fence.NewContext(ctx, call)
 	var in Raw
 	if err := stream.RecvMsg(&in); err != nil {
 		return err
 	}
-	said, err := f(WithCall(stream.Context(), call), in)
+	said, err := f(ctx, in)
 	if err != nil {
-		return Error(err)
+		return fence.GRPCError(ctx, err)
 	}
 	out := Raw(said)
 	return stream.SendMsg(&out)
-}
-
-// UnaryServerInterceptor gives the handlers of generated services the [Call] of a branch
-// call in their context, and turns what they return into the answer. Other calls pass.
-func UnaryServerInterceptor() grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		call, err := parseMetadata(ctx)
-		if err != nil {
-			return handler(ctx, req)
-		}
-		said, err := handler(WithCall(ctx, call), req)
-		return said, Error(err)
-	}
-}
-
-// Error is the gRPC status that tells the coordinator what an error means.
-func Error(err error) error {
-	switch {
-	case errors.Is(err, participant.ErrOngoing):
-		s, withErr := status.New(codes.Unavailable, err.Error()).WithDetails(&errdetails.ErrorInfo{Reason: "ONGOING", Domain: "quorate"})
-		if withErr != nil {
-			return withErr
-		}
-		return s.Err()
-	case errors.Is(err, participant.ErrRefused):
-		return status.Error(codes.Aborted, err.Error())
-	}
-	return err
-}
-
-func parseMetadata(ctx context.Context) (Call, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	return Parse(func(name string) string {
-		if v := md.Get(name); len(v) > 0 {
-			return v[0]
-		}
-		return ""
-	})
 }
 
 // Raw is a message that is sent and taken as it is, with [Codec].

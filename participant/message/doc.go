@@ -4,7 +4,7 @@
 //	m := message.New(client, "http://shop/check-back").
 //		Add("http://cache/invalidate", Item{"lamp"}).
 //		Topic("orders", Order{4711})
-//	err := m.Do(ctx, db, func(tx *sql.Tx) error {
+//	err := m.Do(ctx, guard, db, func(tx *sql.Tx) error {
 //		_, err := tx.ExecContext(ctx, "UPDATE items SET price = 12 WHERE name = 'lamp'")
 //		return err
 //	})

@@ -19,7 +19,7 @@ type Message struct {
 }
 
 // New makes a message for nobody yet. The callback is asked whether the local
-// transaction committed, where nobody said so: see [CheckBack]. It may be empty for a
+// transaction committed, where nobody said so: see [handlers.CheckBack]. It may be empty for a
 // message that is only ever sent by [Message.Send].
 func New(client *participant.Client, callback string, opts ...Option) *Message {
 	m := &Message{client: client}

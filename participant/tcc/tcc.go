@@ -10,7 +10,7 @@ import (
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/participant"
-	"github.com/quorate/quorate/participant/handlers"
+	"github.com/quorate/quorate/participant/fence"
 	"github.com/quorate/quorate/participant/internal/outcall"
 	"github.com/quorate/quorate/participant/internal/plan"
 )
@@ -62,11 +62,11 @@ func Run(ctx context.Context, client *participant.Client, fn func(ctx context.Co
 // Join makes a transaction of the one that the running try belongs to: its branches are
 // nested below the try's own. It is neither committed nor rolled back here.
 func Join(ctx context.Context, client *participant.Client, opts ...Option) (*Transaction, error) {
-	call, ok := handlers.FromContext(ctx)
-	if !ok || call.Operation != handlers.OperationTry {
+	call := fence.FromContext(ctx)
+	if call.Operation != fence.Try || call.Dialect != fence.Native {
 		return nil, errors.New("tcc: Join outside of a try's handler: the context carries no try")
 	}
-	t := &Transaction{client: client, gid: call.GID, path: call.Branch}
+	t := &Transaction{client: client, gid: participant.GID(call.GID), path: call.Branch}
 	for _, set := range opts {
 		set(&t.settings)
 	}
@@ -100,16 +100,16 @@ func (t *Transaction) Call(ctx context.Context, b Branch, payload any) ([]byte, 
 		return nil, participant.Decided(t.gid, err)
 	}
 	h := got.GetHeader()
-	call := handlers.Call{
-		GID: t.gid, Key: t.settings.Key, Branch: id, Operation: handlers.OperationTry, Mode: "tcc",
-		Incarnation: h.GetEpoch().GetIncarnation(), Term: h.GetEpoch().GetTerm(),
+	call := fence.Call{
+		GID: string(t.gid), Key: t.settings.Key, Branch: id, Operation: fence.Try, Mode: "tcc",
+		Epoch:   fence.Epoch{Incarnation: h.GetEpoch().GetIncarnation(), Term: h.GetEpoch().GetTerm()},
 		FloorMS: h.GetFloorMs(), ClockMS: h.GetClockMs(),
 	}
 	return t.try(ctx, b.Try, call, body)
 }
 
 // try calls until the branch has an answer of its own.
-func (t *Transaction) try(ctx context.Context, endpoint string, call handlers.Call, body []byte) ([]byte, error) {
+func (t *Transaction) try(ctx context.Context, endpoint string, call fence.Call, body []byte) ([]byte, error) {
 	caller := outcall.Caller{HTTP: t.settings.http, Dial: t.settings.dial}
 	for {
 		call.Attempt++

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/quorate/quorate/participant"
+	"github.com/quorate/quorate/participant/fence"
 	"github.com/quorate/quorate/participant/handlers"
 )
 
@@ -39,8 +41,8 @@ type Caller struct {
 
 // Do calls an endpoint once. A refusal is [participant.ErrRefused], "still at work" is
 // [participant.ErrOngoing]; after any other error nobody knows what was done.
-func (c Caller) Do(ctx context.Context, endpoint string, call handlers.Call, headers map[string]string, payload []byte) ([]byte, error) {
-	all := call.Headers()
+func (c Caller) Do(ctx context.Context, endpoint string, call fence.Call, headers map[string]string, payload []byte) ([]byte, error) {
+	all := headersOf(call)
 	for name, value := range headers {
 		if name = strings.ToLower(name); all[name] == "" {
 			all[name] = value
@@ -146,4 +148,22 @@ func meaning(err error) error {
 // show is an answer for people.
 func show(said []byte) string {
 	return strings.ToValidUTF8(string(bytes.TrimSpace(said[:min(len(said), saidBytesMax)])), "?")
+}
+
+// headersOf are the names and values that a callee reads the call from.
+func headersOf(c fence.Call) map[string]string {
+	h := map[string]string{
+		"quorate-gid": c.GID, "quorate-branch": c.Branch,
+		"quorate-operation": string(c.Operation), "quorate-mode": c.Mode,
+		"quorate-attempt": strconv.FormatUint(c.Attempt, 10),
+		"quorate-floor":   strconv.FormatUint(c.FloorMS, 10),
+		"quorate-clock":   strconv.FormatUint(c.ClockMS, 10),
+	}
+	if c.Key != "" {
+		h["quorate-key"] = c.Key
+	}
+	if c.Epoch != (fence.Epoch{}) {
+		h["quorate-epoch"] = c.Epoch.String()
+	}
+	return h
 }
