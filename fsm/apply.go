@@ -122,6 +122,12 @@ func (s *State) applyLevel2(c *logpb.Command) Result {
 		switch k := c.GetKind().(type) {
 		case *logpb.Command_Answer:
 			return s.answerCommand(k.Answer)
+		case *logpb.Command_Record:
+			return s.recordCommand(k.Record)
+		case *logpb.Command_Stop:
+			return s.stopCommand(k.Stop)
+		case *logpb.Command_PutTopic:
+			return s.putTopic(k.PutTopic)
 		}
 	}
 	return invalid("kind", "names no command")

@@ -62,12 +62,16 @@ func (s *State) Digest() Digest {
 	return s.records.plus(hashRecord(g))
 }
 
-// hashSettings is the hash of what seldom changes: identity, limits, nodes.
+// hashSettings is the hash of what seldom changes: identity, limits, nodes,
+// topics.
 func (s *State) hashSettings() Digest {
 	b := append([]byte("quorate"), s.clusterID[:]...)
 	b = appendMessage(b, 1, func(d []byte) []byte { return appendLimits(d, s.limits) })
 	for _, n := range s.nodes {
 		b = appendMessage(b, 2, func(d []byte) []byte { return appendNode(d, n) })
+	}
+	for _, t := range s.topics {
+		b = appendMessage(b, 3, func(d []byte) []byte { return appendTopic(d, t) })
 	}
 	return hashRecord(b)
 }
@@ -90,6 +94,20 @@ func appendNode(dst []byte, n *logpb.Node) []byte {
 		dst = appendText(dst, protowire.Number(i+1), v)
 	}
 	return dst
+}
+
+func appendTopic(dst []byte, t *logpb.Topic) []byte {
+	dst = appendText(dst, 1, t.GetNamespace())
+	dst = appendText(dst, 2, t.GetName())
+	for _, m := range t.GetSubscribers() {
+		dst = appendMessage(dst, 3, func(d []byte) []byte {
+			d = appendText(d, 1, m.GetEndpoint())
+			return appendText(d, 2, m.GetRemark())
+		})
+	}
+	dst = appendUint(dst, 4, t.GetVersion())
+	dst = appendStamp(dst, 5, fromStamp(t.GetCreated()))
+	return appendStamp(dst, 6, fromStamp(t.GetUpdated()))
 }
 
 // digestsKept is how many entries' digests are remembered.

@@ -45,7 +45,7 @@ type State struct {
 
 	counts   Counts
 	records  Digest // sum of the records' hashes
-	settings Digest // hash of identity, limits and nodes
+	settings Digest // hash of identity, limits, nodes and topics
 	digests  []indexedDigest
 	events   eventRing
 

@@ -39,6 +39,8 @@ func checkChange(old, next *transaction) string {
 		return fmt.Sprintf("decision %v overwritten by %v", old.decision, next.decision)
 	case old.state == StateSealed && next.state == StateActive:
 		return "sealed became active"
+	case old.stopped && !next.stopped:
+		return "stopped no more"
 	case old.ended() && !next.ended():
 		return fmt.Sprintf("%v became %v", old.state, next.state)
 	// (4) after the seal the set never grows.
@@ -90,6 +92,9 @@ func (t *transaction) check() string {
 			return "branches are not sorted by unique ids"
 		}
 	}
+	if t.stopped && !t.ended() {
+		return "stopped and not ended"
+	}
 	rules := t.rules()
 	if !rules.votes {
 		if breach := t.checkCalled(rules); breach != "" {
@@ -137,8 +142,6 @@ func (t *transaction) checkCalled(rules *modeRules) string {
 	switch {
 	case t.state == StateActive && !rules.begins, t.state == StateSealed && rules.phaseOne == 0:
 		return fmt.Sprintf("a %s in %v", rules.name, t.state)
-	case t.stopped && !t.ended():
-		return "stopped and not ended"
 	}
 	for _, b := range t.branches {
 		switch {

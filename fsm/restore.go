@@ -83,6 +83,12 @@ func restoreHeader(h *logpb.SnapshotHeader) (*State, error) {
 			return nil, fmt.Errorf("%w: nodes are not sorted", ErrSnapshot)
 		}
 	}
+	for i, t := range h.GetTopics() {
+		if i > 0 && compareTopics(h.GetTopics()[i-1], t) >= 0 {
+			return nil, fmt.Errorf("%w: topics are not sorted", ErrSnapshot)
+		}
+	}
+	s.topics = h.GetTopics()
 	s.clusterID, s.limits, s.nodes, s.featureLevel = id, limits, h.GetNodes(), h.GetFeatureLevel()
 	s.appliedIndex, s.appliedTerm = h.GetIndex(), h.GetTerm()
 	s.clockMS, s.horizonMS = h.GetClockMs(), h.GetHorizonMs()

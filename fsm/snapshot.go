@@ -55,6 +55,7 @@ func (s *State) Pin() *Pinned {
 			Limits: s.limits, Nodes: s.nodes,
 			ActiveCount: uint64(len(s.live)), FinishedCount: uint64(s.stubs.len()),
 			Digest: digest[:], FeatureLevel: s.featureLevel, Tombstones: uint64(s.counts.Tombstones),
+			Topics: s.topics,
 		},
 		live:  make([]*transaction, 0, len(s.live)),
 		filed: make([]pinnedBucket, len(s.stubs.buckets)),

@@ -67,3 +67,136 @@ func follow(spec *logpb.BranchSpec, heirs map[string][]string) *logpb.BranchSpec
 	next.Payload, next.After = spec.GetPayload(), slices.Compact(after)
 	return next
 }
+
+// Topics lists topics of a namespace in the order of their names, those after a
+// name, at most so many. They must not be changed.
+func (s *State) Topics(namespace, after string, most int) (page []*logpb.Topic, more bool) {
+	i, ok := s.findTopic(namespace, after)
+	if ok {
+		i++
+	}
+	for ; i < len(s.topics) && s.topics[i].GetNamespace() == namespace; i++ {
+		if len(page) >= most {
+			return page, true
+		}
+		page = append(page, s.topics[i])
+	}
+	return page, false
+}
+
+// putTopic changes one topic, at once: what is created from here on goes to the
+// subscribers that stand then. Each change may be repeated: what is so already
+// is OK, and unchanged.
+func (s *State) putTopic(c *logpb.PutTopic) Result {
+	if refusal, ok := checkTopic(c); !ok {
+		return refusal
+	}
+	i, stands := s.findTopic(c.GetNamespace(), c.GetName())
+	if c.GetChange() == logpb.PutTopic_CHANGE_DELETE {
+		if !stands {
+			return Result{Code: OK}
+		}
+		return s.setTopics(slices.Delete(slices.Clone(s.topics), i, i+1))
+	}
+	topic := &logpb.Topic{Namespace: c.GetNamespace(), Name: c.GetName(), Created: s.now.proto()}
+	if stands {
+		old := s.topics[i]
+		topic.Subscribers, topic.Version, topic.Created = old.GetSubscribers(), old.GetVersion(), old.GetCreated()
+	}
+	k := slices.IndexFunc(topic.GetSubscribers(), func(m *logpb.Subscriber) bool {
+		return m.GetEndpoint() == c.GetSubscriber().GetEndpoint()
+	})
+	subscribes := c.GetChange() == logpb.PutTopic_CHANGE_SUBSCRIBE
+	switch {
+	case !subscribes && k < 0,
+		subscribes && k >= 0 && topic.GetSubscribers()[k].GetRemark() == c.GetSubscriber().GetRemark():
+		return Result{Code: OK}
+	case !subscribes:
+		topic.Subscribers = slices.Delete(slices.Clone(topic.GetSubscribers()), k, k+1)
+	case k >= 0:
+		topic.Subscribers = slices.Clone(topic.GetSubscribers())
+		topic.Subscribers[k] = c.GetSubscriber()
+	default:
+		if refusal, ok := s.limitTopic(topic, c.GetSubscriber(), stands); !ok {
+			return refusal
+		}
+		topic.Subscribers = append(slices.Clone(topic.GetSubscribers()), c.GetSubscriber())
+	}
+	topic.Version++
+	topic.Updated = s.now.proto()
+	// A pinned snapshot may share the list: it is replaced.
+	topics := slices.Clone(s.topics)
+	if stands {
+		topics[i] = topic
+	} else {
+		topics = slices.Insert(topics, i, topic)
+	}
+	return s.setTopics(topics)
+}
+
+func (s *State) setTopics(topics []*logpb.Topic) Result {
+	s.topics = topics
+	s.settings = s.hashSettings()
+	return Result{Code: OK, Changed: true}
+}
+
+// checkTopic refuses a malformed change of a topic.
+func checkTopic(c *logpb.PutTopic) (Result, bool) {
+	if c.GetNamespace() == "" {
+		return invalid("namespace", "is empty"), false
+	}
+	if c.GetName() == "" {
+		return invalid("name", "is empty"), false
+	}
+	for _, f := range []struct{ field, value string }{
+		{"namespace", c.GetNamespace()}, {"name", c.GetName()},
+		{"subscriber.endpoint", c.GetSubscriber().GetEndpoint()}, {"subscriber.remark", c.GetSubscriber().GetRemark()},
+	} {
+		if refusal, ok := checkPrintable(f.field, f.value); !ok {
+			return refusal, false
+		}
+	}
+	switch _, nested := topicOf(c.GetSubscriber().GetEndpoint()); {
+	case c.GetChange() < logpb.PutTopic_CHANGE_SUBSCRIBE || c.GetChange() > logpb.PutTopic_CHANGE_DELETE:
+		return invalid("change", "is neither subscribe nor unsubscribe nor delete"), false
+	case c.GetChange() == logpb.PutTopic_CHANGE_DELETE:
+		return Result{}, true
+	case c.GetSubscriber().GetEndpoint() == "":
+		return invalid("subscriber.endpoint", "is empty"), false
+	case nested:
+		return invalid("subscriber.endpoint", "is a topic: topics do not nest"), false
+	}
+	return Result{}, true
+}
+
+// limitTopic refuses a subscriber more where there is no room for it.
+func (s *State) limitTopic(topic *logpb.Topic, joining *logpb.Subscriber, stands bool) (Result, bool) {
+	if most := s.limits.GetTopicsMax(); !stands && len(s.topics) >= int(most) {
+		return quota(GID{}, "topics_max", uint64(most)), false
+	}
+	if most := s.limits.GetSubscribersPerTopicMax(); len(topic.GetSubscribers()) >= int(most) {
+		return quota(GID{}, "subscribers_per_topic_max", uint64(most)), false
+	}
+	for _, f := range []struct {
+		field, value string
+		most         uint32
+	}{
+		{"namespace", topic.GetNamespace(), s.limits.GetKeyBytesMax()},
+		{"name", topic.GetName(), s.limits.GetKeyBytesMax()},
+		{"subscriber.endpoint", joining.GetEndpoint(), s.limits.GetTextBytesMax()},
+		{"subscriber.remark", joining.GetRemark(), s.limits.GetTextBytesMax()},
+	} {
+		if refusal, ok := checkLength(f.field, f.value, f.most); !ok {
+			return refusal, false
+		}
+	}
+	return Result{}, true
+}
+
+// compareTopics orders topics as the list holds them.
+func compareTopics(a, b *logpb.Topic) int {
+	if c := strings.Compare(a.GetNamespace(), b.GetNamespace()); c != 0 {
+		return c
+	}
+	return strings.Compare(a.GetName(), b.GetName())
+}
