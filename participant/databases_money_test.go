@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/realcluster"
 	"github.com/quorate/quorate/internal/testkit"
 	"github.com/quorate/quorate/participant"
 )
@@ -20,7 +21,7 @@ type databaseBank struct {
 	client *participant.Client
 }
 
-func openBank(t *testing.T, cl *realCluster, open func(testing.TB) *kvDatabase) *databaseBank {
+func openBank(t *testing.T, cl *realcluster.Cluster, open func(testing.TB) *kvDatabase) *databaseBank {
 	t.Helper()
 	b := &databaseBank{kvDatabase: openKV(open)(t).(*kvDatabase)}
 	b.exec(t, "CREATE TABLE account (id int PRIMARY KEY, amount int NOT NULL)")
@@ -39,14 +40,14 @@ func (b *databaseBank) exec(t *testing.T, query string) {
 }
 
 // start starts a process of the bank.
-func (b *databaseBank) start(t *testing.T, cl *realCluster) {
+func (b *databaseBank) start(t *testing.T, cl *realcluster.Cluster) {
 	t.Helper()
 	b.client = dialReal(t, cl)
 	b.Serve(t, b.client)
 }
 
 // kill ends the bank's process without a goodbye, and starts another one.
-func (b *databaseBank) kill(t *testing.T, cl *realCluster) {
+func (b *databaseBank) kill(t *testing.T, cl *realcluster.Cluster) {
 	t.Helper()
 	b.Crash(t)
 	_ = b.client.Close()
@@ -105,7 +106,7 @@ func (b *databaseBank) evidence(t *testing.T) map[participant.GID]string {
 func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 	t.Parallel()
 	const workers, transfers = 4, 10
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	initiator := dialReal(t, cl)
 	banks := []*databaseBank{openBank(t, cl, postgresKV), openBank(t, cl, mysqlKV), openBank(t, cl, sqliteKV)}
 	var serving sync.RWMutex // a bank's process does not change under a transfer's feet
@@ -139,9 +140,9 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 	for round := range 3 {
 		before := done.Load()
 		testkit.Eventually(t, 60*time.Second, func() bool { return done.Load() > before+5 || done.Load() == workers*transfers }, "transfers to go on")
-		cl.nodes[round].down()
-		cl.lead((round + 1) % 3)
-		cl.nodes[round].up()
+		cl.Down(round)
+		cl.Lead((round + 1) % 3)
+		cl.Up(round)
 		if round < 2 { // committed and not yet told, perhaps
 			serving.Lock()
 			banks[round].kill(t, cl)
@@ -149,7 +150,7 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	testkit.Eventually(t, 60*time.Second, func() bool { return cl.unfinished() == 0 }, "every transaction to end")
+	testkit.Eventually(t, 60*time.Second, func() bool { return cl.Unfinished() == 0 }, "every transaction to end")
 
 	sum := 0
 	for _, b := range banks {
@@ -161,7 +162,7 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 	committed := 0
 	rows := []map[participant.GID]string{banks[0].evidence(t), banks[1].evidence(t), banks[2].evidence(t)}
 	for gid, err := range decided {
-		record := cl.transaction(string(gid))
+		record := cl.Transaction(string(gid))
 		commit := record.GetDecision() == fsm.DecisionCommit
 		var unknown *participant.OutcomeUnknownError
 		if (err == nil) != commit && !errors.As(err, &unknown) {

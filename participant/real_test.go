@@ -12,19 +12,20 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/realcluster"
 	"github.com/quorate/quorate/internal/testkit"
 	"github.com/quorate/quorate/participant"
 	"github.com/quorate/quorate/participant/embedded"
 )
 
 // dialReal makes a client of the real state machine, driver and API.
-func dialReal(t testing.TB, cl *realCluster, opts ...participant.Option) *participant.Client {
+func dialReal(t testing.TB, cl *realcluster.Cluster, opts ...participant.Option) *participant.Client {
 	t.Helper()
 	opts = append([]participant.Option{
 		participant.WithAttemptTimeout(500 * time.Millisecond),
 		participant.WithScanInterval(300*time.Millisecond, 150*time.Millisecond),
 	}, opts...)
-	client, err := participant.Dial(t.Context(), cl.addresses(), opts...)
+	client, err := participant.Dial(t.Context(), cl.Addresses(), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +90,7 @@ func total(t testing.TB, s *embedded.Store) (sum int) {
 // answer agree for each GID.
 func TestMoneyMovesWhileLeadersDie(t *testing.T) {
 	const workers, transfers = 4, 12
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	initiator := dialReal(t, cl)
 	clientA, clientB := dialReal(t, cl), dialReal(t, cl)
 	a, b := bank(t, clientA, "bank-a"), bank(t, clientB, "bank-b")
@@ -128,12 +129,12 @@ func TestMoneyMovesWhileLeadersDie(t *testing.T) {
 		before := done.Load()
 		testkit.Eventually(t, 30*time.Second, func() bool { return done.Load() > before+5 || done.Load() == workers*transfers }, "transfers to go on")
 		victim := kill % 3
-		cl.nodes[victim].down()
-		cl.lead((victim + 1) % 3)
-		cl.nodes[victim].up()
+		cl.Down(victim)
+		cl.Lead((victim + 1) % 3)
+		cl.Up(victim)
 	}
 	wg.Wait()
-	cl.settled()
+	cl.Settled()
 
 	if sum := total(t, a) + total(t, b); sum != 2*accounts*100 {
 		t.Errorf("%d in all accounts, want %d", sum, 2*accounts*100)
@@ -150,7 +151,7 @@ func TestMoneyMovesWhileLeadersDie(t *testing.T) {
 	}
 	committed := 0
 	for _, got := range answers {
-		decided := cl.transaction(string(got.gid)).GetDecision() == fsm.DecisionCommit
+		decided := cl.Transaction(string(got.gid)).GetDecision() == fsm.DecisionCommit
 		var unknown *participant.OutcomeUnknownError
 		if (got.err == nil) != decided && !errors.As(got.err, &unknown) {
 			t.Errorf("%s: answered %v, decided commit: %v", got.gid, got.err, decided)
@@ -178,7 +179,7 @@ func TestMoneyMovesWhileLeadersDie(t *testing.T) {
 // A participant is killed with a prepared branch, and the leader with it; both come
 // back, and the commit is applied.
 func TestParticipantAndLeaderDieTogether(t *testing.T) {
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	initiator, victim := dialReal(t, cl), dialReal(t, cl)
 	path := filepath.Join(t.TempDir(), "bank.db")
 	store, err := embedded.Open(path, "bank")
@@ -194,20 +195,20 @@ func TestParticipantAndLeaderDieTogether(t *testing.T) {
 	}
 	victim.Kill()
 	_ = store.Close()
-	cl.nodes[0].down()
-	cl.lead(1)
+	cl.Down(0)
+	cl.Lead(1)
 	if err := tx.Commit(t.Context()); err != nil { // its vote is in the log
 		t.Fatal(err)
 	}
 	successor := dialReal(t, cl)
 	eventually(t, bankAt(t, successor, "bank", path), "k", "1")
-	cl.settled()
+	cl.Settled()
 }
 
 // Session loss before the vote: rolled back after the grace, long before the
 // deadline; another process of the resource hears of it.
 func TestRealLossOfAParticipant(t *testing.T) {
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	initiator, victim := dialReal(t, cl), dialReal(t, cl)
 	serve(t, victim, "r")
 	tx := begin(t, initiator)
@@ -218,7 +219,7 @@ func TestRealLossOfAParticipant(t *testing.T) {
 		t.Errorf("commit without its participant: %v", err)
 	}
 	f := serve(t, dialReal(t, cl), "r") // the branch never voted, so whoever serves the resource must fence it
-	cl.settled()
+	cl.Settled()
 	if h := f.heard(); len(h) == 0 || h[0] != (told{participant.BranchRef{GID: tx.GID(), ID: "1"}, participant.VerdictRollback}) {
 		t.Errorf("the next process was told %v", h)
 	}
@@ -226,7 +227,7 @@ func TestRealLossOfAParticipant(t *testing.T) {
 
 // Held branches are vouched for again under each leader.
 func TestRealHeldBranchAcrossALeaderChange(t *testing.T) {
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	client := dialReal(t, cl)
 	f := serve(t, client, "r")
 	for i := range 3 {
@@ -234,7 +235,7 @@ func TestRealHeldBranchAcrossALeaderChange(t *testing.T) {
 		b := start(t, client, tx, "r", participant.Held())
 		votes(t, b, participant.VotePrepared)
 		if i > 0 {
-			cl.lead(i)
+			cl.Lead(i)
 		}
 		if err := tx.Commit(t.Context(), participant.WaitFinish()); err != nil {
 			t.Fatal(err)
@@ -243,12 +244,12 @@ func TestRealHeldBranchAcrossALeaderChange(t *testing.T) {
 	if h := f.heard(); len(h) != 3 {
 		t.Errorf("the manager was told %v", h)
 	}
-	cl.settled()
+	cl.Settled()
 }
 
 // A key runs once, also when asked through another client.
 func TestRealKey(t *testing.T) {
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	one, two := dialReal(t, cl), dialReal(t, cl)
 	runs := 0
 	for _, client := range []*participant.Client{one, two, one} {
@@ -264,7 +265,7 @@ func TestRealKey(t *testing.T) {
 
 // What the real API refuses, the client tells in its own types.
 func TestRealRefusals(t *testing.T) {
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	client := dialReal(t, cl)
 	serve(t, client, "r")
 	tx := begin(t, client)
@@ -302,21 +303,21 @@ func TestRealRefusals(t *testing.T) {
 	if v, err := b.Vote(t.Context(), participant.Vote{Kind: participant.VotePrepared}); err == nil && v != participant.VerdictRollback {
 		t.Errorf("a vote after the rollback: %v", v)
 	}
-	cl.settled()
+	cl.Settled()
 }
 
 // An unseen prepared branch is ended by its inquiry, once its time is over.
 func TestRealUnseenBranch(t *testing.T) {
-	cl := newRealCluster(t)
-	cl.advance(time.Second)
+	cl := realcluster.New(t)
+	cl.Advance(time.Second)
 	client := dialReal(t, cl)
 	clock := client.ClockMS()
-	cl.advance(participant.ClockStaleMax + 5*time.Second)
+	cl.Advance(participant.ClockStaleMax + 5*time.Second)
 	old := participant.BranchRef{GID: participant.GID(fsm.NewGID(clock, [10]byte{1}).String()), ID: "1"}
 	young := participant.BranchRef{GID: participant.GID(fsm.NewGID(clock, [10]byte{2}).String()), ID: "1"}
 	f := &fake{name: "r", prepared: []participant.Prepared{
-		{BranchRef: old, Cluster: cl.id.String(), Timeout: time.Second},
-		{BranchRef: young, Cluster: cl.id.String(), Timeout: time.Hour},
+		{BranchRef: old, Cluster: client.ClusterID(), Timeout: time.Second},
+		{BranchRef: young, Cluster: client.ClusterID(), Timeout: time.Hour},
 	}}
 	if _, err := client.Attach(t.Context(), f); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/quorate/quorate/internal/realcluster"
 	"github.com/quorate/quorate/participant"
 )
 
@@ -47,7 +48,7 @@ func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 // included.
 func TestMutualTLS(t *testing.T) {
 	cert, pool := certificate(t)
-	cl := newRealClusterTLS(t, &tls.Config{
+	cl := realcluster.NewTLS(t, &tls.Config{
 		Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
 	})
 	client := dialReal(t, cl,
@@ -66,7 +67,7 @@ func TestMutualTLS(t *testing.T) {
 		"plain text":     participant.WithName("plain"),
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		if _, err := participant.Dial(ctx, cl.addresses(), o); err == nil {
+		if _, err := participant.Dial(ctx, cl.Addresses(), o); err == nil {
 			t.Errorf("%s: connected", name)
 		}
 		cancel()
@@ -76,7 +77,7 @@ func TestMutualTLS(t *testing.T) {
 // A restart under the name of a process proves the death of the one before: its
 // held branch is lost at once, though it said no goodbye.
 func TestRestartUnderAProcessName(t *testing.T) {
-	cl := newRealCluster(t)
+	cl := realcluster.New(t)
 	initiator := dialReal(t, cl)
 	victim := dialReal(t, cl, participant.WithProcess("pod-1"))
 	serve(t, victim, "r")
@@ -91,5 +92,5 @@ func TestRestartUnderAProcessName(t *testing.T) {
 	if waited := time.Since(began); waited > 800*time.Millisecond {
 		t.Errorf("the loss took %v; it needs no grace of 1.2s", waited)
 	}
-	cl.settled()
+	cl.Settled()
 }

@@ -1,4 +1,8 @@
-package participant_test
+// Package realcluster is the real state machine, driver and API of three nodes in one
+// process, over real sockets, for tests of what talks to them. Only the replication is
+// played: one log in memory that every living node applies at once, and a leader that
+// the test appoints.
+package realcluster
 
 import (
 	"context"
@@ -12,33 +16,38 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/api"
+	"github.com/quorate/quorate/api/branchcall"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	"github.com/quorate/quorate/internal/testkit"
 )
 
-// realCluster is the real state machine, driver and API of three nodes in this
-// process, over real sockets. Only the replication is played: one log in memory
-// that every living node applies at once, and a leader that the test appoints.
-type realCluster struct {
+// patience bounds each wait.
+const patience = 10 * time.Second
+
+// Cluster is three nodes, of which the first leads.
+type Cluster struct {
 	t     testing.TB
 	id    fsm.GID
 	tls   *tls.Config
-	start time.Time // of the term
-	base  uint64    // the machine's clock then
+	allow *branchcall.Allow
+	// caller calls branches on this machine.
+	caller *branchcall.Caller
+	start  time.Time // of the term
+	base   uint64    // the machine's clock then
 
 	mu      sync.Mutex
 	entries [][]byte
 	terms   []uint64
 	term    uint64
 	leader  int // -1 for none
-	nodes   []*realNode
+	nodes   []*node
 }
 
-// realNode is one node; applying is guarded by the cluster's lock.
-type realNode struct {
-	cl      *realCluster
+// node is one node; applying is guarded by the cluster's lock.
+type node struct {
+	cl      *Cluster
 	index   int
 	grpc    string
 	view    sync.RWMutex
@@ -49,20 +58,25 @@ type realNode struct {
 	served  chan error // nil while down
 }
 
-func newRealCluster(t testing.TB) *realCluster {
+// New starts three nodes, which end with the test.
+func New(t testing.TB) *Cluster {
 	t.Helper()
-	return newRealClusterTLS(t, nil)
+	return NewTLS(t, nil)
 }
 
-// newRealClusterTLS secures the nodes' listeners.
-func newRealClusterTLS(t testing.TB, secure *tls.Config) *realCluster {
+// NewTLS secures the nodes' listeners.
+func NewTLS(t testing.TB, secure *tls.Config) *Cluster {
 	t.Helper()
 	var random [10]byte
 	_, _ = rand.Read(random[:])
 	now := uint64(time.Now().UnixMilli())
-	cl := &realCluster{t: t, id: fsm.NewGID(now, random), leader: -1, tls: secure}
+	allow, err := branchcall.ParseAllow("localhost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl := &Cluster{t: t, id: fsm.NewGID(now, random), leader: -1, tls: secure, allow: allow, caller: branchcall.New(branchcall.Config{Allow: allow})}
 	for i := range 3 {
-		n := &realNode{cl: cl, index: i, grpc: "127.0.0.1:0"}
+		n := &node{cl: cl, index: i, grpc: "127.0.0.1:0"}
 		cl.nodes = append(cl.nodes, n)
 		n.up()
 	}
@@ -70,12 +84,13 @@ func newRealClusterTLS(t testing.TB, secure *tls.Config) *realCluster {
 		for _, n := range cl.nodes {
 			n.down()
 		}
+		_ = cl.caller.Close()
 	})
-	cl.lead(0)
+	cl.Lead(0)
 	return cl
 }
 
-func (cl *realCluster) addresses() []string {
+func (cl *Cluster) Addresses() []string {
 	var out []string
 	for _, n := range cl.nodes {
 		out = append(out, n.grpc)
@@ -83,8 +98,8 @@ func (cl *realCluster) addresses() []string {
 	return out
 }
 
-// lead appoints a leader for a new term: its first entry is a Tick.
-func (cl *realCluster) lead(i int) {
+// Lead appoints a leader for a new term: its first entry is a Tick.
+func (cl *Cluster) Lead(i int) {
 	cl.mu.Lock()
 	old := cl.leader
 	cl.term++
@@ -103,8 +118,8 @@ func (cl *realCluster) lead(i int) {
 	cl.nodes[i].coord.Leadership(true, term)
 }
 
-// advance moves the cluster clock, by as many entries as it takes.
-func (cl *realCluster) advance(d time.Duration) {
+// Advance moves the cluster clock, by as many entries as it takes.
+func (cl *Cluster) Advance(d time.Duration) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.base += uint64(d.Milliseconds())
@@ -114,9 +129,16 @@ func (cl *realCluster) advance(d time.Duration) {
 	}
 }
 
+// Down ends node i at once: connections to it break. If it led, there is no leader
+// until Lead.
+func (cl *Cluster) Down(i int) { cl.nodes[i].down() }
+
+// Up starts node i again, with an empty state that replays the log.
+func (cl *Cluster) Up(i int) { cl.nodes[i].up() }
+
 // append makes one entry and has every living node apply it. It returns the
 // leader's results. cl.mu is held.
-func (cl *realCluster) append(commands []*logpb.Command) ([]fsm.Result, uint64) {
+func (cl *Cluster) append(commands []*logpb.Command) ([]fsm.Result, uint64) {
 	clock := cl.base + uint64(time.Since(cl.start).Milliseconds())
 	entry := fsm.EncodeEntry(nil, &logpb.Batch{
 		ClockMs: clock, WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: fsm.FeatureLevel, Commands: commands,
@@ -135,7 +157,7 @@ func (cl *realCluster) append(commands []*logpb.Command) ([]fsm.Result, uint64) 
 }
 
 // catchUp applies what the node has not applied, and returns the last results.
-func (n *realNode) catchUp() (results []fsm.Result) {
+func (n *node) catchUp() (results []fsm.Result) {
 	for n.applied < uint64(len(n.cl.entries)) {
 		n.view.Lock()
 		n.applied++
@@ -151,7 +173,7 @@ func (n *realNode) catchUp() (results []fsm.Result) {
 }
 
 // up starts the node, with an empty state that replays the log.
-func (n *realNode) up() {
+func (n *node) up() {
 	n.cl.t.Helper()
 	l, err := net.Listen("tcp", n.grpc)
 	if err != nil {
@@ -167,11 +189,11 @@ func (n *realNode) up() {
 	n.view.Unlock()
 	settings := coordinator.FastSettings()
 	settings.SessionGrace = 1200 * time.Millisecond
-	n.coord, err = coordinator.New(coordinator.Config{Log: n, Settings: settings})
+	n.coord, err = coordinator.New(coordinator.Config{Log: n, Caller: n.cl.caller, Settings: settings})
 	if err != nil {
 		n.cl.t.Fatal(err)
 	}
-	n.server, err = api.NewServer(api.Config{NodeID: fmt.Sprint("n", n.index), LeaderWait: 500 * time.Millisecond, TLS: n.cl.tls}, api.Over(n.coord), n)
+	n.server, err = api.NewServer(api.Config{NodeID: fmt.Sprint("n", n.index), Endpoints: n.cl.allow, LeaderWait: 500 * time.Millisecond, TLS: n.cl.tls}, api.Over(n.coord), n)
 	if err != nil {
 		n.cl.t.Fatal(err)
 	}
@@ -185,7 +207,7 @@ func (n *realNode) up() {
 }
 
 // down ends the node at once: connections break.
-func (n *realNode) down() {
+func (n *node) down() {
 	n.cl.mu.Lock()
 	served := n.served
 	n.served = nil
@@ -204,9 +226,9 @@ func (n *realNode) down() {
 }
 
 // The node is its coordinator's Log.
-var _ coordinator.Log = (*realNode)(nil)
+var _ coordinator.Log = (*node)(nil)
 
-func (n *realNode) Propose(_ context.Context, commands ...*logpb.Command) ([]fsm.Result, uint64, error) {
+func (n *node) Propose(_ context.Context, commands ...*logpb.Command) ([]fsm.Result, uint64, error) {
 	n.cl.mu.Lock()
 	defer n.cl.mu.Unlock()
 	if n.cl.leader != n.index {
@@ -216,7 +238,7 @@ func (n *realNode) Propose(_ context.Context, commands ...*logpb.Command) ([]fsm
 	return results[len(results)-len(commands):], index, nil
 }
 
-func (n *realNode) ReadIndex(context.Context) (uint64, error) {
+func (n *node) ReadIndex(context.Context) (uint64, error) {
 	n.cl.mu.Lock()
 	defer n.cl.mu.Unlock()
 	if n.cl.leader != n.index {
@@ -225,7 +247,7 @@ func (n *realNode) ReadIndex(context.Context) (uint64, error) {
 	return n.applied, nil
 }
 
-func (n *realNode) WaitApplied(_ context.Context, index uint64) error {
+func (n *node) WaitApplied(_ context.Context, index uint64) error {
 	n.cl.mu.Lock()
 	defer n.cl.mu.Unlock()
 	if n.applied < index {
@@ -234,13 +256,13 @@ func (n *realNode) WaitApplied(_ context.Context, index uint64) error {
 	return nil
 }
 
-func (n *realNode) View(f func(*fsm.State)) {
+func (n *node) View(f func(*fsm.State)) {
 	n.view.RLock()
 	defer n.view.RUnlock()
 	f(n.state)
 }
 
-func (n *realNode) Leader() (coordinator.LeaderInfo, bool) {
+func (n *node) Leader() (coordinator.LeaderInfo, bool) {
 	n.cl.mu.Lock()
 	defer n.cl.mu.Unlock()
 	if n.cl.leader < 0 {
@@ -251,11 +273,11 @@ func (n *realNode) Leader() (coordinator.LeaderInfo, bool) {
 }
 
 // The node is its API's Cluster; membership is not played.
-var _ api.Cluster = (*realNode)(nil)
+var _ api.Cluster = (*node)(nil)
 
 var errNotPlayed = errors.New("membership is not played here")
 
-func (n *realNode) Status() api.ClusterStatus {
+func (n *node) Status() api.ClusterStatus {
 	n.cl.mu.Lock()
 	defer n.cl.mu.Unlock()
 	s := api.ClusterStatus{NodeID: fmt.Sprint("n", n.index), ClusterID: n.cl.id.String(), Term: n.cl.term, AppliedIndex: n.applied}
@@ -265,7 +287,7 @@ func (n *realNode) Status() api.ClusterStatus {
 	return s
 }
 
-func (n *realNode) DigestAt(ctx context.Context, index uint64) (digest string, err error) {
+func (n *node) DigestAt(ctx context.Context, index uint64) (digest string, err error) {
 	if err := n.WaitApplied(ctx, index); err != nil {
 		return "", err
 	}
@@ -277,21 +299,21 @@ func (n *realNode) DigestAt(ctx context.Context, index uint64) (digest string, e
 	return digest, nil
 }
 
-func (n *realNode) AddNode(context.Context, api.Node, bool) (bool, error) { return false, errNotPlayed }
-func (n *realNode) Promote(context.Context, string) error                 { return errNotPlayed }
-func (n *realNode) Remove(context.Context, string, bool) error            { return errNotPlayed }
-func (n *realNode) TransferLeader(context.Context, string) (string, error) {
+func (n *node) AddNode(context.Context, api.Node, bool) (bool, error) { return false, errNotPlayed }
+func (n *node) Promote(context.Context, string) error                 { return errNotPlayed }
+func (n *node) Remove(context.Context, string, bool) error            { return errNotPlayed }
+func (n *node) TransferLeader(context.Context, string) (string, error) {
 	return "", errNotPlayed
 }
-func (n *realNode) SetLimits(context.Context, *logpb.Limits, string) error { return errNotPlayed }
+func (n *node) SetLimits(context.Context, *logpb.Limits, string) error { return errNotPlayed }
 
-func (n *realNode) Limits() (limits *logpb.Limits) {
+func (n *node) Limits() (limits *logpb.Limits) {
 	n.View(func(s *fsm.State) { limits = s.Limits() })
 	return limits
 }
 
-// transaction is a transaction's record on a living node.
-func (cl *realCluster) transaction(gid string) (rec *logpb.Transaction) {
+// Transaction is a transaction's record on a living node.
+func (cl *Cluster) Transaction(gid string) (rec *logpb.Transaction) {
 	id, err := fsm.ParseGID(gid)
 	if err != nil {
 		cl.t.Fatal(err)
@@ -308,8 +330,8 @@ func (cl *realCluster) transaction(gid string) (rec *logpb.Transaction) {
 	return nil
 }
 
-// unfinished is the number of transactions that have not ended, as the leader has it.
-func (cl *realCluster) unfinished() int {
+// Unfinished is the number of transactions that have not ended, as the leader has it.
+func (cl *Cluster) Unfinished() int {
 	n := 0
 	for _, node := range cl.nodes {
 		cl.mu.Lock()
@@ -328,8 +350,8 @@ func (cl *realCluster) unfinished() int {
 	return n
 }
 
-// settled waits until every transaction has ended.
-func (cl *realCluster) settled() {
+// Settled waits until every transaction has ended.
+func (cl *Cluster) Settled() {
 	cl.t.Helper()
-	testkit.Eventually(cl.t, patience, func() bool { return cl.unfinished() == 0 }, "every transaction to end")
+	testkit.Eventually(cl.t, patience, func() bool { return cl.Unfinished() == 0 }, "every transaction to end")
 }
