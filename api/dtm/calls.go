@@ -67,15 +67,15 @@ func (g *Gateway) prepare(ctx context.Context, t *trans) error {
 		}
 	}
 	answer, err := call(ctx, g, g.beginNative, begin)
-	if err != nil {
+	switch {
+	case err != nil && !conflicts(err):
 		return err
-	}
-	if answer.GetCreated() {
+	case err == nil && answer.GetCreated():
 		return nil
 	}
-	stands, err := g.find(ctx, t.Gid)
-	if err != nil {
-		return err
+	stands, errFind := g.find(ctx, t.Gid)
+	if errFind != nil {
+		return errFind
 	}
 	if err := stands.mustBe(t); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (g *Gateway) prepare(ctx context.Context, t *trans) error {
 	if status := stands.status(); status != statusPrepared {
 		return failed("current status '%s', cannot prepare.", status)
 	}
-	return nil
+	return err
 }
 
 // xaGidBytesMax leaves room for "-" and the shortest branch id in an xid's 64
@@ -127,15 +127,15 @@ func (g *Gateway) submitWhole(ctx context.Context, t *trans) (gid string, err er
 	}
 	answer, err := call(ctx, g, g.submitNative, &quoratev1.SubmitRequest{Begin: begin, Set: set, Wait: quoratev1.Wait_WAIT_NONE})
 	switch {
-	case err != nil:
+	case err != nil && !conflicts(err):
 		return "", err
-	case answer.GetCreated():
+	case err == nil && answer.GetCreated():
 		return answer.GetGid(), nil
 	}
 	// The key stood: by an earlier attempt of this caller, or before.
-	stands, err := g.find(ctx, t.Gid)
-	if err != nil {
-		return "", err
+	stands, errFind := g.find(ctx, t.Gid)
+	if errFind != nil {
+		return "", errFind
 	}
 	if err := stands.mustBe(t); err != nil {
 		return "", err
@@ -143,7 +143,10 @@ func (g *Gateway) submitWhole(ctx context.Context, t *trans) (gid string, err er
 	if stands.status() == statusPrepared {
 		return g.commit(ctx, t) // a message that was prepared between two looks
 	}
-	return answer.GetGid(), stands.submittable()
+	if err != nil {
+		return "", err // another saga, of the same gid
+	}
+	return stands.GetGid(), stands.submittable()
 }
 
 // commit decides a transaction that stands.
@@ -318,7 +321,9 @@ func (g *Gateway) prepareWorkflow(ctx context.Context, t *trans) (*standing, err
 	if err != nil {
 		return nil, err
 	}
-	if _, err := call(ctx, g, g.beginNative, begin); err != nil {
+	// Its code may run in another place by now, at which it is to be called back:
+	// what stands is what is asked for.
+	if _, err := call(ctx, g, g.beginNative, begin); err != nil && !conflicts(err) {
 		return nil, err
 	}
 	stands, err := g.find(ctx, t.Gid)

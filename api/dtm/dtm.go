@@ -52,6 +52,7 @@ type Gateway struct {
 	wait    time.Duration
 	log     *slog.Logger
 	mux     *http.ServeMux
+	served  []string // method and name of each HTTP call
 }
 
 // New returns a gateway. It holds nothing that must be closed.
@@ -70,7 +71,8 @@ func New(cfg Config) *Gateway {
 	if g.wait == 0 {
 		g.wait = WaitResultMax
 	}
-	g.mux = g.routes()
+	g.mux = http.NewServeMux()
+	g.route()
 	return g
 }
 

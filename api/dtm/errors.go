@@ -97,6 +97,8 @@ const (
 	reasonAlreadyDecided = "ALREADY_DECIDED"
 	reasonSealed         = "SEALED"
 	reasonExpired        = "EXPIRED"
+	reasonGIDConflict    = "GID_CONFLICT"
+	reasonKeyConflict    = "KEY_CONFLICT"
 	reasonBranchConflict = "BRANCH_CONFLICT"
 	reasonVoteConflict   = "VOTE_CONFLICT"
 )
@@ -109,6 +111,12 @@ func reasonOf(err error) string {
 		}
 	}
 	return ""
+}
+
+// conflicts tells of a gid that stands with other content.
+func conflicts(err error) bool {
+	reason := reasonOf(err)
+	return reason == reasonGIDConflict || reason == reasonKeyConflict
 }
 
 // repeatable tells of an error after which the same request may be made again:

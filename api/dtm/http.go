@@ -22,10 +22,11 @@ const Prefix = "/api/dtmsvr/"
 // object is a JSON object that a call answers.
 type object = map[string]any
 
-// routes are the HTTP calls.
-func (g *Gateway) routes() *http.ServeMux {
-	mux := http.NewServeMux()
+// route registers the HTTP calls.
+func (g *Gateway) route() {
+	mux := g.mux
 	handle := func(method, name string, f func(ctx context.Context, req *http.Request) (any, error)) {
+		g.served = append(g.served, method+" "+name)
 		mux.HandleFunc(method+" "+Prefix+name, func(w http.ResponseWriter, req *http.Request) {
 			answer, err := protected(g, func() (any, error) { return f(fromHTTP(req), req) })
 			if err != nil {
@@ -61,6 +62,7 @@ func (g *Gateway) routes() *http.ServeMux {
 	handle("GET", "newGid", func(context.Context, *http.Request) (any, error) {
 		return object{"dtm_result": wordSuccess, "gid": newGid()}, nil
 	})
+	g.served = append(g.served, "POST prepareWorkflow")
 	mux.HandleFunc("POST "+Prefix+"prepareWorkflow", g.servePrepareWorkflow)
 	handle("GET", "query", g.serveQuery)
 	handle("GET", "all", g.serveAll)
@@ -96,7 +98,6 @@ func (g *Gateway) routes() *http.ServeMux {
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		write(w, http.StatusNotFound, object{"message": fmt.Sprintf("%s %s is not served", req.Method, req.URL.Path)})
 	})
-	return mux
 }
 
 // servePrepareWorkflow has an error reply of its own: DTM's Go client takes any
