@@ -27,6 +27,9 @@ import (
 // Listeners of one node. Serve closes them.
 type Listeners struct {
 	GRPC, HTTP net.Listener
+	// JSONRPC is a further one for HTTP, for clients that know DTM's port; nil for
+	// none.
+	JSONRPC net.Listener
 }
 
 // Server serves one node's API.
@@ -90,17 +93,25 @@ func NewServer(cfg Config, coordinator Coordinator, cluster Cluster) (*Server, e
 // Serve serves until Stop, or until a listener fails, whose error it returns.
 // It must be called once.
 func (s *Server) Serve(l Listeners) error {
-	failed := make(chan error, 3)
-	go func() { failed <- s.grpc.Serve(limited(l.GRPC)) }()
-	go func() { failed <- s.inner.Serve(s.pipe) }()
-	go func() { failed <- s.serveHTTP(limited(l.HTTP)) }()
+	servers := []func() error{
+		func() error { return s.grpc.Serve(limited(l.GRPC)) },
+		func() error { return s.inner.Serve(s.pipe) },
+		func() error { return s.serveHTTP(limited(l.HTTP)) },
+	}
+	if l.JSONRPC != nil {
+		servers = append(servers, func() error { return s.serveHTTP(limited(l.JSONRPC)) })
+	}
+	failed := make(chan error, len(servers))
+	for _, serve := range servers {
+		go func() { failed <- serve() }()
+	}
 	watching := make(chan struct{})
 	go func() {
 		defer close(watching)
 		s.watchReadiness()
 	}()
 	var first error
-	for range 3 {
+	for range servers {
 		err := <-failed
 		if s.stopping.Err() == nil {
 			first = fmt.Errorf("api: a listener failed: %w", err)

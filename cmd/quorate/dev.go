@@ -161,6 +161,7 @@ func writeBanner(ctx context.Context, w io.Writer, c *cluster.Cluster, f *devFla
 	line("Pids", "%s", strings.Join(pids, ", "))
 	line("HTTP", "http://%s", friendly(first.HTTP))
 	line("gRPC", "%s", friendly(first.GRPC))
+	line("DTM SDKs", "http://%s/api/dtmsvr, gRPC %s", friendly(first.HTTP), friendly(first.GRPC))
 	line("Metrics", "http://%s/metrics", friendly(first.HTTP))
 	if first.GRPC != fmt.Sprintf("127.0.0.1:%d", cluster.PortGRPC) {
 		line("", "not the default ports; for quorate tx and cluster: export QUORATE_ENDPOINTS=%s", strings.Join(c.Endpoints(), ","))

@@ -63,6 +63,11 @@ func openNode(cfg *config.Config, logger *slog.Logger, seams seams) (_ *servingN
 	if n.listeners.HTTP, err = listen("listen.http", cfg.Listen.HTTP); err != nil {
 		return n, err
 	}
+	if cfg.Listen.DTMJSONRPC != "" {
+		if n.listeners.JSONRPC, err = listen("listen.dtm_jsonrpc", cfg.Listen.DTMJSONRPC); err != nil {
+			return n, err
+		}
+	}
 	raftListener, err := listen("listen.raft", cfg.Listen.Raft)
 	if err != nil {
 		return n, err
@@ -232,11 +237,10 @@ func (n *servingNode) drain() {
 func (n *servingNode) close() error {
 	start := time.Now()
 	var errs []error
-	if n.listeners.GRPC != nil {
-		_ = n.listeners.GRPC.Close() // closed already, where it was served
-	}
-	if n.listeners.HTTP != nil {
-		_ = n.listeners.HTTP.Close()
+	for _, l := range []net.Listener{n.listeners.GRPC, n.listeners.HTTP, n.listeners.JSONRPC} {
+		if l != nil {
+			_ = l.Close() // closed already, where it was served
+		}
 	}
 	if n.coordinator != nil {
 		errs = append(errs, n.coordinator.Close())

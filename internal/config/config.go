@@ -50,6 +50,7 @@ type Listen struct {
 	AdvertiseHTTP string        `key:"listen.advertise_http" flag:"advertise-http" unit:"host:port" help:"HTTP address that clients are sent to; a DNS name is kept as a name. Empty: the listener's address."`
 	AdvertiseGRPC string        `key:"listen.advertise_grpc" flag:"advertise-grpc" unit:"host:port" help:"gRPC address that clients are sent to. Empty: the listener's address."`
 	AdvertiseRaft string        `key:"listen.advertise_raft" flag:"advertise-raft" unit:"host:port" help:"Address at which the other nodes find this one. Empty: the listener's address."`
+	DTMJSONRPC    string        `key:"listen.dtm_jsonrpc" flag:"dtm-jsonrpc" unit:"host:port" help:"Further address of the HTTP listener, for DTM's JSON-RPC clients that know its port, 36791. Empty: none; /api/json-rpc is on listen.http anyway."`
 	Insecure      bool          `key:"listen.insecure" flag:"insecure" unit:"bool" help:"Listen beyond loopback without mutual TLS: anybody who reaches the port may decide transactions."`
 	DrainTimeout  time.Duration `key:"listen.drain_timeout" flag:"drain-timeout" unit:"duration" help:"How long calls that run may go on when the node is asked to stop."`
 }

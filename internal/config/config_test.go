@@ -189,6 +189,8 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 		{"listener without port", func(c *Config) { c.Listen.HTTP = "127.0.0.1" }, "listen.http"},
 		{"port zero", func(c *Config) { c.Listen.GRPC = "127.0.0.1:0" }, "between 1 and 65535"},
 		{"beyond loopback", func(c *Config) { c.Listen.GRPC = "10.0.0.1:36790" }, "--insecure"},
+		{"JSON-RPC beyond loopback", func(c *Config) { c.Listen.DTMJSONRPC = "10.0.0.1:36791" }, "listen.dtm_jsonrpc"},
+		{"JSON-RPC without port", func(c *Config) { c.Listen.DTMJSONRPC = "127.0.0.1" }, "listen.dtm_jsonrpc"},
 		{"a name is beyond loopback", func(c *Config) { c.Listen.GRPC = "n1.example:36790" }, "beyond loopback"},
 		{"server TLS alone", func(c *Config) {
 			c.Listen.GRPC = "10.0.0.1:36790"

@@ -83,6 +83,13 @@ func validateListeners(c *Config) error {
 			}
 		}
 	}
+	if l := c.Listen.DTMJSONRPC; l != "" {
+		if err := checkAddress(l); err != nil {
+			errs = append(errs, fmt.Errorf("listen.dtm_jsonrpc: %w", err))
+		} else if !IsLoopback(l) {
+			beyond = "listen.dtm_jsonrpc " + l
+		}
+	}
 	if beyond != "" && !c.MutualTLS() && !c.Listen.Insecure {
 		errs = append(errs, fmt.Errorf("%s is beyond loopback and there is no mutual TLS: whoever reaches the port could decide transactions. Give --tls-cert-file, --tls-key-file and --tls-ca-file, or --insecure if the network itself is trusted", beyond))
 	}
@@ -138,7 +145,8 @@ func (c *Config) MutualTLS() bool { return c.TLS.CertFile != "" && c.TLS.CAFile 
 
 // BeyondLoopback says whether any listener can be reached from other machines.
 func (c *Config) BeyondLoopback() bool {
-	return !IsLoopback(c.Listen.HTTP) || !IsLoopback(c.Listen.GRPC) || !IsLoopback(c.Listen.Raft)
+	return !IsLoopback(c.Listen.HTTP) || !IsLoopback(c.Listen.GRPC) || !IsLoopback(c.Listen.Raft) ||
+		c.Listen.DTMJSONRPC != "" && !IsLoopback(c.Listen.DTMJSONRPC)
 }
 
 // IsLoopback says whether an address is of this machine only. A name other
