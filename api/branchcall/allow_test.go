@@ -188,7 +188,7 @@ func TestRebinding(t *testing.T) {
 // FuzzCheck: whatever an endpoint is, checking it does not panic, and one that
 // passes leads to the allowed host and nowhere else.
 func FuzzCheck(f *testing.F) {
-	for _, seed := range []string{"http://stock:1/x", "grpc://stock:1", "http://stock@evil/", "http://stock%2eevil/", "http://[::1]:1/", "http://stock\\@evil/", "//stock", "http:///stock"} {
+	for _, seed := range []string{"http://stock:1/x", "grpc://stock:1", "grpc://stock:1/pkg.Stock/Reserve", "grpcs://stock:1/a/b?c#d", "http://stock@evil/", "http://stock%2eevil/", "http://[::1]:1/", "http://stock\\@evil/", "//stock", "http:///stock"} {
 		f.Add(seed)
 	}
 	a := allowed(f, "stock")
@@ -200,6 +200,15 @@ func FuzzCheck(f *testing.F) {
 		host, _, err := net.SplitHostPort(got.address)
 		if err != nil || host != "stock" || !strings.EqualFold(strings.TrimSuffix(got.url.Hostname(), "."), "stock") {
 			t.Fatalf("%q leads to %q", endpoint, got.address)
+		}
+		if !got.overGRPC() {
+			if got.method != "" {
+				t.Fatalf("%q names the method %q", endpoint, got.method)
+			}
+			return
+		}
+		if got.method != "" && (strings.Count(got.method, "/") != 2 || strings.ContainsAny(got.method, "?#%\\ ")) {
+			t.Fatalf("%q names the method %q", endpoint, got.method)
 		}
 	})
 }
