@@ -74,6 +74,34 @@ func handlers() []handler {
 		{"List", reads, func(ctx context.Context, n *node) (answer, error) {
 			return n.transactions().List(ctx, &quoratev1.ListRequest{Filter: &quoratev1.Filter{InDoubt: true}})
 		}, "GET", "/v1/transactions?page_size=3&filter.in_doubt=true", ""},
+		{"Record", changes, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().Record(ctx, &quoratev1.RecordRequest{Gid: gid, Branch: "1", Operation: "reserve", Result: []byte("ok")})
+		}, "POST", "/v1/transactions/" + gid + "/branches/1.2:record", `{"operation":"reserve","result":"b2s="}`},
+		{"Stop", changes, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().Stop(ctx, &quoratev1.StopRequest{Transaction: gid, Operator: "ann", Reason: "the shop is closed"})
+		}, "POST", "/v1/transactions/key:order%2F1:stop", `{"operator":"ann","reason":"closed"}`},
+		{"Subscribe", changes, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().Subscribe(ctx, &quoratev1.SubscribeRequest{Topic: "orders", Subscriber: &quoratev1.Subscriber{Endpoint: "http://good:1/x", Remark: "stock"}})
+		}, "POST", "/v1/topics/orders%2Feu:subscribe", `{"endpoint":"grpc://good:1/stock.v1.Stock/Ordered"}`},
+		{"Unsubscribe", changes, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().Unsubscribe(ctx, &quoratev1.UnsubscribeRequest{Topic: "orders", Endpoint: "http://good:1/x"})
+		}, "POST", "/v1/topics/orders:unsubscribe", `{"endpoint":"http://gone.example/x"}`},
+		{"DeleteTopic", changes, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().DeleteTopic(ctx, &quoratev1.DeleteTopicRequest{Topic: "orders"})
+		}, "DELETE", "/v1/topics/orders", ""},
+		{"ListTopics", reads, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().ListTopics(ctx, &quoratev1.ListTopicsRequest{PageSize: 3})
+		}, "GET", "/v1/topics?page_size=3&topic=orders", ""},
+		{"Submit of a saga", changes, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().Submit(ctx, &quoratev1.SubmitRequest{
+				Begin: &quoratev1.BeginRequest{Gid: gid, Mode: quoratev1.Mode_MODE_SAGA}, Set: []*quoratev1.BranchSpec{{Id: "1", Endpoint: "http://good:1/x"}},
+			})
+		}, "POST", "/v1/transactions:submit", `{"begin":{"mode":"MODE_SAGA","plan":{"headers":{"X-Tenant":"t"},"retry":{"interval":"0.5s"}}},"set":[{"id":"1","endpoint":"http://good:1/x","undo":"http://good:1/y","payload":"e30="},{"id":"2","endpoint":"http://good:1/x","after":["1"]}]}`},
+		{"Begin of a message", changes, func(ctx context.Context, n *node) (answer, error) {
+			return n.transactions().Begin(ctx, &quoratev1.BeginRequest{
+				Mode: quoratev1.Mode_MODE_MESSAGE, Plan: &quoratev1.Plan{Callback: "http://good:1/ask"}, Branches: []*quoratev1.BranchSpec{{Id: "1", Endpoint: "topic://orders"}},
+			})
+		}, "POST", "/v1/transactions", `{"mode":"MODE_MESSAGE","plan":{"callback":"http://good:1/ask","callback_after":"3s"},"branches":[{"id":"1","endpoint":"topic://orders"}]}`},
 		{"Inquire", changes, func(ctx context.Context, n *node) (answer, error) {
 			return n.participants().Inquire(ctx, &quoratev1.InquireRequest{Gid: gid, Branch: "1", Resource: "r"})
 		}, "POST", "/v1/transactions/" + gid + "/branches/1:inquire", `{}`},

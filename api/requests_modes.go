@@ -152,8 +152,9 @@ func (r *reader) milliseconds(field string, d *durationpb.Duration) uint64 {
 }
 
 func (r *reader) callTimeout(field string, d *durationpb.Duration) uint64 {
-	if asked := r.duration(field, d); asked > CallTimeoutMax {
-		r.refuse(field, "is %v: at most %v; a branch that works for longer answers that it is still working", asked, CallTimeoutMax)
+	if d.CheckValid() == nil && d.AsDuration() > CallTimeoutMax {
+		r.refuse(field, "is %v: at most %v; a branch that works for longer answers that it is still working", d.AsDuration(), CallTimeoutMax)
+		return 0
 	}
 	return r.milliseconds(field, d)
 }

@@ -3,6 +3,7 @@ package branchcall
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,27 +93,34 @@ func outcomeOf(op fsm.Operation) fsm.Outcome {
 // told is one name and value that a call carries.
 type told struct{ name, value string }
 
-// carried lists what every call carries, in whatever tongue: ours is what fences
-// are keyed by.
+// carried lists what a call carries. In another tongue the transaction and the
+// branch have other names, which its initiator tells branches too: a fence must not
+// see two.
 func carried(d coordinator.Delivery) []told {
-	list := []told{
+	if dialectOf(d) != nil {
+		return present([]told{{callheader.Epoch, epochText(d)}, {callheader.Trace, d.Traceparent}})
+	}
+	return present([]told{
 		{callheader.GID, d.GID.String()},
 		{callheader.Operation, operationWord(d.Operation)},
 		{callheader.Mode, modeWord(d.Mode)},
 		{callheader.Attempt, strconv.FormatUint(uint64(d.Attempt), 10)},
-		{callheader.Epoch, fmt.Sprintf("%d.%d", d.Epoch.Incarnation, d.Epoch.Term)},
+		{callheader.Epoch, epochText(d)},
 		{callheader.Floor, strconv.FormatUint(d.FloorMS, 10)},
 		{callheader.Clock, strconv.FormatUint(d.ClockMS, 10)},
-	}
-	for _, optional := range []told{
-		{callheader.Key, callheader.Escape(d.Key)}, {callheader.Branch, callheader.Escape(d.Branch)}, {callheader.Topic, callheader.Escape(d.Topic)},
-		{callheader.Workflow, callheader.Escape(d.Plan.GetWorkflow())}, {callheader.Trace, d.Traceparent},
-	} {
-		if optional.value != "" {
-			list = append(list, optional)
-		}
-	}
-	return list
+		{callheader.Key, callheader.Escape(d.Key)}, {callheader.Branch, callheader.Escape(d.Branch)},
+		{callheader.Topic, callheader.Escape(d.Topic)}, {callheader.Workflow, callheader.Escape(d.Plan.GetWorkflow())},
+		{callheader.Trace, d.Traceparent},
+	})
+}
+
+// present leaves out what has no value.
+func present(list []told) []told {
+	return slices.DeleteFunc(list, func(one told) bool { return one.value == "" })
+}
+
+func epochText(d coordinator.Delivery) string {
+	return fmt.Sprintf("%d.%d", d.Epoch.Incarnation, d.Epoch.Term)
 }
 
 // setHeaders writes the caller's own headers, then ours over them.

@@ -21,7 +21,7 @@ import (
 )
 
 // dialect is DTM's tongue: what its server tells a branch, and how its SDKs
-// answer. Our own headers go along: they harm nobody, and fence whoever reads them.
+// answer.
 type dialect struct {
 	gid, transType, branch, op string
 	jsonRPC                    bool

@@ -121,7 +121,7 @@ func TestDTMRequests(t *testing.T) {
 			if q := got.URL.Query(); q.Get("gid") != "gid 1&op=x" || len(q["op"]) != 1 {
 				t.Errorf("%s: the gid arrives as %q, op as %q", tt.name, q.Get("gid"), q["op"])
 			}
-			if got.Header.Get("Content-Type") != "application/json" || got.Header.Get(callheader.Epoch) != "1.7" {
+			if got.Header.Get("Content-Type") != "application/json" || got.Header.Get(callheader.Epoch) != "1.7" || got.Header.Get(callheader.Operation)+got.Header.Get(callheader.GID) != "" {
 				t.Errorf("%s: %v", tt.name, got.Header)
 			}
 		}
