@@ -53,10 +53,10 @@ func (r *run) attemptBranches(ctx context.Context, t Transfer) Attempt {
 	switch {
 	case err == nil:
 		a.Heard = HeardCommit
-	case errors.Is(err, branchbank.ErrFunds):
-		a.Heard, a.Reason = HeardRollback, "lack of funds"
 	case errors.As(err, &rolledBack):
 		a.Heard, a.Reason = HeardRollback, rolledBack.Reason
+	case errors.Is(err, branchbank.ErrFunds), errors.Is(err, participant.ErrRefused):
+		a.Heard, a.Reason = HeardRollback, "lack of funds"
 	default:
 		a.Unanswered, a.Reason = true, err.Error()
 	}
