@@ -74,17 +74,22 @@ func PlanOf(m Mode) []linearizability.PlannedStep {
 type Initiator struct {
 	client *participant.Client
 	http   *http.Client
+	flows  *flows
 }
 
 // NewInitiator makes one; the client stays its caller's.
 func NewInitiator(client *participant.Client) (*Initiator, error) {
-	return &Initiator{client: client, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}, nil
+	i := &Initiator{client: client, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	var err error
+	i.flows, err = newFlows(i)
+	return i, err
 }
 
 // Close ends what it has open.
 func (i *Initiator) Close() error {
+	err := i.flows.close()
 	i.http.CloseIdleConnections()
-	return nil
+	return err
 }
 
 // Make makes one transfer and waits for its end. nil: committed. A refusal or
