@@ -37,7 +37,7 @@ func (c *Coordinator) Begin(ctx context.Context, begin *logpb.Begin) (Status, er
 }
 
 // complete returns the begin with what its caller left to the cluster: a GID,
-// namespace, mode, entry, timeout; and its labels sorted. It does not edit its
+// namespace, mode, entry, timeout; and its labels, headers and branches sorted. It does not edit its
 // argument. A caller that repeats a Begin names the same timeout as before, or
 // leaves it out as before.
 func (c *Coordinator) complete(begin *logpb.Begin) (fsm.GID, *logpb.Begin, error) {
@@ -54,10 +54,12 @@ func (c *Coordinator) complete(begin *logpb.Begin) (fsm.GID, *logpb.Begin, error
 	if begin.Entry == logpb.Entry_ENTRY_UNSPECIFIED {
 		begin.Entry = logpb.Entry_ENTRY_EXPLICIT
 	}
-	if begin.TimeoutMs == 0 {
+	if begin.TimeoutMs == 0 && !endless(begin.Mode) {
 		c.replog.View(func(s *fsm.State) { begin.TimeoutMs = s.Limits().GetTransactionTimeoutDefaultMs() })
 	}
-	slices.SortFunc(begin.Labels, func(a, b *logpb.Label) int { return strings.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(begin.Labels, byName)
+	slices.SortFunc(begin.Plan.GetHeaders(), byName)
+	sortBranches(begin.Branches)
 	if len(begin.Gid) != 0 {
 		gid, err := fsm.GIDFromBytes(begin.Gid)
 		if err != nil {
@@ -68,6 +70,35 @@ func (c *Coordinator) complete(begin *logpb.Begin) (fsm.GID, *logpb.Begin, error
 	gid := c.newGID()
 	begin.Gid = gid.Bytes()
 	return gid, begin, nil
+}
+
+func byName(a, b *logpb.Label) int { return strings.Compare(a.GetName(), b.GetName()) }
+
+// sortBranches brings branches into the order that the log wants, and what each
+// comes after.
+func sortBranches(branches []*logpb.BranchSpec) {
+	slices.SortFunc(branches, func(a, b *logpb.BranchSpec) int { return strings.Compare(a.GetId(), b.GetId()) })
+	for _, b := range branches {
+		sortAfter(b)
+	}
+}
+
+func sortAfter(b *logpb.BranchSpec) {
+	if len(b.GetAfter()) > 1 {
+		slices.Sort(b.After)
+		b.After = slices.Compact(b.After)
+	}
+}
+
+// endless modes have no deadline unless one is asked: what they began must come
+// to an end, and time alone does not tell which.
+func endless(m fsm.Mode) bool {
+	switch m {
+	case logpb.Mode_MODE_SAGA, logpb.Mode_MODE_MESSAGE, logpb.Mode_MODE_WORKFLOW, logpb.Mode_MODE_NOTIFY:
+		return true
+	default:
+		return false
+	}
 }
 
 // newGID makes a GID born at the applied clock, never at wall time: a node whose
@@ -98,6 +129,10 @@ func heldElsewhere(gid fsm.GID, branch *logpb.BranchSpec) error {
 }
 
 func (c *Coordinator) enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (Status, error) {
+	if len(branch.GetAfter()) > 1 {
+		branch = proto.CloneOf(branch)
+		sortAfter(branch)
+	}
 	if err := c.pass(failpoint.BeforeEnlist, gid); err != nil {
 		return Status{}, err
 	}

@@ -56,7 +56,7 @@ func (c *Coordinator) Submit(ctx context.Context, r SubmitRequest) (Status, erro
 		return Status{}, err
 	}
 	submit.Begin = begin
-	slices.SortFunc(submit.Set, func(a, b *logpb.BranchSpec) int { return strings.Compare(a.GetId(), b.GetId()) })
+	sortBranches(submit.Set)
 	slices.SortFunc(submit.Votes, func(a, b *logpb.Ballot) int { return strings.Compare(a.GetBranch().GetId(), b.GetBranch().GetId()) })
 	if err := c.passKey(failpoint.BeforeDecision, gid, begin.GetKey()); err != nil {
 		return Status{}, err

@@ -37,7 +37,7 @@ type Core struct {
 
 	txns   map[fsm.GID]*txn
 	open   []*txn // undecided, and something about them has changed
-	due    list   // every due branch, longest due first
+	due    list   // every due branch that is not delayed, longest due first
 	timers timers
 
 	sessions  map[SessionID]*session
@@ -49,7 +49,9 @@ type Core struct {
 	resources map[string]*resource
 	runnable  []*resource // with a call ready and room for it, in turn
 	calls     int         // endpoint calls in flight
-	roomy     []*session  // may have room in their window again
+	doubtful  int         // those of them that hang, or whose resource fails
+	under     map[BranchRef]*call
+	roomy     []*session // may have room in their window again
 
 	tick tick
 
@@ -82,7 +84,8 @@ func (c *Core) forget() {
 	c.processes = make(map[string]holderID)
 	c.idle = nil
 	c.resources = make(map[string]*resource)
-	c.runnable, c.roomy, c.calls = nil, nil, 0
+	c.runnable, c.roomy, c.calls, c.doubtful = nil, nil, 0, 0
+	c.under = make(map[BranchRef]*call)
 	c.tick = tick{}
 	c.waiters = make(map[uint64]*txn)
 	c.replies = make(map[uint64]func(fsm.Result, error))

@@ -1,32 +1,42 @@
 package coordinator
 
 import (
+	"cmp"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
-// delivery is a due branch: it must hear its outcome, and report. It lasts until
-// the log says that the branch is terminal.
+// delivery is something due: a branch must hear its outcome, and report; or it is
+// called for its part; or the initiator is called back. It lasts until the log
+// says that it is due no more.
 type delivery struct {
 	t       *txn
 	spec    *logpb.BranchSpec
 	op      fsm.Operation
 	verdict fsm.Verdict
-	h       *holder // nil where the branch has none
-	r       *resource
-	over    *session // ready or in flight on it; nil for a call
-	phase   phase
-	links   [linkKinds]link
-	// wait is the back-off, or the time limit of the attempt in flight.
+	// notBeforeMS is the cluster clock before which it is not called.
+	notBeforeMS uint64
+	h           *holder // nil where the branch has none
+	r           *resource
+	over        *session // ready or in flight on it; nil for a call
+	call        *call    // in flight
+	phase       phase
+	gone        bool // it is due no more
+	links       [linkKinds]link
+	// wait is the delay, the back-off, or the time limit of the attempt in flight
+	// over a session.
 	wait timer
+	// word is what the branch has answered, until the log has it.
+	word *word
 
-	since    time.Time // it is due
+	since    time.Time // it is due, and not delayed
 	attempts uint32
-	failures int // in a row: the back-off's exponent
+	failed   uint32 // attempts without an answer
+	failures int    // in a row: the back-off's exponent
 	last     time.Time
 	lastErr  string
 	warned   bool
@@ -38,24 +48,32 @@ type phase uint8
 const (
 	// routing: never between two steps.
 	phaseRouting phase = iota
+	// delayed: the cluster clock has not come to it, which wait tells.
+	phaseDelayed
+	// held: another call to its branch is in flight, whose end releases it.
+	phaseHeld
 	// parked: nobody can be told. It is in its resource's list.
 	phaseParked
 	// ready: it waits for room, in its session's or resource's list.
 	phaseReady
-	// inFlight: sent. It is in its session's or resource's list; wait bounds it.
+	// inFlight: sent. Over a session it is in its list, and wait bounds it.
 	phaseInFlight
-	// reporting: its endpoint has answered, the report is being appended.
+	// reporting: its endpoint has answered, the word is being appended.
 	phaseReporting
 	// waiting: asked again when wait fires. It is in its resource's list.
 	phaseWaiting
 )
 
-// setDue makes the deliveries of a transaction those that the state lists. Both
-// are in the order of the branches' ids.
+// setDue makes the deliveries of a transaction those that the state lists, in the
+// order of the branches' ids.
 func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 	old := t.due
 	if len(old) == 0 && len(due) == 0 {
 		return
+	}
+	if !slices.IsSortedFunc(due, byBranch) {
+		due = slices.Clone(due)
+		slices.SortFunc(due, byBranch)
 	}
 	t.due = make([]*delivery, 0, len(due))
 	for _, b := range due {
@@ -64,8 +82,13 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 			old = old[1:]
 		}
 		if len(old) > 0 && old[0].spec.GetId() == b.Branch.GetId() {
-			t.due, old = append(t.due, old[0]), old[1:]
-			continue
+			before := old[0]
+			old = old[1:]
+			if before.op == b.Operation {
+				t.due = append(t.due, before)
+				continue
+			}
+			c.removeDelivery(before)
 		}
 		t.due = append(t.due, c.addDelivery(t, b))
 	}
@@ -74,24 +97,27 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 	}
 }
 
+func byBranch(a, b fsm.DueBranch) int { return cmp.Compare(a.Branch.GetId(), b.Branch.GetId()) }
+
 func (c *Core) addDelivery(t *txn, b fsm.DueBranch) *delivery {
-	d := &delivery{t: t, spec: b.Branch, op: b.Operation, verdict: b.Verdict, r: c.resourceOf(b.Branch), since: c.now}
-	if id, ok := holderOf(b.Branch); ok {
+	d := &delivery{t: t, spec: b.Branch, op: b.Operation, verdict: b.Verdict, notBeforeMS: c.notBefore(t, b)}
+	d.r = c.resourceOf(d)
+	if id, ok := holderOf(b.Branch); ok && !called(d.op) {
 		d.h = c.holder(id)
 		d.h.users++
 	}
-	c.due.push(d)
 	c.route(d)
 	return d
 }
 
-// removeDelivery: the branch is due no more.
+// removeDelivery: it is due no more. A call that is in flight for it goes on.
 func (c *Core) removeDelivery(d *delivery) {
-	if d.phase == phaseInFlight {
-		c.observeCall(d, ResultDone)
+	if d.phase == phaseInFlight && d.over != nil {
+		c.observeTold(d, ResultDone)
 	}
 	c.release(d)
 	d.leave(dueLink)
+	d.gone = true
 	if d.h != nil {
 		d.h.users--
 		c.idle = append(c.idle, d.h)
@@ -99,28 +125,47 @@ func (c *Core) removeDelivery(d *delivery) {
 	c.tidy(d.r)
 }
 
-// release takes a delivery out of where it stands, and gives back its room.
+// release takes a delivery out of where it stands, and gives back its room on a
+// session. The room of a call is given back at the call's end.
 func (c *Core) release(d *delivery) {
 	c.timers.stop(&d.wait)
 	d.leave(queueLink)
-	if d.phase == phaseInFlight {
-		if d.over != nil {
-			c.roomy = append(c.roomy, d.over)
-		} else {
-			c.calls--
-			c.turn(d.r)
-		}
+	if d.phase == phaseInFlight && d.over != nil {
+		c.roomy = append(c.roomy, d.over)
 	}
-	d.over, d.phase = nil, phaseRouting
+	if d.call != nil {
+		d.call.d = nil // it goes on for nobody
+	}
+	d.over, d.call, d.phase = nil, nil, phaseRouting
 }
 
-// route sends a delivery on its way: to the session of the branch's holder; once
-// that is lost, to any session of the resource; else to the endpoint. While a
-// holder may still come back it is waited for, because a database may answer
-// another session "not found" about what its preparing session still holds.
+// route sends a delivery on its way, once its time has come: as a call, where the
+// mode has calls; else to who waits for the outcome of a prepared branch.
 func (c *Core) route(d *delivery) {
 	c.release(d)
-	d.r = c.resourceOf(d.spec)
+	if c.delay(d) {
+		return
+	}
+	if d.links[dueLink].in == nil {
+		d.since = c.now
+		c.due.push(d)
+	}
+	d.r = c.resourceOf(d)
+	switch {
+	case d.word != nil:
+		c.say(d)
+	case called(d.op):
+		c.routeCall(d)
+	default:
+		c.routeOutcome(d)
+	}
+}
+
+// routeOutcome sends it to the session of the branch's holder; once that is lost,
+// to any session of the resource; else to the endpoint. While a holder may still
+// come back it is waited for, because a database may answer another session "not
+// found" about what its preparing session still holds.
+func (c *Core) routeOutcome(d *delivery) {
 	switch h := d.h; {
 	case h != nil && d.r.servedBy(h.session):
 		c.queueOn(d, h.session)
@@ -135,9 +180,7 @@ func (c *Core) route(d *delivery) {
 		return
 	}
 	if d.spec.GetEndpoint() != "" {
-		d.phase = phaseReady
-		d.r.ready.push(d)
-		c.turn(d.r)
+		c.queueCall(d)
 		return
 	}
 	c.park(d, fmt.Sprintf("no participant of %q is attached, and the branch has no endpoint", d.spec.GetResource()))
@@ -187,16 +230,7 @@ func (c *Core) refillWindows() {
 	c.roomy = c.roomy[:0]
 }
 
-// startCall calls an endpoint. The caller's context ends at DeliveryTimeout; the
-// core's own limit is there for a Caller that does not heed it.
-func (c *Core) startCall(r *resource, d *delivery) {
-	d.leave(queueLink)
-	r.calling.push(d)
-	c.calls++
-	c.beginAttempt(d, 2*c.cfg.DeliveryTimeout)
-	c.ask(StartCall{Delivery: c.told(d)})
-}
-
+// beginAttempt counts an attempt over a session, which may take so long.
 func (c *Core) beginAttempt(d *delivery, limit time.Duration) {
 	d.phase, d.last = phaseInFlight, c.now
 	d.attempts++
@@ -211,8 +245,14 @@ func (c *Core) told(d *delivery) Delivery {
 		GID: d.t.gid, Branch: d.spec.GetId(), Resource: d.spec.GetResource(), Operation: d.op, Verdict: d.verdict, Attempt: d.attempts,
 		Epoch: Epoch{Incarnation: c.clock.Incarnation, Term: c.term}, FloorMS: c.clock.FloorMS, ClockMS: c.clock.ClockMS,
 	}
-	if d.over == nil {
-		out.Endpoint = d.spec.GetEndpoint()
+	if d.over != nil {
+		return out
+	}
+	out.Endpoint, out.Timeout = endpointOf(d.spec, d.op), c.callTimeout(d)
+	if called(d.op) {
+		begin := d.t.rec.GetBegin()
+		out.Mode, out.Key, out.Plan, out.Traceparent = d.t.mode(), begin.GetKey(), begin.GetPlan(), begin.GetTraceparent()
+		out.Payload, out.Topic = d.spec.GetPayload(), d.spec.GetTopic()
 	}
 	return out
 }
@@ -231,94 +271,66 @@ func (c *Core) Busy(now time.Time, id SessionID, ref BranchRef, detail string) {
 	c.end()
 }
 
-// Called brings what a StartCall effect came to. An answer that comes late still
-// counts: it says what the branch did.
-func (c *Core) Called(now time.Time, told Delivery, a Answered, err error) {
-	d := c.find(BranchRef{GID: told.GID, Branch: told.Branch})
-	if d == nil {
-		return
-	}
-	c.begin(now)
-	current := d.phase == phaseInFlight && d.over == nil && d.attempts == told.Attempt
-	switch {
-	case err == nil && !a.Busy:
-		c.reportCall(d, a)
-	case current && err == nil:
-		c.callAnswered(d.r)
-		c.attemptFailed(d, ResultBusy, a.Detail)
-	case current:
-		c.attemptFailed(d, ResultError, err.Error())
-	}
-	c.end()
-}
-
-// reportCall appends what an endpoint answered.
-func (c *Core) reportCall(d *delivery, a Answered) {
-	if d.phase == phaseReporting {
-		return
-	}
-	if d.phase == phaseInFlight {
-		c.observeCall(d, ResultDone)
-	}
-	c.callAnswered(d.r)
-	c.release(d)
-	d.phase = phaseReporting
-	c.propose(&logpb.Command{Kind: &logpb.Command_Report{Report: &logpb.Report{
-		Gid: d.t.gid.Bytes(), Branch: d.spec.GetId(), Outcome: a.Outcome, Detail: a.Detail, Attempts: d.attempts,
-	}}}, func(r fsm.Result, err error) {
-		if d.phase != phaseReporting || d.links[dueLink].in == nil {
-			return // the log has it
-		}
-		detail := "the branch's report was not taken: " + r.Code.String() + " " + r.Detail
-		if err != nil {
-			detail = "the branch's report could not be appended: " + err.Error()
-		}
-		c.wait(d, detail)
-	})
-}
-
-// attemptFailed ends an attempt without a report. Another follows, for ever.
+// attemptFailed ends an attempt without an answer. Another follows: for ever, but
+// where the branch's attempts are bounded.
 func (c *Core) attemptFailed(d *delivery, result, detail string) {
-	if d.over == nil && result != ResultBusy {
-		d.r.callFailed()
-	}
 	c.noteFailure(d, result, detail)
+	if most := c.attemptsMax(d); most > 0 && d.failed >= most {
+		c.gaveUp(d, detail)
+		return
+	}
 	c.wait(d, detail)
 }
 
 // wait lets a delivery's back-off run.
 func (c *Core) wait(d *delivery, detail string) {
 	c.release(d)
-	d.r = c.resourceOf(d.spec)
+	d.r = c.resourceOf(d)
 	d.phase, d.lastErr = phaseWaiting, detail
 	d.r.waiting.push(d)
-	c.timers.arm(&d.wait, c.now.Add(c.backoff(d.failures)), func() { c.route(d) })
+	c.timers.arm(&d.wait, c.now.Add(c.backoff(d)), func() { c.route(d) })
 }
 
-// noteFailure counts an attempt that brought no report.
+// noteFailure counts an attempt that brought no answer. A called branch that is
+// still working has not failed.
 func (c *Core) noteFailure(d *delivery, result, detail string) {
-	c.observeCall(d, result)
-	d.failures++
+	if d.over != nil {
+		c.observeTold(d, result)
+	}
 	d.lastErr = detail
+	if result != ResultBusy {
+		d.failed++
+	}
+	if result != ResultBusy || !called(d.op) {
+		d.failures++
+	}
 	if due := c.now.Sub(d.since); !d.warned && due >= c.cfg.StuckAfter {
 		d.warned = true
-		c.ask(Warn{Message: "branch is stuck", GID: d.t.gid, Branch: d.spec.GetId(), Detail: fmt.Sprintf(
-			"due for %v, %d attempts, the last: %s; retry now: quorate tx retry %s --branch %s",
-			due.Round(time.Second), d.attempts, detail, d.t.gid, d.spec.GetId())})
+		c.ask(Warn{Message: d.name() + " is stuck", GID: d.t.gid, Branch: d.spec.GetId(), Detail: fmt.Sprintf(
+			"due for %v, %d attempts, the last: %s; retry now: %s", due.Round(time.Second), d.attempts, detail, d.retryCommand())})
 	}
 }
 
-// backoff doubles with each failure up to its cap; half of it is jitter, so that
-// branches that failed together are not asked again together.
-func (c *Core) backoff(failures int) time.Duration {
-	d := c.cfg.BackoffMin
-	for i := 1; i < failures && d < c.cfg.BackoffMax; i++ {
-		d *= 2
+// name is what the delivery is called where people read of it.
+func (d *delivery) name() string {
+	switch d.op {
+	case fsm.OperationCheckBack:
+		return "check-back"
+	case fsm.OperationResume:
+		return "resume"
+	default:
+		return "branch"
 	}
-	d = min(d, c.cfg.BackoffMax)
-	return d - time.Duration(c.random.Int64N(int64(d)/2+1))
 }
 
+func (d *delivery) retryCommand() string {
+	if callsBack(d.op) {
+		return "quorate tx retry " + d.t.gid.String()
+	}
+	return fmt.Sprintf("quorate tx retry %s --branch %s", d.t.gid, d.spec.GetId())
+}
+
+// find is the delivery of a prepared branch's outcome.
 func (c *Core) find(ref BranchRef) *delivery {
 	if t := c.txns[ref.GID]; t != nil {
 		for _, d := range t.due {
@@ -330,17 +342,7 @@ func (c *Core) find(ref BranchRef) *delivery {
 	return nil
 }
 
-func (c *Core) observeCall(d *delivery, result string) {
-	c.obs.BranchCall(d.t.mode(), d.op, d.protocol(), result, c.now.Sub(d.last))
-}
-
-func (d *delivery) protocol() string {
-	switch {
-	case d.over != nil:
-		return ProtocolSession
-	case strings.HasPrefix(d.spec.GetEndpoint(), "grpc"):
-		return ProtocolGRPC
-	default:
-		return ProtocolHTTP
-	}
+// observeTold tells the observer of an attempt over a session.
+func (c *Core) observeTold(d *delivery, result string) {
+	c.obs.BranchCall(d.t.mode(), d.op, ProtocolSession, result, c.now.Sub(d.last))
 }

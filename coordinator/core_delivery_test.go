@@ -219,7 +219,8 @@ func TestEndpointIsCalledAndItsAnswerReported(t *testing.T) {
 	}
 }
 
-func TestReportThatIsNotAppendedIsBroughtAboutAgain(t *testing.T) {
+// A branch that has answered is not called again: its word is appended until it is taken.
+func TestAnswerThatIsNotAppendedIsAppendedAgain(t *testing.T) {
 	w := newWorld(t)
 	gid := w.committedTx("", &logpb.BranchSpec{Id: "1", Resource: "a", Endpoint: "http://a:1/x"})
 	w.lose = ErrOverload
@@ -230,8 +231,10 @@ func TestReportThatIsNotAppendedIsBroughtAboutAgain(t *testing.T) {
 	}
 	w.lose = nil
 	w.advance(time.Second)
-	w.called(w.takeCalls()[0], Answered{Outcome: committed}, nil)
 	w.wantState(gid, fsm.StateCommitted)
+	if again := w.takeCalls(); len(again) != 0 {
+		t.Errorf("called again: %v", again)
+	}
 }
 
 func TestLateAnswerOfAnEndpointStillCounts(t *testing.T) {
@@ -242,9 +245,14 @@ func TestLateAnswerOfAnEndpointStillCounts(t *testing.T) {
 	if d := w.core.Deliveries(w.now, gid)[0]; d.Attempts != 2 || !strings.Contains(d.LastError, "no answer") {
 		t.Errorf("status %+v", d)
 	}
+	second := w.takeCalls()[0]
 	w.called(late, Answered{}, errors.New("too late to matter"))
 	w.called(late, Answered{Outcome: committed}, nil)
 	w.wantState(gid, fsm.StateCommitted)
+	if s := w.core.Stats(w.now); s.Calls != 1 {
+		t.Errorf("%d calls counted while the second one is in flight", s.Calls)
+	}
+	w.called(second, Answered{}, errors.New("for nobody"))
 	if s := w.core.Stats(w.now); s.Calls != 0 {
 		t.Errorf("%d calls still counted", s.Calls)
 	}

@@ -73,7 +73,7 @@ func (t *txn) dropVouch(branch string) {
 // asks those that have not. A transaction without held branches was decided by
 // its last vote.
 func (c *Core) tryDecide(t *txn) {
-	if t.rec.GetState() != fsm.StateSealed || t.deciding || t.operators() {
+	if t.rec.GetState() != fsm.StateSealed || t.deciding || t.operators() || t.mode() != logpb.Mode_MODE_TWO_PHASE {
 		return
 	}
 	ready := true

@@ -13,11 +13,14 @@ type holderID [16]byte
 func (id holderID) String() string { return fsm.GID(id).String() }
 
 // holderOf reads the holder of a branch; false where it has none.
-func holderOf(spec *logpb.BranchSpec) (holderID, bool) {
-	if len(spec.GetHolder()) != len(holderID{}) {
+func holderOf(spec *logpb.BranchSpec) (holderID, bool) { return instanceOf(spec.GetHolder()) }
+
+// instanceOf reads an instance id; false where there is none.
+func instanceOf(b []byte) (holderID, bool) {
+	if len(b) != len(holderID{}) {
 		return holderID{}, false
 	}
-	return holderID(spec.GetHolder()), true
+	return holderID(b), true
 }
 
 // holder is a participant's process, attached or not, as long as a session, an
@@ -81,6 +84,7 @@ func (c *Core) lose(h *holder, why string) {
 	h.lost, h.why = true, why
 	for _, g := range append([]*guard(nil), h.guards...) {
 		c.rollbackIfLost(g.t)
+		c.checkBackIfLost(g.t)
 	}
 	waiting := h.parked
 	h.parked = nil
@@ -99,24 +103,37 @@ func (c *Core) found(h *holder, s *session) (waiting []*resource) {
 	return waiting
 }
 
-// guardTxn ties an undecided transaction to the holders of its branches.
+// guardTxn ties an undecided transaction to the holders of its branches, and a
+// message to its initiator's.
 func (c *Core) guardTxn(t *txn) {
-	for _, b := range t.rec.GetBranches() {
-		id, ok := holderOf(b.GetSpec())
-		if !ok || b.GetHint() || t.guardedBy(id) {
-			continue
+	switch t.mode() {
+	case logpb.Mode_MODE_TWO_PHASE:
+		for _, b := range t.rec.GetBranches() {
+			if id, ok := holderOf(b.GetSpec()); ok && !b.GetHint() {
+				c.guard(t, id)
+			}
 		}
-		h := c.holder(id)
-		if h.lost && h.session == nil {
-			// It enlisted after it was lost, so it lives, without a session yet. A
-			// transaction of before the loss is guarded already.
-			h.lost, h.why = false, ""
-			c.startGrace(h)
+	case logpb.Mode_MODE_MESSAGE:
+		if id, ok := instanceOf(t.rec.GetBegin().GetHolder()); ok {
+			c.guard(t, id)
 		}
-		g := &guard{h: h, t: t, slot: len(h.guards)}
-		h.guards = append(h.guards, g)
-		t.guards = append(t.guards, g)
 	}
+}
+
+func (c *Core) guard(t *txn, id holderID) {
+	if t.guardedBy(id) {
+		return
+	}
+	h := c.holder(id)
+	if h.lost && h.session == nil {
+		// It spoke after it was lost, so it lives, without a session yet. A
+		// transaction of before the loss is guarded already.
+		h.lost, h.why = false, ""
+		c.startGrace(h)
+	}
+	g := &guard{h: h, t: t, slot: len(h.guards)}
+	h.guards = append(h.guards, g)
+	t.guards = append(t.guards, g)
 }
 
 func (t *txn) guardedBy(id holderID) bool {
@@ -158,7 +175,7 @@ func (c *Core) sweepHolders() {
 // or is held and so has no durable vote. A branch that is prepared stays so:
 // any process of its resource can finish it.
 func (c *Core) rollbackIfLost(t *txn) {
-	if !t.undecided() || t.operators() {
+	if !t.undecided() || t.operators() || t.mode() != logpb.Mode_MODE_TWO_PHASE {
 		return
 	}
 	for _, b := range t.rec.GetBranches() {

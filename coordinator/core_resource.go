@@ -3,24 +3,25 @@ package coordinator
 import (
 	"net/url"
 	"slices"
-
-	"github.com/quorate/quorate/fsm/logpb"
 )
 
 // resource is what participants guard: the sessions that serve it, the calls to
-// its endpoints, and the due branches that cannot be told right now. A branch
-// that names no resource belongs to the host of its endpoint.
+// its endpoints, and the due branches that cannot be told right now. A prepared
+// branch that names no resource belongs to the host of its endpoint, and a called
+// one to the path there: one that hangs says nothing of its neighbours.
 type resource struct {
 	name     string
 	sessions []*session // in the order of attaching
 	parked   list       // nobody can be told
 	waiting  list       // their back-off runs
 
-	// Calls to endpoints. limit is how many may be in flight: it doubles with
-	// each answer and halves with each failure, so that a dead resource holds
-	// one place of the pool, and a live one all that it may.
-	ready    list
-	calling  list
+	// Calls to endpoints. limit is how many of them may be in flight that do not
+	// hang: it doubles with each answer and halves with each failure, so that a
+	// dead resource holds few places of the pool, and a live one all that it may.
+	fresh    list // ready, and never called before
+	ready    list // ready, and called before
+	calls    int
+	hanging  int
 	limit    int
 	failures int  // in a row
 	inTurn   bool // it is in Core.runnable
@@ -30,24 +31,42 @@ type resource struct {
 // wakes all that backs off from it.
 const failuresDown = 3
 
-// callsAtFirst is how many calls a resource gets before it has answered one.
-const callsAtFirst = 4
+// A resource's shares of the pool.
+const (
+	// callsAtFirst is how many calls it gets before it has answered one.
+	callsAtFirst = 16
+	// callsFresh is how many more it gets for what it was never asked before, once
+	// its calls fail: what fails for one transaction may be well for another.
+	callsFresh = 4
+	// callsHanging is how many it may have, those that hang too, once its calls fail.
+	callsHanging = 16
+)
 
-// resourceOf finds the resource of a branch, or notes it.
-func (c *Core) resourceOf(spec *logpb.BranchSpec) *resource {
-	name := spec.GetResource()
-	if name == "" {
-		name = "endpoint " + authority(spec.GetEndpoint())
+// resourceOf finds the resource of a delivery, or notes it.
+func (c *Core) resourceOf(d *delivery) *resource {
+	if d.r != nil && c.resources[d.r.name] == d.r {
+		return d.r
 	}
-	return c.resource(name)
+	if d.r != nil {
+		return c.resource(d.r.name)
+	}
+	if name := d.spec.GetResource(); name != "" && !called(d.op) {
+		return c.resource(name)
+	}
+	return c.resource(endpointName(endpointOf(d.spec, d.op), called(d.op)))
 }
 
-func authority(endpoint string) string {
+// endpointName names an endpoint's resource. No participant can attach under it.
+func endpointName(endpoint string, path bool) string {
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" {
-		return endpoint
+	switch {
+	case err != nil || u.Host == "":
+		return "endpoint " + endpoint
+	case path:
+		return "endpoint " + u.Scheme + "://" + u.Host + u.Path
+	default:
+		return "endpoint " + u.Host
 	}
-	return u.Host
 }
 
 func (c *Core) resource(name string) *resource {
@@ -62,7 +81,7 @@ func (c *Core) resource(name string) *resource {
 // tidy forgets a resource that nobody serves and nothing waits for. A holder may
 // still name one that was forgotten before: a newer one of its name must stay.
 func (c *Core) tidy(r *resource) {
-	if c.resources[r.name] == r && len(r.sessions)+r.parked.length+r.waiting.length+r.ready.length+r.calling.length == 0 && !r.inTurn {
+	if c.resources[r.name] == r && len(r.sessions)+r.parked.length+r.waiting.length+r.ready.length+r.fresh.length+r.calls == 0 && !r.inTurn {
 		delete(c.resources, r.name)
 	}
 }
@@ -88,17 +107,20 @@ func (c *Core) reroute(r *resource) {
 	c.tidy(r)
 }
 
-// hurry ends the back-off of all that waits: there is news of the resource.
+// hurry ends the back-off of all that waits: there is news of the resource. What
+// has only so many attempts keeps to its own intervals.
 func (c *Core) hurry(r *resource) {
 	for _, d := range r.waiting.all() {
-		d.failures = 0
-		c.route(d)
+		if c.attemptsMax(d) == 0 {
+			d.failures = 0
+			c.route(d)
+		}
 	}
 }
 
 // turn lets the resource have its turn at the pool of calls, if it needs one.
 func (c *Core) turn(r *resource) {
-	if !r.inTurn && r.ready.length > 0 && r.calling.length < r.limit {
+	if !r.inTurn && c.nextCall(r) != nil {
 		r.inTurn = true
 		c.runnable = append(c.runnable, r)
 	}
@@ -110,12 +132,42 @@ func (c *Core) startCalls() {
 		r := c.runnable[0]
 		c.runnable = c.runnable[1:]
 		r.inTurn = false
-		if d := r.ready.first; d != nil && r.calling.length < r.limit {
+		if d := c.nextCall(r); d != nil {
 			c.startCall(r, d)
 		}
 		c.turn(r)
 		c.tidy(r)
 	}
+}
+
+// nextCall is what the resource's share of the pool lets be called next, or nil:
+// first what was called before, then what was not.
+func (c *Core) nextCall(r *resource) *delivery {
+	if d := r.ready.first; d != nil && c.mayCall(r, 0) {
+		return d
+	}
+	extra := 0
+	if r.failures > 0 {
+		extra = callsFresh
+	}
+	if d := r.fresh.first; d != nil && c.mayCall(r, extra) {
+		return d
+	}
+	return nil
+}
+
+// mayCall: calls that hang do not count against the resource's limit, so that what
+// is quick goes on beside them. All that hangs or fails gets half of the pool, so
+// that what is well never waits for it.
+func (c *Core) mayCall(r *resource, extra int) bool {
+	most := c.cfg.CallsPerResourceMax
+	if r.failures > 0 {
+		most = min(most, callsHanging+extra)
+	}
+	if r.calls > 0 && r.failures+r.hanging > 0 && c.doubtful >= c.cfg.CallsMax/2 {
+		return false
+	}
+	return r.calls < most && r.calls-r.hanging < r.limit+extra
 }
 
 // callFailed halves the resource's share of the pool.
@@ -132,4 +184,5 @@ func (c *Core) callAnswered(r *resource) {
 	if wasDown {
 		c.hurry(r)
 	}
+	c.turn(r)
 }

@@ -6,8 +6,9 @@ import (
 	"github.com/quorate/quorate/fsm"
 )
 
-// Retry delivers now what waits for its back-off, and forgets its failures. An
-// empty branch means all of them. It returns how many branches were due.
+// Retry delivers now what waits for its delay or back-off, and forgets its failures.
+// An empty branch means all of them, and what calls back. It returns how many were
+// due.
 func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
 	c.begin(now)
 	t := c.txns[gid]
@@ -20,8 +21,9 @@ func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
 			continue
 		}
 		due++
-		d.failures = 0
-		if d.phase == phaseWaiting || d.phase == phaseParked {
+		d.failures, d.notBeforeMS = 0, 0
+		switch d.phase {
+		case phaseDelayed, phaseWaiting, phaseParked:
 			c.route(d)
 		}
 	}
@@ -44,12 +46,14 @@ func (c *Core) Deliveries(now time.Time, gid fsm.GID) []DeliveryStatus {
 
 func (c *Core) deliveryStatus(now time.Time, d *delivery) DeliveryStatus {
 	s := DeliveryStatus{
-		Branch: d.spec.GetId(), Attempts: d.attempts, LastAttempt: d.last, LastError: d.lastErr,
-		DueFor: now.Sub(d.since), Stuck: c.stuck(now, d), Attached: len(d.r.sessions) > 0,
-		InFlight: d.phase == phaseInFlight || d.phase == phaseReporting,
+		Branch: d.spec.GetId(), Operation: d.op, Attempts: d.attempts, LastAttempt: d.last, LastError: d.lastErr,
+		Attached: len(d.r.sessions) > 0, InFlight: d.phase == phaseInFlight || d.phase == phaseReporting,
 	}
-	if d.phase == phaseWaiting {
+	if d.phase == phaseWaiting || d.phase == phaseDelayed {
 		s.NextAttempt = d.wait.at
+	}
+	if d.phase != phaseDelayed {
+		s.DueFor, s.Stuck = now.Sub(d.since), c.stuck(now, d)
 	}
 	return s
 }

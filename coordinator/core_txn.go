@@ -14,7 +14,7 @@ type txn struct {
 	gid fsm.GID
 	// rec is the record as last looked at. It is never edited, only replaced.
 	rec *logpb.Transaction
-	// due branches, in the order of their ids.
+	// due branches, in the order of their ids; what calls back comes first.
 	due []*delivery
 	// guards tie it to the holders of its branches while it is undecided.
 	guards []*guard
@@ -81,6 +81,10 @@ func (c *Core) compare(l look, since uint64) {
 	if t.undecided() {
 		c.guardTxn(t)
 		c.open = append(c.open, t)
+		if t.operators() {
+			l.due = nil
+		}
+		c.setDue(t, l.due)
 		return
 	}
 	c.passDecision(t, since)

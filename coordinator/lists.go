@@ -100,8 +100,11 @@ func (c *Coordinator) addDeliveries(ctx context.Context, views []View) {
 	if !asked {
 		return
 	}
-	for i, d := range <-answer {
-		views[i].Deliveries = d
+	for i, due := range <-answer {
+		if len(due) > 0 && callsBack(due[0].Operation) {
+			views[i].Callback, due = &due[0], due[1:]
+		}
+		views[i].Deliveries = due
 	}
 }
 
@@ -115,7 +118,7 @@ func (f *Filter) matches(t *logpb.Transaction, clockMS uint64) bool {
 		return false
 	case len(f.Modes) > 0 && !slices.Contains(f.Modes, modeOf(t)):
 		return false
-	case f.InDoubt && !slices.ContainsFunc(t.GetBranches(), inDoubt):
+	case f.InDoubt && !(votes(t) && slices.ContainsFunc(t.GetBranches(), inDoubt)):
 		return false
 	case f.OlderThan > 0 && clockMS < fsm.GID(begin.GetGid()).BornMS()+uint64(f.OlderThan.Milliseconds()):
 		return false
@@ -140,6 +143,10 @@ func inDoubt(b *logpb.Branch) bool {
 		b.GetOwn() == logpb.Own_OWN_UNSPECIFIED && b.GetResolved() == logpb.Outcome_OUTCOME_UNSPECIFIED
 }
 
+// votes: its branches vote, and so can be in doubt. A saga's step that was done is
+// known to be.
+func votes(t *logpb.Transaction) bool { return modeOf(t) == logpb.Mode_MODE_TWO_PHASE }
+
 // ListInDoubt reads the branches of a resource that have not reported, by their
 // transactions' age. A page ends with a whole transaction, so it may hold a few
 // branches more than asked.
@@ -157,7 +164,7 @@ func (c *Coordinator) ListInDoubt(ctx context.Context, r ListInDoubtRequest) (In
 	filter := Filter{Namespace: r.Namespace}
 	found, next, _, err := c.scan(ctx, after, size, false, func(clockMS uint64) func(*logpb.Transaction) bool {
 		return func(t *logpb.Transaction) bool {
-			return filter.matches(t, clockMS) && slices.ContainsFunc(t.GetBranches(), mine)
+			return filter.matches(t, clockMS) && votes(t) && slices.ContainsFunc(t.GetBranches(), mine)
 		}
 	})
 	if err != nil {

@@ -159,7 +159,7 @@ func (c *Coordinator) startCall(d Delivery) {
 		return
 	}
 	c.goroutines.Go(func() {
-		ctx, cancel := context.WithTimeout(lead.ctx, c.settings.DeliveryTimeout)
+		ctx, cancel := context.WithTimeout(lead.ctx, d.Timeout)
 		defer cancel()
 		a, err := c.caller.Call(ctx, d)
 		c.step(func(core *Core, now time.Time) { core.Called(now, d, a, err) })

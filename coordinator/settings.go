@@ -59,8 +59,14 @@ type Settings struct {
 	// StuckAfter is how long a branch may be due before it is called stuck.
 	StuckAfter time.Duration
 	// CallsMax and CallsPerResourceMax bound the endpoint calls in flight. A
-	// resource whose calls fail is cut to one at a time until it answers.
+	// resource whose calls fail is cut to few at a time until it answers.
 	CallsMax, CallsPerResourceMax int
+	// NotifyAttemptsMax is after how many attempts without an answer a best-effort
+	// branch is given up, where its plan does not say.
+	NotifyAttemptsMax int
+	// CallbackAfter is when a message's initiator is first asked, or a workflow's
+	// code called, after its begin, where its plan does not say.
+	CallbackAfter time.Duration
 	// ProposalsPendingMax bounds the callers' commands that wait for their
 	// entry; endings (rollbacks, votes, reports) may exceed it by a half.
 	ProposalsPendingMax int
@@ -97,8 +103,10 @@ func DefaultSettings() Settings {
 		BackoffMin:          100 * time.Millisecond,
 		BackoffMax:          15 * time.Second,
 		StuckAfter:          5 * time.Minute,
-		CallsMax:            256,
-		CallsPerResourceMax: 32,
+		CallsMax:            1024,
+		CallsPerResourceMax: 64,
+		NotifyAttemptsMax:   10,
+		CallbackAfter:       30 * time.Second,
 		ProposalsPendingMax: 16384,
 		TickIdle:            5 * time.Second,
 		RetentionTick:       time.Second,
@@ -127,7 +135,7 @@ func (s Settings) Validate() error {
 		{"SessionHeartbeat", s.SessionHeartbeat}, {"SessionGrace", s.SessionGrace},
 		{"DeliveryTimeout", s.DeliveryTimeout}, {"BackoffMin", s.BackoffMin}, {"BackoffMax", s.BackoffMax},
 		{"StuckAfter", s.StuckAfter}, {"TickIdle", s.TickIdle}, {"RetentionTick", s.RetentionTick},
-		{"AuditInterval", s.AuditInterval},
+		{"AuditInterval", s.AuditInterval}, {"CallbackAfter", s.CallbackAfter},
 	}
 	for _, v := range durations {
 		if v.d < time.Millisecond {
@@ -140,6 +148,7 @@ func (s Settings) Validate() error {
 	}{
 		{"SessionWindowMax", s.SessionWindowMax}, {"SessionsMax", s.SessionsMax}, {"CallsMax", s.CallsMax},
 		{"CallsPerResourceMax", s.CallsPerResourceMax}, {"ProposalsPendingMax", s.ProposalsPendingMax},
+		{"NotifyAttemptsMax", s.NotifyAttemptsMax},
 	}
 	for _, v := range counts {
 		if v.n < 1 {

@@ -16,12 +16,13 @@
 // `kill` is SIGKILL, `stop` SIGSTOP: the process stands still until somebody sends
 // SIGCONT. `note` does nothing; with `hits` it counts who passes.
 //
-// A point without a key fires for every key. `when=FILE` fires only while FILE
-// exists, so that a fault begins and ends in a running process. `once=FILE`
-// creates FILE and fires only if it did not exist, so that several processes
-// armed alike fire once between them. `hits=FILE` gets a line for each time that
-// the point has fired: a fault that nobody met proves nothing. A key cannot hold
-// `=` or `;`, nor FILE a `,` or `;`.
+// A point without a key fires for every key, and one with a transaction's key for
+// each of its branches, too; where a place is a branch's, `KEY#BRANCH` names one.
+// `when=FILE` fires only while FILE exists, so that a fault begins and ends in a
+// running process. `once=FILE` creates FILE and fires only if it did not exist, so
+// that several processes armed alike fire once between them. `hits=FILE` gets a
+// line for each time that the point has fired: a fault that nobody met proves
+// nothing. A key cannot hold `=` or `;`, nor FILE a `,` or `;`.
 package failpoint
 
 import (
@@ -43,21 +44,24 @@ const ExitCode = 86
 
 // The places of the protocol, in the order in which a transaction passes them.
 const (
-	BeforeBegin    = "before-begin"     // a Begin is asked, and not proposed yet
-	Begun          = "begun"            // a Begin is applied, its caller not answered
-	BeforeEnlist   = "before-enlist"    // an Enlist is asked, and not proposed yet
-	Enlisted       = "enlisted"         // an Enlist is applied, its caller not answered
-	BeforeVote     = "before-vote"      // a vote came, and is not proposed yet
-	Voted          = "voted"            // a vote is applied, its caller not answered
-	BeforeDecision = "before-decision"  // a commit is asked, and not proposed yet
-	AtDecision     = "at-decision"      // the decision is applied, nobody was told
-	AfterDecision  = "after-decision"   // a commit stands, no delivery of it was sent
-	PartlyDone     = "partly-delivered" // one of several branches has reported
-	BeforeReport   = "before-report"    // a report came, and is not proposed yet
-	AllReported    = "all-reported"     // the last branch of a commit has reported
-	Prepared       = "prepared"         // a participant's branch is durably prepared, its vote not sent
-	Heard          = "heard"            // a participant was told a verdict, and has not obeyed
-	Ended          = "ended"            // it has obeyed, and not reported
+	BeforeBegin    = "before-begin"       // a Begin is asked, and not proposed yet
+	Begun          = "begun"              // a Begin is applied, its caller not answered
+	BeforeEnlist   = "before-enlist"      // an Enlist is asked, and not proposed yet
+	Enlisted       = "enlisted"           // an Enlist is applied, its caller not answered
+	BeforeVote     = "before-vote"        // a vote came, and is not proposed yet
+	Voted          = "voted"              // a vote is applied, its caller not answered
+	BeforeDecision = "before-decision"    // a commit is asked, and not proposed yet
+	AtDecision     = "at-decision"        // the decision is applied, nobody was told
+	AfterDecision  = "after-decision"     // a commit stands, no delivery of it was sent
+	PartlyDone     = "partly-delivered"   // one of several branches has reported
+	BeforeReport   = "before-report"      // a report came, and is not proposed yet
+	AfterReport    = "after-report"       // a called branch's report is applied
+	BeforeAnswer   = "saga-before-answer" // a saga's step has answered, which is not proposed yet
+	AfterAnswer    = "saga-after-answer"  // its answer is applied
+	AllReported    = "all-reported"       // the last branch of a commit has reported
+	Prepared       = "prepared"           // a participant's branch is durably prepared, its vote not sent
+	Heard          = "heard"              // a participant was told a verdict, and has not obeyed
+	Ended          = "ended"              // it has obeyed, and not reported
 )
 
 // The places of a node's disk. Their key is KeyLog or KeyStable, so that
@@ -97,7 +101,7 @@ const (
 func Names() []string {
 	return []string{
 		BeforeBegin, Begun, BeforeEnlist, Enlisted, BeforeVote, Voted,
-		BeforeDecision, AtDecision, AfterDecision, PartlyDone, BeforeReport, AllReported, Prepared, Heard, Ended,
+		BeforeDecision, AtDecision, AfterDecision, PartlyDone, BeforeReport, AfterReport, BeforeAnswer, AfterAnswer, AllReported, Prepared, Heard, Ended,
 		StoreWrite, StoreWritten, StoreRead, RaftSent,
 		SnapshotBegun, SnapshotWritten, LogShortened, InstallRestored,
 		MemberChange, MemberChanged, TransferBegun, Transferred,
@@ -173,7 +177,7 @@ func Hit(name, key string) error {
 		return nil
 	}
 	for _, p := range *points {
-		if p.name != name || (p.key != "" && p.key != key) || !p.due() || !p.first(key) {
+		if p.name != name || !p.meets(key) || !p.due() || !p.first(key) {
 			continue
 		}
 		p.count(key)
@@ -185,6 +189,19 @@ func Hit(name, key string) error {
 }
 
 // due reports whether the file that the point waits for exists.
+// BranchKey is the key of a branch's place; without a branch, its transaction's.
+func BranchKey(key, branch string) string {
+	if branch == "" {
+		return key
+	}
+	return key + "#" + branch
+}
+
+// meets says that the point is armed for the key, or for all of its branches.
+func (p point) meets(key string) bool {
+	return p.key == "" || p.key == key || len(key) > len(p.key) && key[len(p.key)] == '#' && key[:len(p.key)] == p.key
+}
+
 func (p point) due() bool {
 	if p.when == "" {
 		return true

@@ -1,0 +1,170 @@
+package coordinator
+
+import (
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/failpoint"
+)
+
+// word is what a branch has answered, as the log will hold it, and the places of
+// the protocol before and after that, where they have a name. It is appended until it is taken: a branch
+// that has answered is not called again under this leader.
+type word struct {
+	command       *logpb.Command
+	before, after string
+}
+
+// answered does what follows from a branch's answer.
+func (c *Core) answered(d *delivery, a Answered) {
+	switch {
+	case d.op == fsm.OperationResume:
+		// The code is running, or has failed to: only its own word ends it.
+		d.failures++
+		c.wait(d, "resumed; the workflow has not said its last word")
+	case a.Refused && !mayRefuse(d.t, d.op):
+		d.r.callFailed()
+		c.attemptFailed(d, ResultError, "refused, which "+operationName(d.op)+" cannot be: "+a.Detail)
+	default:
+		d.word = c.wordOf(d.t, d.spec.GetId(), d.op, d.attempts, a)
+		c.release(d)
+		c.say(d)
+	}
+}
+
+// mayRefuse: a saga's step may say that it did nothing and never will, and a
+// check-back that the local transaction did not commit. What must be done cannot
+// be refused.
+func mayRefuse(t *txn, op fsm.Operation) bool {
+	return op == fsm.OperationCheckBack || op == fsm.OperationAction && t.mode() == logpb.Mode_MODE_SAGA
+}
+
+// wordOf is what the log is told of an answer.
+func (c *Core) wordOf(t *txn, branch string, op fsm.Operation, attempts uint32, a Answered) *word {
+	if op == fsm.OperationCheckBack {
+		return &word{command: c.checkedBack(t, a), before: failpoint.BeforeDecision}
+	}
+	if op == fsm.OperationAction && t.mode() == logpb.Mode_MODE_SAGA {
+		kind := logpb.Answer_KIND_DONE
+		if a.Refused {
+			kind = logpb.Answer_KIND_REFUSED
+		}
+		return answerWord(&logpb.Answer{
+			Gid: t.gid.Bytes(), Branch: branch, Kind: kind, Detail: a.Detail, Attempts: attempts,
+			// DTM compensates a step that has failed, too.
+			MaybeDone: a.Refused && t.rec.GetBegin().GetPlan().GetDialect() != logpb.Dialect_DIALECT_UNSPECIFIED,
+		})
+	}
+	outcome := a.Outcome
+	switch op {
+	case fsm.OperationAction, fsm.OperationConfirm:
+		outcome = logpb.Outcome_OUTCOME_COMMITTED
+	case fsm.OperationCompensate, fsm.OperationCancel:
+		outcome = logpb.Outcome_OUTCOME_ROLLED_BACK
+	}
+	return reportWord(&logpb.Report{Gid: t.gid.Bytes(), Branch: branch, Outcome: outcome, Detail: a.Detail, Attempts: attempts})
+}
+
+func answerWord(a *logpb.Answer) *word {
+	return &word{&logpb.Command{Kind: &logpb.Command_Answer{Answer: a}}, failpoint.BeforeAnswer, failpoint.AfterAnswer}
+}
+
+func reportWord(r *logpb.Report) *word {
+	return &word{&logpb.Command{Kind: &logpb.Command_Report{Report: r}}, failpoint.BeforeReport, failpoint.AfterReport}
+}
+
+// checkedBack decides a message by its initiator's word on the local transaction.
+func (c *Core) checkedBack(t *txn, a Answered) *logpb.Command {
+	d := &logpb.Decide{
+		Gid: t.gid.Bytes(), Decision: fsm.DecisionCommit, Origin: logpb.Origin_ORIGIN_DRIVER, Epoch: c.logEpoch(),
+		Detail: "checked back: the local transaction committed",
+	}
+	if a.Refused {
+		d.Decision, d.Reason, d.Detail = fsm.DecisionRollback, logpb.Reason_REASON_CHECKED_BACK, "checked back: the local transaction did not commit"
+	}
+	if a.Detail != "" {
+		d.Detail += ": " + a.Detail
+	}
+	return &logpb.Command{Kind: &logpb.Command_Decide{Decide: d}}
+}
+
+// gaveUp: the branch's attempts are used up, and nobody knows what it did.
+func (c *Core) gaveUp(d *delivery, detail string) {
+	c.release(d)
+	if d.t.mode() == logpb.Mode_MODE_SAGA {
+		d.word = answerWord(&logpb.Answer{
+			Gid: d.t.gid.Bytes(), Branch: d.spec.GetId(), Kind: logpb.Answer_KIND_GAVE_UP, MaybeDone: true, Detail: detail, Attempts: d.attempts,
+		})
+	} else {
+		d.word = reportWord(&logpb.Report{
+			Gid: d.t.gid.Bytes(), Branch: d.spec.GetId(), Outcome: logpb.Outcome_OUTCOME_GAVE_UP, Detail: detail, Attempts: d.attempts,
+		})
+	}
+	c.say(d)
+}
+
+// say appends what the branch has answered.
+func (c *Core) say(d *delivery) {
+	d.phase = phaseReporting
+	branch := d.spec.GetId()
+	c.append(d.t, branch, d.word, func(r fsm.Result, err error) {
+		if d.gone || d.phase != phaseReporting {
+			return // the log has it
+		}
+		d.failures++
+		c.wait(d, "the branch's answer "+notTaken(r, err))
+	})
+}
+
+func notTaken(r fsm.Result, err error) string {
+	if err != nil {
+		return "could not be appended: " + err.Error()
+	}
+	return "was not taken: " + r.Code.String() + " " + r.Detail
+}
+
+// append proposes a word, and passes the places of the protocol around it.
+func (c *Core) append(t *txn, branch string, w *word, reply func(r fsm.Result, err error)) {
+	c.hitBranch(w.before, t, branch)
+	c.propose(w.command, func(r fsm.Result, err error) {
+		if err == nil && r.Code == fsm.OK {
+			c.hitBranch(w.after, t, branch)
+		}
+		reply(r, err)
+	})
+}
+
+func (c *Core) hitBranch(name string, t *txn, branch string) {
+	if c.points && name != "" {
+		c.ask(HitFailpoint{Name: name, Key: failpoint.BranchKey(t.rec.GetBegin().GetKey(), branch)})
+	}
+}
+
+// answeredForNobody: the branch is asked for something else by now, or for nothing,
+// or waits for its turn. What it did is told the log where that still matters; only
+// then does the branch hear anything else.
+func (c *Core) answeredForNobody(k *call, a Answered, err error) {
+	t := c.txns[k.ref.GID]
+	if t == nil || err != nil || a.Busy || a.Refused && !mayRefuse(t, k.op) || !matters(t, k.op, a) {
+		c.afterCall(k)
+		return
+	}
+	c.append(t, k.ref.Branch, c.wordOf(t, k.ref.Branch, k.op, k.attempt, a), func(fsm.Result, error) { c.afterCall(k) })
+}
+
+// matters: a saga that compensates wants to know that a step did nothing; that it
+// was done it presumes.
+func matters(t *txn, op fsm.Operation, a Answered) bool {
+	switch op {
+	case fsm.OperationAction:
+		if t.mode() == logpb.Mode_MODE_SAGA {
+			return t.undecided() || t.rec.GetDecision() == fsm.DecisionRollback && a.Refused
+		}
+		return t.rec.GetDecision() == fsm.DecisionCommit
+	case fsm.OperationConfirm:
+		return t.rec.GetDecision() == fsm.DecisionCommit
+	case fsm.OperationCompensate, fsm.OperationCancel:
+		return t.rec.GetDecision() == fsm.DecisionRollback
+	default:
+		return false
+	}
+}
