@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"strings"
+
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	"github.com/quorate/quorate/internal/failpoint"
@@ -14,8 +16,17 @@ type word struct {
 	before, after string
 }
 
+// detailBytesMax is how much of what a branch says is kept.
+const detailBytesMax = 1024
+
+// legible is what a branch said, as the log can hold it: it may have said anything.
+func legible(detail string) string {
+	return strings.ToValidUTF8(detail[:min(len(detail), detailBytesMax)], "?")
+}
+
 // answered does what follows from a branch's answer.
 func (c *Core) answered(d *delivery, a Answered) {
+	a.Detail = legible(a.Detail)
 	switch {
 	case d.op == fsm.OperationResume:
 		// The code is running, or has failed to: only its own word ends it.
@@ -89,10 +100,11 @@ func (c *Core) checkedBack(t *txn, a Answered) *logpb.Command {
 
 // gaveUp: the branch's attempts are used up, and nobody knows what it did.
 func (c *Core) gaveUp(d *delivery, detail string) {
+	detail = legible(detail)
 	c.release(d)
 	if d.t.mode() == logpb.Mode_MODE_SAGA {
 		d.word = answerWord(&logpb.Answer{
-			Gid: d.t.gid.Bytes(), Branch: d.spec.GetId(), Kind: logpb.Answer_KIND_GAVE_UP, MaybeDone: true, Detail: detail, Attempts: d.attempts,
+			Gid: d.t.gid.Bytes(), Branch: d.spec.GetId(), Kind: logpb.Answer_KIND_GAVE_UP, Detail: detail, Attempts: d.attempts,
 		})
 	} else {
 		d.word = reportWord(&logpb.Report{
@@ -144,6 +156,7 @@ func (c *Core) hitBranch(name string, t *txn, branch string) {
 // then does the branch hear anything else.
 func (c *Core) answeredForNobody(k *call, a Answered, err error) {
 	t := c.txns[k.ref.GID]
+	a.Detail = legible(a.Detail)
 	if t == nil || err != nil || a.Busy || a.Refused && !mayRefuse(t, k.op) || !matters(t, k.op, a) {
 		c.afterCall(k)
 		return
