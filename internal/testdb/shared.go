@@ -14,6 +14,7 @@ var (
 	}
 	sharedPostgres = sync.OnceValues(func() (*Server, error) { return share(StartPostgres(context.Background())) })
 	sharedMariaDB  = sync.OnceValues(func() (*Server, error) { return share(StartMariaDB(context.Background())) })
+	sharedRedis    = sync.OnceValues(func() (*Server, error) { return share(StartRedis(context.Background())) })
 )
 
 func share(s *Server, err error) (*Server, error) {

@@ -1,10 +1,10 @@
-// Package testdb starts private database servers: Postgres and MariaDB from
+// Package testdb starts private database servers: Postgres, MariaDB and Redis from
 // the machine's packages, each in a temporary directory of its own, on a free
 // loopback port, under the server's own system user when the caller is root
 // (both refuse to run as root). Tests kill and restart them at will; the
 // program in testdb/with runs a command beside them.
 //
-// Durability is on (fsync; innodb_flush_log_at_trx_commit=1): a test of what
+// Durability is on (fsync; innodb_flush_log_at_trx_commit=1; appendfsync always): a test of what
 // survives a crash would prove nothing without.
 package testdb
 
@@ -41,7 +41,7 @@ var ErrNotInstalled = errors.New("not installed")
 // Server is one private database server. Its methods may be called from any
 // goroutine, one at a time.
 type Server struct {
-	name string // "postgres" or "mariadb", for messages
+	name string // "postgres", "mariadb" or "redis", for messages
 	dir  string // everything it owns; removed by Close
 	dsn  func(database string) string
 	argv []string
@@ -62,6 +62,7 @@ type Server struct {
 const (
 	PostgresEnv = "QUORATE_TEST_POSTGRES"
 	MySQLEnv    = "QUORATE_TEST_MYSQL"
+	RedisEnv    = "QUORATE_TEST_REDIS"
 )
 
 // Installed says why a private server of that name, postgres or mysql, cannot be

@@ -54,6 +54,9 @@ type LockedError struct {
 	Waited time.Duration
 }
 
+// Timeout tells it from errors that waiting longer would not have helped.
+func (e *LockedError) Timeout() bool { return !e.Same }
+
 func (e *LockedError) Error() string {
 	s := fmt.Sprintf("embedded: key %q of %s is locked by ", e.Key, e.Resource)
 	switch {

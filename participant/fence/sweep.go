@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/participant"
@@ -90,23 +91,25 @@ func (f *Fence) within(ctx context.Context, db DB, fn func(*sql.Tx) error) error
 // sweepSometimes is Do's own sweep. What it cannot do now it does later, so its error
 // is nobody's.
 func (f *Fence) sweepSometimes(ctx context.Context, db DB, c Call) {
-	if f.sweepEvery <= 0 {
-		return
+	if floor, due := sweepDue(&f.floorMS, &f.sweepAfter, f.sweepEvery, f.now(), c); due {
+		ctx, cancel := context.WithTimeout(ctx, sweepBudget)
+		defer cancel()
+		_, _ = f.Sweep(ctx, db, floor)
+	}
+}
+
+// sweepDue takes in a call's floor, and tells whether it is this call that sweeps.
+func sweepDue(floorMS *atomic.Uint64, after *atomic.Int64, every time.Duration, now time.Time, c Call) (uint64, bool) {
+	if every <= 0 {
+		return 0, false
 	}
 	if c.FloorMS < c.ClockMS { // a floor above the clock is nonsense
-		for {
-			standing := f.floorMS.Load()
-			if c.FloorMS <= standing || f.floorMS.CompareAndSwap(standing, c.FloorMS) {
+		for standing := floorMS.Load(); c.FloorMS > standing; standing = floorMS.Load() {
+			if floorMS.CompareAndSwap(standing, c.FloorMS) {
 				break
 			}
 		}
 	}
-	now := f.now()
-	due := f.sweepAfter.Load()
-	if now.UnixMilli() < due || !f.sweepAfter.CompareAndSwap(due, now.Add(f.sweepEvery).UnixMilli()) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, sweepBudget)
-	defer cancel()
-	_, _ = f.Sweep(ctx, db, f.floorMS.Load())
+	due := after.Load()
+	return floorMS.Load(), now.UnixMilli() >= due && after.CompareAndSwap(due, now.Add(every).UnixMilli())
 }

@@ -1,0 +1,90 @@
+package fence_test
+
+import (
+	"context"
+	"encoding/binary"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/participant/embedded"
+	"github.com/quorate/quorate/participant/fence"
+	"github.com/quorate/quorate/participant/fence/fencetest"
+)
+
+// keyedStore keeps counters in the embedded store.
+type keyedStore struct{ s *embedded.Store }
+
+var _ fencetest.Sender = keyedStore{}
+
+func (k keyedStore) business(tx *embedded.Tx, w fencetest.Work) error {
+	value, err := tx.Get(w.Counter)
+	if err != nil {
+		return err
+	}
+	n := int64(0)
+	if value != nil {
+		n = int64(binary.BigEndian.Uint64(value))
+	}
+	if err := tx.Put(w.Counter, binary.BigEndian.AppendUint64(nil, uint64(n+w.N))); err != nil {
+		return err
+	}
+	if w.During != nil {
+		w.During()
+	}
+	return w.End
+}
+
+func (k keyedStore) Do(ctx context.Context, c fence.Call, w fencetest.Work) error {
+	return fence.DoStore(ctx, k.s, c, func(tx *embedded.Tx) error { return k.business(tx, w) })
+}
+
+func (k keyedStore) Value(_ context.Context, counter string) (int64, error) {
+	value, err := k.s.Get(counter)
+	if err != nil || value == nil {
+		return 0, err
+	}
+	return int64(binary.BigEndian.Uint64(value)), nil
+}
+
+func (k keyedStore) Sweep(ctx context.Context, floorMS uint64) error {
+	return fence.SweepStore(ctx, k.s, floorMS)
+}
+
+func (k keyedStore) Send(ctx context.Context, gid string, w fencetest.Work) error {
+	tx, err := k.s.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := fence.PrepareStore(k.s, tx, gid); err != nil {
+		return err
+	}
+	if err := k.business(tx, w); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+func (k keyedStore) Committed(ctx context.Context, gid string) (bool, error) {
+	return fence.CommittedStore(ctx, k.s, gid)
+}
+
+// TestS15_InTheEmbeddedStore: "each effect once". The short lock timeout makes repeats
+// that meet hear that they must ask again.
+func TestS15_InTheEmbeddedStore(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"waiting": embedded.LockTimeoutDefault, "hardly waiting": time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			s, err := embedded.Open(filepath.Join(t.TempDir(), "store"), "counters", embedded.WithLockTimeout(wait))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			fencetest.Run(t, func(*testing.T) fencetest.Store { return keyedStore{s} })
+		})
+	}
+}
