@@ -213,8 +213,9 @@ func (f *fake) Stats() coordinator.Stats {
 	s.Counts.Open[0][fsm.StateRollingBack] = 1
 	s.Counts.Open[1][fsm.StateActive] = 5
 	s.Counts.Open[1][fsm.StateRollingBack] = 1
+	s.Counts.Open[3][fsm.StateSealed] = 3
 	s.Counts.InDoubt = 2
-	s.Stuck[1] = 1
+	s.Stuck[1], s.Stuck[3] = 1, 2
 	return s
 }
 

@@ -111,6 +111,7 @@ func TestMetrics(t *testing.T) {
 	metrics.TransactionDecided(logpb.Mode_MODE_TWO_PHASE, fsm.DecisionCommit, 3*time.Millisecond)
 	metrics.TransactionFinished(logpb.Mode_MODE_SAGA, fsm.DecisionRollback, 2*time.Second)
 	metrics.BranchCall(logpb.Mode_MODE_TWO_PHASE, fsm.OperationCommit, coordinator.ProtocolHTTP, coordinator.ResultError, time.Second)
+	metrics.BranchCall(logpb.Mode_MODE_MESSAGE, fsm.OperationCheckBack, coordinator.ProtocolGRPC, coordinator.ResultDone, time.Second)
 	for _, h := range handlers() {
 		_, _ = h.call(within(t), n)
 	}
@@ -132,12 +133,14 @@ func TestMetrics(t *testing.T) {
 		`quorate_transaction_duration_seconds_sum{mode="saga",outcome="rollback"} 2`,
 		`quorate_branch_calls_total{mode="two-phase",op="commit",protocol="http",result="error"} 1`,
 		`quorate_branch_call_duration_seconds_count{op="commit",protocol="http"} 1`,
+		`quorate_branch_calls_total{mode="message",op="check-back",protocol="grpc",result="done"} 1`,
+		`quorate_transactions_open{mode="saga",state="sealed"} 3`, `quorate_branches_stuck{mode="saga"} 2`,
 		`quorate_branches_stuck{mode="two-phase"} 1`,
 		`quorate_raft_has_leader 1`, `quorate_raft_is_leader 1`, `quorate_raft_term 3`, `quorate_raft_applied_index 42`,
 		`quorate_raft_leader_changes_total 0`, `quorate_raft_commit_to_apply_lag 1`,
 		`quorate_log_fsync_duration_seconds_bucket{le="0.01"} 5`, `quorate_log_fsync_duration_seconds_count 6`,
 		`quorate_snapshot_duration_seconds_count 0`, `quorate_proposals_pending 0`, `quorate_sessions 3`,
-		`quorate_api_requests_total{method="/quorate.v1.TransactionService/Begin",reason="OK"} 1`,
+		`quorate_api_requests_total{method="/quorate.v1.TransactionService/Enlist",reason="OK"} 1`,
 		"go_goroutines", "process_open_fds",
 	} {
 		if !strings.Contains(body, want) {

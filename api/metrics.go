@@ -56,10 +56,10 @@ func NewMetrics(version, commit string) *Metrics {
 			Help: "From begin until every branch has ended, by the cluster clock.",
 		}, []string{"mode", "outcome"}),
 		branchCalls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "quorate_branch_calls_total", Help: "Attempts to tell a branch its outcome.",
+			Name: "quorate_branch_calls_total", Help: "Attempts at a branch: telling it its outcome, or calling what it does.",
 		}, []string{"mode", "op", "protocol", "result"}),
 		branchCallSecond: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "quorate_branch_call_duration_seconds", Help: "How long an attempt to tell a branch took.", Buckets: durationBuckets,
+			Name: "quorate_branch_call_duration_seconds", Help: "How long an attempt at a branch took.", Buckets: durationBuckets,
 		}, []string{"op", "protocol"}),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "quorate_api_requests_total", Help: "Calls answered, by method and reason (OK, or the error's).",
