@@ -237,7 +237,8 @@ func (r *reader) consistency(field string, c quoratev1.Consistency) coordinator.
 
 // outcome reads an outcome that must be given.
 func (r *reader) outcome(field string, o quoratev1.Outcome) fsm.Outcome {
-	if _, ok := logpb.Outcome_name[int32(o)]; !ok || o == quoratev1.Outcome_OUTCOME_UNSPECIFIED {
+	// Only the driver itself gives up.
+	if _, ok := logpb.Outcome_name[int32(o)]; !ok || o == quoratev1.Outcome_OUTCOME_UNSPECIFIED || o == quoratev1.Outcome_OUTCOME_GAVE_UP {
 		r.refuse(field, "is missing: OUTCOME_COMMITTED, OUTCOME_ROLLED_BACK, OUTCOME_MIXED or OUTCOME_HAZARD")
 	}
 	return fsm.Outcome(o)

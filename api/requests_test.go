@@ -178,6 +178,10 @@ func TestBadInput(t *testing.T) {
 			_, err := n.participants().Report(ctx, &quoratev1.ReportRequest{Gid: gid, Branch: "1"})
 			return err
 		}, "outcome"},
+		{"report having given up", func(ctx context.Context) error {
+			_, err := n.participants().Report(ctx, &quoratev1.ReportRequest{Gid: gid, Branch: "1", Outcome: quoratev1.Outcome_OUTCOME_GAVE_UP})
+			return err
+		}, "outcome"},
 		{"report both", func(ctx context.Context) error {
 			_, err := n.participants().Report(ctx, &quoratev1.ReportRequest{Gid: gid, Branch: "1", Busy: true, Outcome: quoratev1.Outcome_OUTCOME_COMMITTED})
 			return err

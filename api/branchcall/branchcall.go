@@ -151,7 +151,7 @@ func answered(d coordinator.Delivery, answer *quoratev1.DeliverResponse) (coordi
 	outcome := fsm.Outcome(answer.GetOutcome())
 	if answer.GetOutcome() == quoratev1.Outcome_OUTCOME_UNSPECIFIED {
 		outcome = asTold(d.Verdict)
-	} else if _, known := quoratev1.Outcome_name[int32(answer.GetOutcome())]; !known {
+	} else if _, known := quoratev1.Outcome_name[int32(answer.GetOutcome())]; !known || answer.GetOutcome() == quoratev1.Outcome_OUTCOME_GAVE_UP {
 		return coordinator.Answered{}, fmt.Errorf("the branch answered outcome %d, which is unknown", answer.GetOutcome())
 	}
 	return coordinator.Answered{Outcome: outcome, Detail: quoted(answer.GetDetail())}, nil

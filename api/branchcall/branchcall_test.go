@@ -72,6 +72,7 @@ func TestHTTPAnswers(t *testing.T) {
 		{"done, another JSON", 200, `{"dtm_result":"SUCCESS"}`, fsm.VerdictCommit, logpb.Outcome_OUTCOME_COMMITTED, false, ""},
 		{"done otherwise", 200, `{"outcome":"OUTCOME_MIXED","detail":"half"}`, fsm.VerdictCommit, logpb.Outcome_OUTCOME_MIXED, false, ""},
 		{"an unknown outcome", 200, `{"outcome":77}`, fsm.VerdictCommit, 0, false, "unknown"},
+		{"the coordinator's own outcome", 200, `{"outcome":"OUTCOME_GAVE_UP"}`, fsm.VerdictCommit, 0, false, "unknown"},
 		{"still working", 202, "soon", fsm.VerdictCommit, 0, true, ""},
 		{"too early", 425, "", fsm.VerdictCommit, 0, true, ""},
 		{"refused", 409, "no funds", fsm.VerdictCommit, 0, false, "refuses what is decided"},

@@ -35,7 +35,7 @@ func TestTransactionsByTheCommandLine(t *testing.T) {
 
 		testkit.Eventually(t, 20*time.Second, func() bool { return strings.Contains(quorate(t, "tx", "ls", "--stuck", flag).stdout, gid) }, "it to be stuck")
 		quorate(t, "tx", "show", gid, flag).want(t, exitOK, "STUCK", "quorate tx resolve "+gid+" --branch 1")
-		quorate(t, "tx", "retry", gid, flag).want(t, exitOK, "2 branches are told now")
+		quorate(t, "tx", "retry", gid, flag).want(t, exitOK, "2 branches are called now")
 		quorate(t, "tx", "retry", gid, "--branch", "2", flag, "-o", "json").want(t, exitOK, `"branches": 1`)
 
 		resolve := []string{"tx", "resolve", gid, "--outcome", "committed", "--operator", "jane", "--reason", "seen in the standby", flag, "--branch"}

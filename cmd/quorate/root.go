@@ -38,6 +38,7 @@ Exit codes:  0 ok · 1 error · 2 usage · 3 not found · 4 unreachable, no lead
 		newChaosCommand(),
 		newConfigCommand(),
 		newTxCommand(),
+		newTopicCommand(),
 		newClusterCommand(),
 		newVerifyCommand(),
 		newVersionCommand(),

@@ -37,7 +37,11 @@ func writeStory(w io.Writer, tx *quoratev1.Transaction, header *quoratev1.Respon
 	p := &storyPrinter{w: w, tx: tx, wide: wide}
 	p.title()
 	p.scenes(header)
-	p.branches(now)
+	if calledMode(tx) {
+		p.calledBranches(now)
+	} else {
+		p.branches(now)
+	}
 	p.ending(header)
 	return p.err
 }
@@ -76,9 +80,10 @@ func (p *storyPrinter) title() {
 	if len(tx.GetLabels()) > 0 {
 		about = append(about, "labels "+labels(tx))
 	}
-	if tx.GetTimeout() != nil && !tx.GetTombstone() {
+	if tx.GetTimeout() != nil && !tx.GetTombstone() && (tx.GetTimeout().AsDuration() > 0 || !calledMode(tx)) {
 		about = append(about, "timeout "+tx.GetTimeout().AsDuration().String())
 	}
+	about = append(about, aboutPlan(tx)...)
 	if len(about) > 0 {
 		p.printf("  %s", strings.Join(about, "  "))
 	}
@@ -164,13 +169,17 @@ func collectScenes(tx *quoratev1.Transaction) []scene {
 		add(tx.GetBegan(), rankBegin, "begin", by(tx.GetInitiator()))
 	}
 	for _, b := range tx.GetBranches() {
-		addBranch(b, add)
+		addBranch(tx, b, add)
 	}
 	if tx.GetSealed() != nil {
-		add(tx.GetSealed(), rankSeal, "commit asked, set sealed", "")
+		add(tx.GetSealed(), rankSeal, sealedWord(tx), "")
 	}
 	add(tx.GetDecided(), rankDecide, "DECIDED "+decisionWord(tx.GetDecision()), decidedWhy(tx))
-	add(tx.GetFinished(), rankFinish, "finished: "+stateWord(tx.GetState()), "")
+	finished := "finished: " + stateWord(tx.GetState())
+	if tx.GetStopped() {
+		finished += ", STOPPED"
+	}
+	add(tx.GetFinished(), rankFinish, finished, stoppedWhy(tx))
 	slices.SortStableFunc(scenes, func(a, b scene) int {
 		if a.stamp.GetIndex() != b.stamp.GetIndex() {
 			return int(int64(a.stamp.GetIndex()) - int64(b.stamp.GetIndex()))
@@ -181,15 +190,21 @@ func collectScenes(tx *quoratev1.Transaction) []scene {
 }
 
 // addBranch adds the scenes of one branch.
-func addBranch(b *quoratev1.Branch, add func(*quoratev1.Stamp, int, string, string)) {
-	name := "branch " + b.GetSpec().GetId()
-	add(b.GetEnlisted(), rankEnlist, name+" joined", whereOf(b.GetSpec()))
+func addBranch(tx *quoratev1.Transaction, b *quoratev1.Branch, add func(*quoratev1.Stamp, int, string, string)) {
+	name := nameOf(tx, b.GetSpec().GetId())
 	voted := name + " voted " + voteWord(b.GetVote())
+	reported := name + " reported " + outcomeWord(b.GetOutcome())
+	where := whereOf(b.GetSpec())
 	if b.GetMaybePrepared() {
 		voted += " (maybe prepared)"
 	}
+	if calledMode(tx) {
+		voted, reported, where = name+" "+answeredWord(tx, b), name+" "+reportedWord(tx, b), calledWhere(tx, b.GetSpec())
+	}
+	if tx.GetMode() != quoratev1.Mode_MODE_WORKFLOW {
+		add(b.GetEnlisted(), rankEnlist, name+" joined", where)
+	}
 	add(b.GetVoted(), rankVote, voted, of(b, true))
-	reported := name + " reported " + outcomeWord(b.GetOutcome())
 	if h := b.GetHeuristic(); h != quoratev1.Heuristic_HEURISTIC_UNSPECIFIED {
 		reported += "  HEURISTIC " + heuristicWord(h)
 	}
@@ -226,11 +241,22 @@ func whereOf(spec *quoratev1.BranchSpec) string {
 	return strings.TrimSpace(text)
 }
 
+// stoppedWhy is whose word ended a transaction, and why.
+func stoppedWhy(tx *quoratev1.Transaction) string {
+	if !tx.GetStopped() {
+		return ""
+	}
+	return "by operator " + tx.GetOperator() + ": " + tx.GetDetail()
+}
+
 // decidedWhy is the reason of a rollback, and whose decision it was.
 func decidedWhy(tx *quoratev1.Transaction) string {
 	var parts []string
 	if r := tx.GetReason(); r != quoratev1.RollbackReason_ROLLBACK_REASON_UNSPECIFIED {
 		parts = append(parts, strings.TrimPrefix(r.String(), "ROLLBACK_REASON_"))
+	}
+	if tx.GetStopped() && tx.GetReason() != quoratev1.RollbackReason_ROLLBACK_REASON_OPERATOR {
+		return strings.Join(parts, ": ") // what else is there was said later, by the stop
 	}
 	if tx.GetOperator() != "" {
 		parts = append(parts, "by operator "+tx.GetOperator())
@@ -279,27 +305,38 @@ func (p *storyPrinter) delivery(id string, b *quoratev1.Branch, d *quoratev1.Del
 		stuck = "  STUCK"
 	}
 	p.printf("  branch %s is to %s: %s in %s under this leader%s", id, word, plural(int(d.GetAttempts()), "attempt", "attempts"), age(d.GetDueFor().AsDuration()), stuck)
-	if d.GetLastError() != "" {
-		at := ""
-		if d.GetLastAttempt() != nil {
-			at = d.GetLastAttempt().AsTime().Local().Format(time.TimeOnly) + " "
-		}
-		p.printf("         last %s%q", at, d.GetLastError())
-	}
+	p.lastError(d)
 	if !d.GetAttached() && b.GetSpec().GetEndpoint() == "" {
 		p.printf("         no process of resource %q is attached: start one", b.GetSpec().GetResource())
 	}
-	if next := d.GetNextAttempt(); next != nil {
-		left := next.AsTime().Sub(now)
-		when := "now"
-		if left > 0 {
-			when = fmt.Sprintf("%s (in %s)", next.AsTime().Local().Format(time.TimeOnly), age(left))
-		}
-		p.printf("         next try %s      retry now: quorate tx retry %s --branch %s", when, p.tx.GetGid(), id)
-	}
+	p.nextTry(d, now, " --branch "+id)
 	if d.GetStuck() {
 		p.printf("         if it never comes back: quorate tx resolve %s --branch %s --outcome ... --operator ... --reason ...", p.tx.GetGid(), id)
 	}
+}
+
+func (p *storyPrinter) lastError(d *quoratev1.Delivery) {
+	if d.GetLastError() == "" {
+		return
+	}
+	at := ""
+	if d.GetLastAttempt() != nil {
+		at = d.GetLastAttempt().AsTime().Local().Format(time.TimeOnly) + " "
+	}
+	p.printf("         last %s%q", at, d.GetLastError())
+}
+
+// nextTry tells when, and what to type to make it now.
+func (p *storyPrinter) nextTry(d *quoratev1.Delivery, now time.Time, flags string) {
+	next := d.GetNextAttempt()
+	if next == nil {
+		return
+	}
+	when := "now"
+	if left := next.AsTime().Sub(now); left > 0 {
+		when = fmt.Sprintf("%s (in %s)", next.AsTime().Local().Format(time.TimeOnly), age(left))
+	}
+	p.printf("         next try %s      retry now: quorate tx retry %s%s", when, p.tx.GetGid(), flags)
 }
 
 // ending tells what comes next for the whole.
@@ -310,6 +347,8 @@ func (p *storyPrinter) ending(header *quoratev1.ResponseHeader) {
 		p.printf("  QUARANTINED: its record broke an invariant; nothing happens to it until an operator decides. Keep the logs of all nodes.")
 	case tx.GetWithheld():
 		p.printf("  WITHHELD since a forced recovery: the lost nodes may have decided it. When you know: quorate tx rollback %s --operator ... --reason ...", tx.GetGid())
+	case calledMode(tx):
+		p.calledEnding(header)
 	case tx.GetDecision() != quoratev1.Decision_DECISION_UNSPECIFIED:
 	case tx.GetDeadlineMs() > header.GetClockMs():
 		left := time.Duration(tx.GetDeadlineMs()-header.GetClockMs()) * time.Millisecond

@@ -27,6 +27,8 @@ initiator gave it: key:order-4711.`,
 		newTxRollbackCommand(flags),
 		newTxRetryCommand(flags),
 		newTxResolveCommand(flags),
+		newTxStopCommand(flags),
+		newTxSubmitCommand(flags),
 		newTxWaitCommand(flags),
 	)
 	return cmd

@@ -35,8 +35,8 @@ func newTxLsCommand(flags *clientFlags) *cobra.Command {
 		Aliases: []string{"list"},
 		Short:   "List transactions, oldest first",
 		Long: `ls lists the transactions that have not ended; --all adds those that have, until retention drops them.
-BRANCHES counts those that have ended, or voted while nothing is decided, of all. ATTEMPTS and NEXT are of the
-branch that is told again soonest.`,
+BRANCHES counts those that have ended, or voted (a saga's steps: are done) while nothing is decided, of all. ATTEMPTS
+and NEXT are of the branch, or the initiator, that is called again soonest.`,
 		Example: `  quorate tx ls --stuck
   quorate tx ls --state committing --older-than 5m -o jsonl`,
 		Args: noArgs,
@@ -198,10 +198,23 @@ func stateOf(tx *quoratev1.Transaction) string {
 	if tx.GetWithheld() {
 		state += ",withheld"
 	}
+	if tx.GetStopped() {
+		state += ",stopped"
+	}
 	return state
 }
 
-// branchCount is `ended/all` once decided, `voted/all` before.
+// branchInDoubt tells of a branch that voted and has not ended, or that was decided
+// about and has not been called to its end.
+func branchInDoubt(tx *quoratev1.Transaction, b *quoratev1.Branch) bool {
+	if calledMode(tx) {
+		return tx.GetDecision() != quoratev1.Decision_DECISION_UNSPECIFIED && !b.GetTerminal()
+	}
+	return b.GetVote() == quoratev1.Vote_VOTE_PREPARED && !b.GetTerminal()
+}
+
+// branchCount is `ended/all` once decided, `voted/all` before; a step of a saga
+// votes by being done, and of a workflow by being recorded.
 func branchCount(tx *quoratev1.Transaction) string {
 	done := 0
 	for _, b := range tx.GetBranches() {
@@ -224,7 +237,7 @@ func ageOf(tx *quoratev1.Transaction, clockMS uint64) string {
 
 // nextDelivery is of the branch that is told again soonest.
 func nextDelivery(tx *quoratev1.Transaction, now time.Time) (attempts, next string) {
-	var soonest *quoratev1.Delivery
+	soonest := tx.GetCallback()
 	for _, b := range tx.GetBranches() {
 		d := b.GetDelivery()
 		if d == nil {
@@ -277,9 +290,9 @@ func orNone(text string) string {
 func listSummary(transactions []*quoratev1.Transaction, more bool) string {
 	inDoubt, stuck := 0, 0
 	for _, tx := range transactions {
-		doubt, isStuck := false, false
+		doubt, isStuck := false, tx.GetCallback().GetStuck()
 		for _, b := range tx.GetBranches() {
-			doubt = doubt || (b.GetVote() == quoratev1.Vote_VOTE_PREPARED && !b.GetTerminal())
+			doubt = doubt || branchInDoubt(tx, b)
 			isStuck = isStuck || b.GetDelivery().GetStuck()
 		}
 		if doubt {

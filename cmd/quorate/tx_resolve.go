@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,8 +35,8 @@ is told the decision all the same, and its own report stands beside this one.`,
 			}
 		}
 		value, ok := parseWord(outcome, "OUTCOME_", quoratev1.Outcome_value)
-		if !ok {
-			return usageError(cmd, "--outcome %s: allowed are %s", outcome, strings.Join(wordsOf("OUTCOME_", quoratev1.Outcome_name), ", "))
+		if !ok || value == int32(quoratev1.Outcome_OUTCOME_GAVE_UP) {
+			return usageError(cmd, "--outcome %s: allowed are %s", outcome, strings.Join(resolvable(), ", "))
 		}
 		if !yes {
 			if err := confirmResolve(cmd, c, args[0], branch, outcome); err != nil {
@@ -61,11 +62,19 @@ is told the decision all the same, and its own report stands beside this one.`,
 	})
 	f := cmd.Flags()
 	f.StringVar(&branch, "branch", "", "the branch")
-	f.StringVar(&outcome, "outcome", "", "what it did: "+strings.Join(wordsOf("OUTCOME_", quoratev1.Outcome_name), ", "))
+	f.StringVar(&outcome, "outcome", "", "what it did: "+strings.Join(resolvable(), ", "))
 	f.StringVar(&operator, "operator", "", "who says so")
 	f.StringVar(&reason, "reason", "", "why, and how it is known")
 	f.BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
+}
+
+// resolvable lists the outcomes that an operator may name: only the coordinator
+// itself gives up.
+func resolvable() []string {
+	return slices.DeleteFunc(wordsOf("OUTCOME_", quoratev1.Outcome_name), func(word string) bool {
+		return word == outcomeWord(quoratev1.Outcome_OUTCOME_GAVE_UP)
+	})
 }
 
 // confirmResolve shows the branch as it stands and wants its id typed.

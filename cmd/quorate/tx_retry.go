@@ -15,8 +15,10 @@ func newTxRetryCommand(flags *clientFlags) *cobra.Command {
 	var branch string
 	cmd := &cobra.Command{
 		Use:   "retry GID|key:K",
-		Short: "Tell the branches their outcome now, without waiting for the back-off",
-		Args:  exactArgs("GID|key:K"),
+		Short: "Call the branches now, without waiting for the back-off",
+		Long: `retry makes due at once what waits: the outcome that a branch is told, a saga's step or its compensation, a confirmation,
+a delivery, and the initiator of a message or a workflow that is asked. The back-off begins anew.`,
+		Args: exactArgs("GID|key:K"),
 	}
 	cmd.RunE = withClient(flags, func(cmd *cobra.Command, c *client, args []string) error {
 		var answer *quoratev1.RetryResponse
@@ -31,10 +33,10 @@ func newTxRetryCommand(flags *clientFlags) *cobra.Command {
 			return printMessage(cmd.OutOrStdout(), flags.output, answer)
 		}
 		if answer.GetBranches() == 0 {
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "nothing to retry: no branch of %s waits to be told\n", args[0])
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "nothing to retry: nothing of %s waits to be called\n", args[0])
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s told now; see how it goes: quorate tx show %s\n",
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s called now; see how it goes: quorate tx show %s\n",
 			plural(int(answer.GetBranches()), "branch is", "branches are"), args[0])
 		return err
 	})
