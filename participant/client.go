@@ -148,11 +148,16 @@ func (c *Client) refreshClock(ctx context.Context) error {
 // mint makes a GID from the newest clock heard, a fresh one if it is too old.
 func (c *Client) mint(ctx context.Context) (GID, error) {
 	ms, age := c.clock.now()
-	if ms == 0 || age > c.cfg.staleAfter {
+	var pause backoff
+	for ms == 0 || age > c.cfg.staleAfter {
 		if err := c.refreshClock(ctx); err != nil {
 			return "", err
 		}
-		ms, _ = c.clock.now()
+		if ms, age = c.clock.now(); ms == 0 { // founded just now: nothing can be born at zero
+			if err := sleep(ctx, pause.next()); err != nil {
+				return "", &UnavailableError{Err: err}
+			}
+		}
 	}
 	return newGID(ms)
 }

@@ -23,6 +23,9 @@ import (
 	"github.com/quorate/quorate/internal/testkit"
 )
 
+// foundedMS is the cluster's clock at its first entry: nothing can be born at zero.
+const foundedMS = 1000
+
 // patience bounds each wait.
 const patience = 10 * time.Second
 
@@ -108,6 +111,7 @@ func (cl *Cluster) Lead(i int) {
 	cl.start, cl.base = time.Now(), cl.nodes[i].state.ClockMS()
 	commands := []*logpb.Command{{Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}}}
 	if len(cl.entries) == 0 {
+		cl.base = foundedMS
 		commands = append(commands, &logpb.Command{Kind: &logpb.Command_Found{Found: &logpb.Found{ClusterId: cl.id.Bytes()}}})
 	}
 	cl.append(commands)
