@@ -5,7 +5,7 @@ import "github.com/quorate/quorate/fsm/logpb"
 // anyDue says that something of the transaction should be in flight.
 func (t *transaction) anyDue() bool {
 	switch {
-	case t.quarantined:
+	case t.quarantined, t.stopped:
 		return false
 	case t.undecided():
 		return !t.withheld && t.awaits()

@@ -88,6 +88,9 @@ func (t *transaction) rules() *modeRules {
 
 // notIn refuses a command that the transaction's mode has no use for.
 func (t *transaction) notIn(what string) Result {
+	if t.tombstone {
+		return t.answer(AlreadyDecided, "%s was rolled back before it began", t.gid)
+	}
 	return t.answer(Invalid, "mode %s has no %s: %s is of that mode", t.rules().name, what, t.gid)
 }
 

@@ -34,7 +34,7 @@ func (s *State) answerCommand(c *logpb.Answer) Result {
 		refusal.Verdict = VerdictNone
 		return refusal
 	}
-	if t.tombstone || t.rules().phaseOne == 0 {
+	if t.rules().phaseOne == 0 {
 		return t.notIn("steps that answer")
 	}
 	b := t.member(c.GetBranch())

@@ -16,6 +16,22 @@ var explicitRows = []row{
 		GID_CONFLICT - R; GID_CONFLICT - R+
 		ALREADY_DECIDED - T; ALREADY_DECIDED - T+`},
 
+	{"answer, of a saga", send(func(g GID) *logpb.Command { return done(g, "1") }), `
+		NOT_FOUND - U; EXPIRED - X; INVALID - A; INVALID - S
+		INVALID - C; INVALID - C+
+		INVALID - R; INVALID - R+
+		ALREADY_DECIDED - T; ALREADY_DECIDED - T+`},
+	{"record, of a workflow", send(func(g GID) *logpb.Command { return record(g, "1", "action", "one") }), `
+		NOT_FOUND - U; EXPIRED - X; INVALID - A; INVALID - S
+		INVALID - C; INVALID - C+
+		INVALID - R; INVALID - R+
+		ALREADY_DECIDED - T; ALREADY_DECIDED - T+`},
+	{"stop", send(stop), `
+		NOT_FOUND - U; EXPIRED - X; OK - R+; OK - R+
+		OK - C+; OK - C+
+		OK - R+; OK - R+
+		OK - T+; OK - T+`},
+
 	{"enlist, new", send(func(g GID) *logpb.Command { return enlist(g, spec("3")) }), `
 		NOT_FOUND w U; EXPIRED r X; OK w A||OK r R+; SEALED r S
 		ALREADY_DECIDED r C; ALREADY_DECIDED r C+

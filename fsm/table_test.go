@@ -136,13 +136,20 @@ func conclude(w *world, g GID, column string) {
 	}
 }
 
+// reportAll reports for whatever is due, in its order, until nothing is.
 func reportAll(w *world, g GID) {
-	for _, d := range w.s.DueOf(g) {
-		outcome := rolledBack
-		if d.Verdict == VerdictCommit || w.get(g).GetDecision() == DecisionCommit {
-			outcome = committed
+	for {
+		due := w.s.DueOf(g)
+		if len(due) == 0 {
+			return
 		}
-		w.must(report(g, d.Branch.GetId(), outcome))
+		for _, d := range due {
+			outcome := rolledBack
+			if d.Verdict == VerdictCommit || w.get(g).GetDecision() == DecisionCommit {
+				outcome = committed
+			}
+			w.must(report(g, d.Branch.GetId(), outcome))
+		}
 	}
 }
 
@@ -173,7 +180,11 @@ func runToEnd(w *world, g GID) {
 		w.leap(g.BornMS() + w.s.Limits().GetRetentionMs())
 		return
 	}
-	if tx.GetDecision() == DecisionNone {
+	switch {
+	case tx.GetDecision() != DecisionNone:
+	case tx.GetDeadlineMs() == noDeadline:
+		w.must(clientRollback(g))
+	default:
 		w.leap(tx.GetDeadlineMs())
 	}
 	reportAll(w, g)
@@ -189,21 +200,27 @@ func verdictLetter(v Verdict) string {
 
 func TestTable(t *testing.T) {
 	for _, table := range []struct {
-		name string
-		make situation
-		rows []row
+		name    string
+		columns []string
+		make    situation
+		rows    []row
 	}{
-		{"explicit", explicitSituation, explicitRows},
-		{"named", namedSituation, namedRows},
-		{"held", heldSituation, heldRows},
+		{"explicit", columns, explicitSituation, explicitRows},
+		{"named", columns, namedSituation, namedRows},
+		{"held", columns, heldSituation, heldRows},
+		{"saga", sagaColumns, sagaSituation, sagaRows},
+		{"tcc", tccColumns, tccSituation, tccRows},
+		{"message", messageColumns, messageSituation, messageRows},
+		{"notify", notifyColumns, notifySituation, notifyRows},
+		{"workflow", workflowColumns, workflowSituation, workflowRows},
 	} {
 		for _, r := range table.rows {
-			t.Run(table.name+"/"+r.name, func(t *testing.T) { testRow(t, table.make, r) })
+			t.Run(table.name+"/"+r.name, func(t *testing.T) { testRow(t, table.columns, table.make, r) })
 		}
 	}
 }
 
-func testRow(t *testing.T, make situation, r row) {
+func testRow(t *testing.T, columns []string, make situation, r row) {
 	cells := strings.FieldsFunc(r.cells, func(c rune) bool { return c == ';' || c == '\n' })
 	fresh := map[string]string{}
 	var whole []string
