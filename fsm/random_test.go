@@ -17,6 +17,9 @@ type pick func(n int) int
 // randomCommand makes a command over few GIDs, branches and keys, so that
 // commands meet. Most are well-formed.
 func randomCommand(p pick, clock uint64) *logpb.Command {
+	if p(2) == 0 {
+		return randomCalled(p, clock)
+	}
 	born := []uint64{testStartMS, testStartMS, testStartMS, clock}[p(4)]
 	g := testGID(born, uint64(p(3)))
 	ids := []string{"1", "2", "3!", "1?", "2?"}
@@ -118,7 +121,7 @@ func newPair(t testing.TB) *pair {
 // step applies commands on both nodes and holds results and digests together.
 func (p *pair) step(commands ...*logpb.Command) ([]Result, error) {
 	p.index++
-	entry := EncodeEntry(nil, &logpb.Batch{ClockMs: p.clock, WallMs: p.index, Commands: commands})
+	entry := EncodeEntry(nil, &logpb.Batch{ClockMs: p.clock, WallMs: p.index, FeatureLevel: FeatureLevel, Commands: commands})
 	ra, err := p.a.ApplyEntry(p.index, 1, entry)
 	if err != nil {
 		return nil, err
