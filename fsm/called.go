@@ -18,7 +18,7 @@ func (s *State) open(b *logpb.Begin, gid GID, set []*logpb.BranchSpec) (*transac
 		b = withPlan(b, b.GetPlan())
 	}
 	t := s.toActive(b, gid)
-	t.content = content
+	t.more = &txMore{content: content}
 	if refusal, ok := s.limitBytes(t, 0); !ok {
 		return nil, refusal, false
 	}

@@ -129,7 +129,7 @@ func (s *State) commitActive(t *transaction, c *logpb.Decide) Result {
 		return refusal
 	}
 	next := t.clone()
-	next.result = c.GetResult()
+	next.setResult(c.GetResult())
 	if c.GetSet() != nil {
 		ids := c.GetSet().GetIds()
 		if outside, ok := memberOutside(t, ids); ok {

@@ -51,7 +51,7 @@ func checkChange(old, next *transaction) string {
 		return "a tombstone's branches changed"
 	}
 	for _, b := range old.branches {
-		i, ok := next.findStep(b.spec.GetId(), b.operation)
+		i, ok := next.findStep(b.spec.GetId(), b.operation())
 		if !ok {
 			return fmt.Sprintf("branch %q left", b.spec.GetId())
 		}
@@ -82,7 +82,7 @@ func (b *branch) compare(other *branch) int {
 	if c := strings.Compare(b.spec.GetId(), other.spec.GetId()); c != 0 {
 		return c
 	}
-	return strings.Compare(b.operation, other.operation)
+	return strings.Compare(b.operation(), other.operation())
 }
 
 // check is what must hold of a record at any time.
@@ -151,7 +151,7 @@ func (t *transaction) checkCalled(rules *modeRules) string {
 			return fmt.Sprintf("branch %q has voted", b.spec.GetId())
 		case b.vote != voteNone && rules.waits && !t.callable(b):
 			return fmt.Sprintf("branch %q was answered before it could be called", b.spec.GetId())
-		case b.operation != "" && !rules.records:
+		case b.operation() != "" && !rules.records:
 			return fmt.Sprintf("branch %q was recorded", b.spec.GetId())
 		case t.ended() && len(b.spec.GetPayload()) > 0:
 			return fmt.Sprintf("ended with the payload of branch %q", b.spec.GetId())

@@ -40,6 +40,9 @@ func (t *transaction) callable(b *branch) bool {
 // markIdle notes, once it is decided, which branches have nothing to be called
 // for. What is answered later changes nothing in it.
 func (t *transaction) markIdle() {
+	if t.rules().votes {
+		return
+	}
 	for i, b := range t.branches {
 		if t.idleBranch(b) {
 			idle := *b

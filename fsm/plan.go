@@ -186,12 +186,12 @@ func (s *State) limitBytes(t *transaction, added int) (Result, bool) {
 // payloadBytes counts what callers sent and branches returned.
 func (t *transaction) payloadBytes() int {
 	plan := t.begin.GetPlan()
-	n := len(t.result) + len(plan.GetCallbackPayload()) + len(plan.GetDialectData())
+	n := len(t.result()) + len(plan.GetCallbackPayload()) + len(plan.GetDialectData())
 	for _, h := range plan.GetHeaders() {
 		n += len(h.GetName()) + len(h.GetValue())
 	}
 	for _, b := range t.branches {
-		n += len(b.spec.GetPayload()) + len(b.result)
+		n += len(b.spec.GetPayload()) + len(b.result())
 	}
 	return n
 }
@@ -234,7 +234,7 @@ func (s *State) limitResult(t *transaction, result []byte) (Result, bool) {
 // keepResult keeps what comes with a rollback, which no limit may refuse.
 func (s *State) keepResult(t *transaction, result []byte) {
 	if _, ok := s.limitResult(t, result); ok {
-		t.result = result
+		t.setResult(result)
 	}
 }
 
@@ -247,7 +247,7 @@ func (t *transaction) letGo() {
 	for i, b := range t.branches {
 		if len(b.spec.GetPayload()) > 0 {
 			lean := *b
-			lean.payloadHash = hashPayload(b.spec.GetPayload())
+			lean.more = &branchMore{operation: b.operation(), result: b.result(), payloadHash: hashPayload(b.spec.GetPayload())}
 			lean.spec = withoutPayload(b.spec)
 			t.branches[i] = &lean
 		}

@@ -35,8 +35,8 @@ func appendTransaction(dst []byte, t *transaction) []byte {
 	dst = appendStamp(dst, 17, t.decided)
 	dst = appendStamp(dst, 18, t.finished)
 	dst = appendUint(dst, 19, t.filedMS)
-	dst = appendBytes(dst, 20, t.content)
-	dst = appendBytes(dst, 21, t.result)
+	dst = appendBytes(dst, 20, t.content())
+	dst = appendBytes(dst, 21, t.result())
 	return appendBool(dst, 22, t.stopped)
 }
 
@@ -123,9 +123,9 @@ func appendBranch(dst []byte, b *branch) []byte {
 	dst = appendText(dst, 13, b.detail)
 	dst = appendUint(dst, 14, uint64(b.attempts))
 	dst = appendUint(dst, 15, uint64(b.outcome))
-	dst = appendText(dst, 16, b.operation)
-	dst = appendBytes(dst, 17, b.result)
-	return appendBytes(dst, 18, b.payloadHash)
+	dst = appendText(dst, 16, b.operation())
+	dst = appendBytes(dst, 17, b.result())
+	return appendBytes(dst, 18, b.payloadHash())
 }
 
 // appendStamp appends a stamp; one of zeros is absent.
@@ -214,7 +214,10 @@ func fromProto(m *logpb.Transaction) (*transaction, error) {
 		deadlineMS: m.GetDeadlineMs(), filedMS: m.GetFiledMs(),
 		began: fromStamp(m.GetBegan()), sealedAt: fromStamp(m.GetSealedAt()),
 		decided: fromStamp(m.GetDecided()), finished: fromStamp(m.GetFinished()),
-		content: m.GetContent(), result: m.GetResult(), stopped: m.GetStopped(),
+		stopped: m.GetStopped(),
+	}
+	if len(m.GetContent()) > 0 || len(m.GetResult()) > 0 {
+		t.more = &txMore{content: m.GetContent(), result: m.GetResult()}
 	}
 	if n := len(m.GetBranches()); n > 0 {
 		t.branches = make([]*branch, n)
@@ -231,7 +234,9 @@ func fromProto(m *logpb.Transaction) (*transaction, error) {
 			enlisted: fromStamp(b.GetEnlisted()), voted: fromStamp(b.GetVoted()),
 			reported: fromStamp(b.GetReported()), resolvedAt: fromStamp(b.GetResolvedAt()),
 			detail: b.GetDetail(), attempts: b.GetAttempts(),
-			operation: b.GetOperation(), result: b.GetResult(), payloadHash: b.GetPayloadHash(),
+		}
+		if b.GetOperation() != "" || len(b.GetResult()) > 0 || len(b.GetPayloadHash()) > 0 {
+			t.branches[i].more = &branchMore{operation: b.GetOperation(), result: b.GetResult(), payloadHash: b.GetPayloadHash()}
 		}
 	}
 	if t.decision != DecisionNone {
@@ -252,7 +257,7 @@ func (t *transaction) proto() *logpb.Transaction {
 		DeadlineMs: t.deadlineMS, FiledMs: t.filedMS,
 		Began: t.began.proto(), SealedAt: t.sealedAt.proto(),
 		Decided: t.decided.proto(), Finished: t.finished.proto(),
-		Content: t.content, Result: t.result, Stopped: t.stopped,
+		Content: t.content(), Result: t.result(), Stopped: t.stopped,
 	}
 	if n := len(t.branches); n > 0 {
 		m.Branches = make([]*logpb.Branch, n)
@@ -265,7 +270,7 @@ func (t *transaction) proto() *logpb.Transaction {
 			Enlisted: b.enlisted.proto(), Voted: b.voted.proto(),
 			Reported: b.reported.proto(), ResolvedAt: b.resolvedAt.proto(),
 			Detail: b.detail, Attempts: b.attempts,
-			Operation: b.operation, Result: b.result, PayloadHash: b.payloadHash,
+			Operation: b.operation(), Result: b.result(), PayloadHash: b.payloadHash(),
 		}
 	}
 	return m

@@ -26,7 +26,7 @@ func (t *transaction) sameBegin(b *logpb.Begin, branches []*logpb.BranchSpec) bo
 			return false
 		}
 	}
-	return t.rules().votes || bytes.Equal(t.content, contentOf(b.GetPlan(), branches))
+	return t.rules().votes || bytes.Equal(t.content(), contentOf(b.GetPlan(), branches))
 }
 
 // contentOf is the hash of a plan and branches, nil where there are none.
@@ -59,10 +59,10 @@ func sameSpec(a, b *logpb.BranchSpec) bool {
 
 // samePayload compares a payload with what stands, or stood.
 func (b *branch) samePayload(payload []byte) bool {
-	if len(b.payloadHash) == 0 {
+	if len(b.payloadHash()) == 0 {
 		return bytes.Equal(b.spec.GetPayload(), payload)
 	}
-	return len(payload) > 0 && bytes.Equal(b.payloadHash, hashPayload(payload))
+	return len(payload) > 0 && bytes.Equal(b.payloadHash(), hashPayload(payload))
 }
 
 func hashPayload(payload []byte) []byte {

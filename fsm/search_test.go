@@ -35,6 +35,8 @@ type search struct {
 	seen    map[string]bool
 	todo    []*State
 	edges   int
+	// least is how many states a search must find to be worth anything.
+	least int
 }
 
 func command(name string, c *logpb.Command) letter {
@@ -143,18 +145,24 @@ func TestSearch(t *testing.T) {
 			w := newWorld(t)
 			start := w.s.fork()
 			start.now = stamp{index: w.index + 1, term: 1, clockMS: start.clockMS}
-			x := &search{t: t, gid: g, letters: alphabet(g, v.start, v.begun, v.a, v.b), seen: map[string]bool{}}
-			x.visit(start)
-			for len(x.todo) > 0 && !t.Failed() {
-				s := x.todo[len(x.todo)-1]
-				x.todo = x.todo[:len(x.todo)-1]
-				x.expand(s)
-			}
-			t.Logf("%d distinct states, %d edges", len(x.seen), x.edges)
-			if len(x.seen) < 1000 {
-				t.Errorf("only %d states: the search is vacuous", len(x.seen))
-			}
+			x := &search{t: t, gid: g, letters: alphabet(g, v.start, v.begun, v.a, v.b), least: 1000}
+			x.run(start)
 		})
+	}
+}
+
+// run visits whatever can be reached.
+func (x *search) run(start *State) {
+	x.seen = map[string]bool{}
+	x.visit(start)
+	for len(x.todo) > 0 && !x.t.Failed() {
+		s := x.todo[len(x.todo)-1]
+		x.todo = x.todo[:len(x.todo)-1]
+		x.expand(s)
+	}
+	x.t.Logf("%d distinct states, %d edges", len(x.seen), x.edges)
+	if len(x.seen) < x.least {
+		x.t.Errorf("only %d states: the search is vacuous", len(x.seen))
 	}
 }
 
@@ -182,9 +190,9 @@ func (x *search) shape(s *State) string {
 	if t == nil {
 		return b.String()
 	}
-	fmt.Fprintf(&b, "%d%v%v%v %d %d", t.state, t.tombstone, t.quarantined, t.sealed, t.begin.GetTimeoutMs(), t.filedMS)
+	fmt.Fprintf(&b, "%d%v%v%v%v %d %d", t.state, t.stopped, t.tombstone, t.quarantined, t.sealed, t.begin.GetTimeoutMs(), t.filedMS)
 	for _, m := range t.branches {
-		fmt.Fprintf(&b, " %s%s%v%v%d%v%d%d", m.spec.GetId(), m.spec.GetResource(), m.spec.GetHeld(), m.hint,
+		fmt.Fprintf(&b, " %s%s%s%v%v%d%v%d%d", m.spec.GetId(), m.operation(), m.spec.GetResource(), m.spec.GetHeld(), m.hint,
 			m.vote, m.maybePrepared, m.own, m.resolved)
 	}
 	return b.String()
@@ -248,7 +256,7 @@ func (x *search) checkEdge(l letter, s, next *State, before *transaction, r Resu
 	}
 	if after.decision == DecisionCommit {
 		for _, b := range after.branches {
-			if b.vote != votePrepared && b.vote != voteReadOnly {
+			if b.vote != votePrepared && b.vote != voteReadOnly && after.rules().waits {
 				fail("AC3: committed with branch %s %v", b.spec.GetId(), b.vote)
 			}
 		}
@@ -263,7 +271,8 @@ func (x *search) checkEdge(l letter, s, next *State, before *transaction, r Resu
 		fail("the answer is not what stands: %v %v", after.decision, after.state)
 	}
 	for _, d := range next.DueOf(x.gid) {
-		if (d.Verdict == VerdictCommit) != (after.decision == DecisionCommit && after.member(d.Branch.GetId()).vote == votePrepared) {
+		voted := !after.rules().votes || after.member(d.Branch.GetId()).vote == votePrepared
+		if (d.Verdict == VerdictCommit) != (after.decision == DecisionCommit && voted) {
 			fail("branch %s is told %v", d.Branch.GetId(), d.Verdict)
 		}
 	}
@@ -276,7 +285,7 @@ func (x *search) checkDropped(t *transaction, fail func(string, ...any)) {
 		fail("dropped in %v", t.state)
 	}
 	for _, b := range t.branches {
-		if t.decision == DecisionCommit && b.vote != voteReadOnly && b.own == ownNone {
+		if t.decision == DecisionCommit && b.vote != voteReadOnly && b.own == ownNone && !b.idle && (t.rules().votes || !t.stopped) {
 			fail("dropped without the report of %s", b.spec.GetId())
 		}
 	}
@@ -307,13 +316,20 @@ func (x *search) checkEnds(s *State, shape string) {
 	if _, err := later(end); err != nil {
 		x.t.Fatal(err)
 	}
-	for _, d := range end.DueOf(x.gid) {
-		o := rolledBack
-		if d.Verdict == VerdictCommit {
-			o = committed
-		}
-		if _, err := end.apply(report(x.gid, d.Branch.GetId(), o)); err != nil {
-			x.t.Fatal(err)
+	for range 8 {
+		for _, d := range end.DueOf(x.gid) {
+			c := report(x.gid, d.Branch.GetId(), rolledBack)
+			switch {
+			case d.Verdict == VerdictCommit:
+				c = report(x.gid, d.Branch.GetId(), committed)
+			case d.Operation == OperationAction:
+				c = done(x.gid, d.Branch.GetId())
+			case d.Verdict == VerdictWait:
+				c = clientRollback(x.gid) // what is called back comes to an answer
+			}
+			if _, err := end.apply(c); err != nil {
+				x.t.Fatal(err)
+			}
 		}
 	}
 	if t := end.find(x.gid); t == nil || !t.ended() {

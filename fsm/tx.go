@@ -32,6 +32,8 @@ type transaction struct {
 	// sealed: commit was asked; the set of branches is final.
 	sealed    bool
 	submitted bool
+	// stopped: ended by an operator, whatever its branches did.
+	stopped bool
 
 	decision Decision
 	reason   Reason
@@ -47,13 +49,7 @@ type transaction struct {
 
 	began, sealedAt, decided, finished stamp
 
-	// content is the hash of plan and branches, where the creating command
-	// carried any: a repeat is compared by it, so that payloads may be let go of.
-	content []byte
-	// result is what a workflow's code returned.
-	result []byte
-	// stopped: ended by an operator, whatever its branches did.
-	stopped bool
+	more *txMore // nil in two-phase
 
 	hash   Digest // of the record's encoding, set by put
 	breach string // the first pre-condition that did not hold
@@ -77,16 +73,72 @@ type branch struct {
 
 	detail   string
 	attempts uint32
+	// idle: the transaction is decided, and there is nothing to call the branch
+	// for (order.go). It follows from the rest and is not written.
+	idle bool
 
+	more *branchMore // nil in two-phase
+}
+
+// txMore is what a record has beyond those of two-phase, which there are many
+// of. It is replaced, never edited in place.
+type txMore struct {
+	// content is the hash of plan and branches, where the creating command
+	// carried any: a repeat is compared by it, so that payloads may be let go of.
+	content []byte
+	// result is what a workflow's code returned.
+	result []byte
+}
+
+// branchMore is the same of a branch.
+type branchMore struct {
 	// operation and result are a workflow's recorded step.
 	operation string
 	result    []byte
 	// payloadHash stands for the payload once the transaction has ended.
 	payloadHash []byte
+}
 
-	// idle: the transaction is decided, and there is nothing to call the branch
-	// for (order.go). It follows from the rest and is not written.
-	idle bool
+func (t *transaction) content() []byte {
+	if t.more == nil {
+		return nil
+	}
+	return t.more.content
+}
+
+func (t *transaction) result() []byte {
+	if t.more == nil {
+		return nil
+	}
+	return t.more.result
+}
+
+// setResult keeps what a workflow's code returned, if anything.
+func (t *transaction) setResult(result []byte) {
+	if len(result) > 0 {
+		t.more = &txMore{content: t.content(), result: result}
+	}
+}
+
+func (b *branch) operation() string {
+	if b.more == nil {
+		return ""
+	}
+	return b.more.operation
+}
+
+func (b *branch) result() []byte {
+	if b.more == nil {
+		return nil
+	}
+	return b.more.result
+}
+
+func (b *branch) payloadHash() []byte {
+	if b.more == nil {
+		return nil
+	}
+	return b.more.payloadHash
 }
 
 const (
@@ -134,7 +186,7 @@ func (t *transaction) findStep(id, operation string) (int, bool) {
 		if c := strings.Compare(b.spec.GetId(), id); c != 0 {
 			return c
 		}
-		return strings.Compare(b.operation, operation)
+		return strings.Compare(b.operation(), operation)
 	})
 }
 

@@ -48,7 +48,7 @@ func (s *State) recordCommand(c *logpb.Record) Result {
 	}
 	next := t.clone()
 	b := &branch{
-		spec: c.GetBranch(), operation: operation, result: c.GetResult(),
+		spec: c.GetBranch(), more: &branchMore{operation: operation, result: c.GetResult()},
 		vote: recordedVote(c), detail: s.clip(c.GetDetail()), enlisted: s.now, voted: s.now,
 	}
 	next.branches = slices.Insert(next.branches, i, b)
@@ -88,5 +88,5 @@ func recordedVote(c *logpb.Record) logpb.VoteKind {
 }
 
 func sameRecord(b *branch, c *logpb.Record) bool {
-	return b.vote == recordedVote(c) && bytes.Equal(b.result, c.GetResult()) && b.same(c.GetBranch())
+	return b.vote == recordedVote(c) && bytes.Equal(b.result(), c.GetResult()) && b.same(c.GetBranch())
 }
