@@ -53,7 +53,7 @@ A red run keeps its data directories and logs, and says where.`,
 	f.StringVar(&mode, "mode", string(o.Mode), "how money moves: two-phase, saga, tcc, message or workflow")
 	f.IntVar(&o.Transfers, "transfers", o.Transfers, "transfers to make; every tenth lacks the funds")
 	f.IntVar(&o.Concurrency, "concurrency", o.Concurrency, "transfers at once, at most (fewer where kills lie close together)")
-	f.StringVar(&phase, "kill-leader", string(o.KillLeader), "when the leader dies: before-decision, at-decision, after-decision or random")
+	f.StringVar(&phase, "kill-leader", string(o.KillLeader), "when the leader dies: before-decision, at-decision, after-decision, a place of the mode's own, or random")
 	f.IntVar(&o.Kills, "kills", o.Kills, "how many leaders to kill, spread over the run; 0 for none")
 	f.BoolVar(&o.KillParticipant, "kill-participant", false, "kill bank b, too, once: prepared, and its vote not sent")
 	f.StringArrayVar(&postgres, "postgres", nil, "keep a bank in this Postgres database (DSN); may be given twice")

@@ -30,8 +30,8 @@ type Config struct {
 	Opener bankstore.Opener `json:"-"`
 	// Unfenced leaves the fence out, for tests that show what it is for.
 	Unfenced bool
-	// DropAnswers cuts the connection instead of the first answer that tells of an
-	// operation on a branch: the work is done, and nobody hears of it.
+	// DropAnswers cuts the connection instead of the first answer that tells the
+	// coordinator of an operation on a branch: the work is done, and nobody hears of it.
 	DropAnswers bool
 	// Witness, when set, is called when an operation is done and its answer not sent.
 	Witness func(call Call, key string) `json:"-"`

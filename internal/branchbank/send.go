@@ -79,24 +79,28 @@ func (b *Bank) sendMessage(ctx context.Context, s Sending) error {
 	for _, to := range s.To {
 		m.Add(to.URL, Move{Key: s.Key, Account: to.Account, Delta: to.Amount})
 	}
+	return b.Send(ctx, m, Move{Key: s.Key, Account: s.Account, Delta: -s.Amount}, s.Forget)
+}
+
+// Send begins a message, makes a move in a local transaction of the bank's, and
+// submits the message, as far as it does not forget to.
+func (b *Bank) Send(ctx context.Context, m *message.Message, local Move, forget Forgetting) error {
 	fresh, err := m.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	if !fresh || s.Forget == ForgetBegun {
+	if !fresh || forget == ForgetBegun {
 		return errForgot
 	}
-	call := Call{GID: string(m.GID()), Key: s.Key, Branch: BranchLocal, Operation: opLocal, Mode: "message"}
-	err = b.store.sent(ctx, string(m.GID()), func(tx *sql.Tx) error {
-		return b.store.work(ctx, tx, call, Move{Key: s.Key, Account: s.Account, Delta: -s.Amount})
-	})
+	call := Call{GID: string(m.GID()), Key: local.Key, Branch: BranchLocal, Operation: opLocal, Mode: "message"}
+	err = b.store.sent(ctx, string(m.GID()), func(tx *sql.Tx) error { return b.store.work(ctx, tx, call, local) })
 	if isFunds(err) {
 		return errors.Join(err, m.Drop(ctx, "lack of funds"))
 	}
 	if err != nil {
 		return err // it may have committed: the check-back tells
 	}
-	if s.Forget == ForgetDone {
+	if forget == ForgetDone {
 		return errForgot
 	}
 	return m.Submit(ctx)

@@ -70,7 +70,7 @@ func (b *Bank) branch(w http.ResponseWriter, r *http.Request) {
 	if witness := b.store.config.Witness; witness != nil {
 		witness(call, m.Key)
 	}
-	if b.store.config.DropAnswers && b.first(call) {
+	if b.store.config.DropAnswers && call.Operation != fence.Try && b.first(call) {
 		panic(http.ErrAbortHandler) // done, and nobody hears of it
 	}
 	w.WriteHeader(http.StatusOK)

@@ -19,6 +19,15 @@ const (
 	BeforeDecision Phase = failpoint.BeforeDecision
 	AtDecision     Phase = failpoint.AtDecision
 	AfterDecision  Phase = failpoint.AfterDecision
+	// Begun: a workflow is in the log, and its code was not told.
+	Begun Phase = failpoint.Begun
+	// BeforeAnswer and AfterAnswer: a saga's step has answered, which is not in the log,
+	// or in it.
+	BeforeAnswer Phase = failpoint.BeforeAnswer
+	AfterAnswer  Phase = failpoint.AfterAnswer
+	// BeforeReport and AfterReport: the same of a confirm, or of a message's delivery.
+	BeforeReport Phase = failpoint.BeforeReport
+	AfterReport  Phase = failpoint.AfterReport
 	// Random takes the mode's in turn, in a shuffled order.
 	Random Phase = "random"
 	// Prepared: the branch is durably prepared and its vote not yet sent.
@@ -29,6 +38,14 @@ const (
 
 // PhasesOf are the choices of --kill-leader in a mode, beside random.
 func PhasesOf(m Mode) []Phase {
+	switch m {
+	case Saga: // its decision is the answer of its last step, or of the one that failed
+		return []Phase{BeforeDecision, BeforeAnswer, AfterAnswer, AtDecision}
+	case TCC, Message:
+		return []Phase{BeforeDecision, AtDecision, AfterDecision, BeforeReport, AfterReport}
+	case Workflow: // nothing is delivered: the code does it all
+		return []Phase{Begun, BeforeDecision, AtDecision}
+	}
 	return []Phase{BeforeDecision, AtDecision, AfterDecision}
 }
 

@@ -72,7 +72,7 @@ func (p *reaper) nodeExited(n *cluster.Node, err error) {
 		p.surprise("%s ended though nothing was aimed at it (%v); see %s", n.Name, err, n.LogPath)
 	} else {
 		p.mu.Lock()
-		p.kills = append(p.kills, Kill{Phase: aim.Phase, Node: n.Name, Victim: mark.key, At: mark.at})
+		p.kills = append(p.kills, Kill{Phase: aim.Phase, Node: n.Name, Victim: mark.transaction(), At: mark.at})
 		p.mu.Unlock()
 		p.r.progress.Say("kill", "%s, the leader, killed %s of %s", n.Name, aim.Phase, mark.key)
 	}
@@ -220,6 +220,12 @@ type mark struct {
 	pid int
 	at  time.Time
 	key string
+}
+
+// transaction is the key without the branch that it may name.
+func (m mark) transaction() string {
+	key, _, _ := strings.Cut(m.key, "#")
+	return key
 }
 
 func readMark(path string) (mark, error) {
