@@ -35,8 +35,8 @@ const failuresDown = 3
 const (
 	// callsAtFirst is how many calls it gets before it has answered one.
 	callsAtFirst = 16
-	// callsFresh is how many more it gets for what it was never asked before, once
-	// its calls fail: what fails for one transaction may be well for another.
+	// callsFresh is how many more it gets for what it was never asked before: what
+	// hangs or fails for one transaction may be well for another.
 	callsFresh = 4
 	// callsHanging is how many it may have, those that hang too, once its calls fail.
 	callsHanging = 16
@@ -146,11 +146,7 @@ func (c *Core) nextCall(r *resource) *delivery {
 	if d := r.ready.first; d != nil && c.mayCall(r, 0) {
 		return d
 	}
-	extra := 0
-	if r.failures > 0 {
-		extra = callsFresh
-	}
-	if d := r.fresh.first; d != nil && c.mayCall(r, extra) {
+	if d := r.fresh.first; d != nil && c.mayCall(r, callsFresh) {
 		return d
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 // An empty branch means all of them, and what calls back. It returns how many were
 // due.
 func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
-	c.begin(now)
+	c.Applied(now) // what was just begun is due already
 	t := c.txns[gid]
 	if t == nil {
 		return 0
@@ -33,6 +33,7 @@ func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
 
 // Deliveries tells how the due branches of a transaction stand.
 func (c *Core) Deliveries(now time.Time, gid fsm.GID) []DeliveryStatus {
+	c.Applied(now)
 	t := c.txns[gid]
 	if t == nil {
 		return nil

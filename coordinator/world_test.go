@@ -23,7 +23,7 @@ type world struct {
 	start time.Time
 	index uint64
 	term  uint64
-	made  byte // GIDs so far
+	made  uint32 // GIDs so far
 
 	// Proposals are appended at once, unless held: then they wait for release.
 	hold bool
@@ -194,7 +194,7 @@ func (w *world) advanceBeating(d time.Duration, ids ...SessionID) {
 
 func (w *world) gid() fsm.GID {
 	w.made++
-	return fsm.NewGID(w.state.ClockMS(), [10]byte{w.made})
+	return fsm.NewGID(w.state.ClockMS(), [10]byte{byte(w.made), byte(w.made >> 8), byte(w.made >> 16)})
 }
 
 func (w *world) record(gid fsm.GID) *logpb.Transaction {
