@@ -41,7 +41,7 @@ type realNode struct {
 func (l *sharedLog) apply(commands ...*logpb.Command) ([]fsm.Result, uint64, error) {
 	l.index++
 	results, err := l.state.Apply(fsm.Meta{Index: l.index, Term: max(l.term, 1)}, &logpb.Batch{
-		ClockMs: 10_000 + uint64(time.Since(l.began).Milliseconds()), WallMs: uint64(time.Now().UnixMilli()), Commands: commands,
+		ClockMs: 10_000 + uint64(time.Since(l.began).Milliseconds()), WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: fsm.FeatureLevel, Commands: commands,
 	})
 	return results, l.index, err
 }
@@ -268,7 +268,7 @@ func TestBadInputAgainstTheStateMachine(t *testing.T) {
 		reason                   string
 	}{
 		{"a gid born after the clock", "POST", "/v1/transactions", `{"gid":"` + late + `"}`, 400, "INVALID"},
-		{"a mode of a later version", "POST", "/v1/transactions", `{"mode":"MODE_SAGA"}`, 400, "INVALID"},
+		{"a saga that is begun alone", "POST", "/v1/transactions", `{"mode":"MODE_SAGA"}`, 400, "INVALID"},
 		{"an endpoint that is not allowed", "POST", "/v1/transactions/" + testGID.String() + "/branches", `{"id":"1","endpoint":"http://10.0.0.1/"}`, 400, "INVALID"},
 		{"a commit of nothing", "POST", "/v1/transactions/" + testGID.String() + ":commit", `{}`, 404, "NOT_FOUND"},
 		{"a key that nobody knows", "POST", "/v1/transactions/key:nobody:rollback", `{}`, 404, "NOT_FOUND"},
