@@ -40,6 +40,7 @@ Exit codes:  0 ok · 1 error · 2 usage · 3 not found · 4 unreachable, no lead
 		newTxCommand(),
 		newTopicCommand(),
 		newClusterCommand(),
+		newFenceCommand(),
 		newVerifyCommand(),
 		newVersionCommand(),
 		newCompletionCommand(),

@@ -96,7 +96,9 @@ var Rules = []Rule{
 
 // drivers may be linked by cmd, tests, examples and test support alone: users
 // bring the driver that they already have.
-var drivers = []string{"github.com/jackc/pgx/v5/...", "github.com/go-sql-driver/mysql/...", "modernc.org/sqlite/..."}
+var drivers = []string{
+	"github.com/jackc/pgx/v5/...", "github.com/go-sql-driver/mysql/...", "modernc.org/sqlite/...", "github.com/redis/go-redis/v9/...",
+}
 
 // driversMayBeIn are the places below the module that may import a driver.
 var driversMayBeIn = []string{"cmd/...", "internal/testdb/...", "internal/bankstore/drivers"}

@@ -43,6 +43,7 @@ func TestBreachesAreFound(t *testing.T) {
 		{"fsm in participant", Graph{"participant": {Module + "/fsm"}}, "light and stable"},
 		{"generated api code in participant", Graph{"participant": {Module + "/api/v1"}}, ""},
 		{"a driver in participant", Graph{"participant": {"github.com/jackc/pgx/v5"}}, "imports the driver"},
+		{"a driver in the fence", Graph{"participant/fence": {"github.com/redis/go-redis/v9"}}, "imports the driver"},
 		{"a driver in cmd", Graph{"cmd/quorate": {"github.com/go-sql-driver/mysql"}}, ""},
 		{"a name that only begins alike", Graph{"coordinator": {Module + "/apiary", "github.com/hashicorp/raft-like"}}, ""},
 	}

@@ -61,7 +61,10 @@ func Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := FromHTTP(r)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+			if isDTM(r) {
+				c.Dialect = DTM
+			}
+			Answer(NewContext(r.Context(), c), w, err)
 			return
 		}
 		if c != (Call{}) {

@@ -179,7 +179,7 @@ func TestRedisThatMayForgetIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = server.Close() })
+	t.Cleanup(func() { _ = errors.Join(server.Kill(), server.Close()) }) // it does not end while it rewrites its file
 	rdb := dialRedis(t, server.DSN())
 	ctx := t.Context()
 	for name, value := range map[string][2]string{

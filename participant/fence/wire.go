@@ -22,13 +22,19 @@ const (
 	headerClock     = "quorate-clock"
 )
 
+// isDTM reports whether a request comes in DTM's protocol.
+func isDTM(r *http.Request) bool {
+	q := r.URL.Query()
+	return r.Header.Get(headerOperation) == "" && q.Get("op") != "" && q.Get("trans_type") != ""
+}
+
 // FromHTTP reads the call that a request is: Quorate's headers, or the query of DTM's
 // protocol. The zero Call and no error: it is none.
 func FromHTTP(r *http.Request) (Call, error) {
 	if r.Header.Get(headerOperation) != "" {
 		return fromHeaders(r.Header.Get)
 	}
-	if q := r.URL.Query(); q.Get("op") != "" && q.Get("trans_type") != "" {
+	if q := r.URL.Query(); isDTM(r) {
 		return fromDTM(q.Get("gid"), q.Get("trans_type"), q.Get("branch_id"), q.Get("op"))
 	}
 	return Call{}, nil
