@@ -47,20 +47,31 @@ func (f *Fence) Init(ctx context.Context, db DB) error {
 		return err
 	}
 	ctx = participant.Outside(ctx)
+	var err error
+	for range initTriesMax {
+		if err = f.create(ctx, db); err == nil {
+			return f.Check(ctx, db)
+		}
+		// Another process may have been creating it at the same moment.
+	}
+	return fmt.Errorf("fence: create table %s: %w; grant CREATE, or run the SQL of `quorate fence init --print` by hand", f.table, err)
+}
+
+// initTriesMax is how often Init runs its statements: Postgres refuses the loser of two
+// that create a table at the same moment, even IF NOT EXISTS.
+const initTriesMax = 4
+
+func (f *Fence) create(ctx context.Context, db DB) error {
 	for _, statement := range f.SQL() {
 		err := f.within(ctx, db, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, statement)
 			return err
 		})
 		if err != nil {
-			// Another process may be creating it: what counts is that it is there.
-			if f.Check(ctx, db) == nil {
-				return nil
-			}
-			return fmt.Errorf("fence: create table %s: %w; grant CREATE, or run the SQL of `quorate fence init --print` by hand", f.table, err)
+			return err
 		}
 	}
-	return f.Check(ctx, db)
+	return nil
 }
 
 // Check reads the table: [ErrNoTable] where it is missing or not whole.

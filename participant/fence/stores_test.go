@@ -46,16 +46,20 @@ var _ fencetest.Sender = (*sqlStore)(nil)
 
 func openSQL(t *testing.T, kind fence.Database, opts ...fence.Option) *sqlStore {
 	t.Helper()
-	s := &sqlStore{kind: kind, add: "INSERT INTO counters (name, n) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET n = counters.n + EXCLUDED.n"}
-	var driver, dsn string
 	switch kind {
 	case fence.Postgres:
-		driver, dsn = "pgx", testdb.Postgres(t)
+		return newSQLStore(t, kind, "pgx", testdb.Postgres(t), opts...)
 	case fence.MySQL:
-		driver, dsn = "mysql", testdb.MySQL(t)
+		return newSQLStore(t, kind, "mysql", testdb.MySQL(t), opts...)
+	}
+	return newSQLStore(t, kind, "sqlite", "file:"+filepath.Join(t.TempDir(), "db")+"?_pragma=busy_timeout(3000)&_pragma=journal_mode(WAL)", opts...)
+}
+
+func newSQLStore(t *testing.T, kind fence.Database, driver, dsn string, opts ...fence.Option) *sqlStore {
+	t.Helper()
+	s := &sqlStore{kind: kind, add: "INSERT INTO counters (name, n) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET n = counters.n + EXCLUDED.n"}
+	if kind == fence.MySQL {
 		s.add = "INSERT INTO counters (name, n) VALUES (?, ?) ON DUPLICATE KEY UPDATE n = n + VALUES(n)"
-	case fence.SQLite:
-		driver, dsn = "sqlite", "file:"+filepath.Join(t.TempDir(), "db")+"?_pragma=busy_timeout(3000)&_pragma=journal_mode(WAL)"
 	}
 	var err error
 	if s.db, err = sql.Open(driver, dsn); err != nil {
