@@ -21,6 +21,9 @@ func topicOf(endpoint string) (name string, ok bool) {
 // checkPlan refuses a malformed plan, and what the mode has no use for.
 func checkPlan(rules *modeRules, b *logpb.Begin) (Result, bool) {
 	plan := b.GetPlan()
+	if n := len(b.GetHolder()); n != 0 && n != 16 {
+		return invalid("holder", "is of %d bytes: an instance id has 16", n), false
+	}
 	if rules.votes && (plan != nil || len(b.GetBranches()) > 0) {
 		return invalid("plan", "belongs to modes whose branches are called: %s has none", rules.name), false
 	}

@@ -60,9 +60,15 @@ func (s *State) checkSubmit(c *logpb.Submit) (Result, bool) {
 	if len(c.GetBegin().GetBranches()) > 0 {
 		return invalid("begin.branches", "are given: those of a submit are its set"), false
 	}
+	rules, _ := rulesOf(c.GetBegin().GetMode())
 	for i, spec := range c.GetSet() {
 		if refusal, ok := checkSpec("set", spec); !ok {
 			return refusal, false
+		}
+		if rules.votes {
+			if refusal, ok := checkPlain("set", spec); !ok {
+				return refusal, false
+			}
 		}
 		if i > 0 && c.GetSet()[i-1].GetId() >= spec.GetId() {
 			return invalid("set", "is not sorted by unique ids at %q", spec.GetId()), false

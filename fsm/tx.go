@@ -221,7 +221,7 @@ func (t *transaction) join(spec *logpb.BranchSpec, now stamp) {
 
 // known says that a branch could be told: more than its name was heard.
 func known(spec *logpb.BranchSpec) bool {
-	return spec.GetResource() != "" || spec.GetEndpoint() != "" || len(spec.GetHolder()) > 0
+	return spec.GetResource() != "" || spec.GetEndpoint() != "" || len(spec.GetHolder()) > 0 || spec.GetUndo() != ""
 }
 
 // terminal says that nothing more is expected of the branch.
