@@ -124,7 +124,7 @@ func (x *teller) run(words []string) string {
 	case "due":
 		var out strings.Builder
 		for d := range x.s.Due() {
-			fmt.Fprintf(&out, "%s %s at %s: %v\n", x.name(d.GID), d.Branch.GetId(), describe(d.Branch), d.Verdict)
+			out.WriteString(x.dueLine(d))
 		}
 		if out.Len() == 0 {
 			return "nothing\n"
@@ -138,6 +138,24 @@ func (x *teller) run(words []string) string {
 	}
 	r := x.do(x.command(words))
 	return x.answer(r) + x.events(from)
+}
+
+// dueLine is a delivery, or a call.
+func (x *teller) dueLine(d DueBranch) string {
+	switch d.Operation {
+	case OperationCommit, OperationRollback:
+		return fmt.Sprintf("%s %s at %s: %v\n", x.name(d.GID), d.Branch.GetId(), describe(d.Branch), d.Verdict)
+	}
+	word := strings.ToLower(strings.TrimPrefix(d.Operation.String(), "OPERATION_"))
+	endpoint := d.Branch.GetEndpoint()
+	if d.Operation == OperationCompensate || d.Operation == OperationCancel {
+		endpoint = d.Branch.GetUndo()
+	}
+	line := strings.TrimSpace(fmt.Sprintf("%s %s", x.name(d.GID), d.Branch.GetId())) + ": " + word + " at " + endpoint
+	if d.NotBeforeMS > x.clock {
+		line += fmt.Sprintf(", not before +%d ms", d.NotBeforeMS-testStartMS)
+	}
+	return line + "\n"
 }
 
 func (x *teller) answer(r Result) string {
@@ -190,7 +208,7 @@ func (x *teller) show(g GID) string {
 	for _, f := range []struct {
 		name string
 		set  bool
-	}{{"tombstone", tx.GetTombstone()}, {"sealed", tx.GetSealed()}, {"withheld", tx.GetWithheld()}, {"quarantined", tx.GetQuarantined()}} {
+	}{{"tombstone", tx.GetTombstone()}, {"sealed", tx.GetSealed()}, {"withheld", tx.GetWithheld()}, {"quarantined", tx.GetQuarantined()}, {"stopped", tx.GetStopped()}} {
 		if f.set {
 			out += ", " + f.name
 		}
@@ -198,19 +216,43 @@ func (x *teller) show(g GID) string {
 	out += "\n"
 	for _, b := range tx.GetBranches() {
 		out += "  branch " + b.GetSpec().GetId()
+		if b.GetOperation() != "" {
+			out += " " + b.GetOperation()
+		}
 		if b.GetHint() {
 			out += ", hint"
 		}
-		if b.GetVote() != 0 {
+		switch {
+		case b.GetVote() == 0:
+		case tx.GetBegin().GetMode() == logpb.Mode_MODE_TWO_PHASE:
 			out += ", voted " + voteName(b.GetVote())
+		case b.GetVote() == votePrepared:
+			out += ", done"
+		case b.GetMaybePrepared():
+			out += ", maybe done"
+		default:
+			out += ", refused"
+		}
+		if len(b.GetResult()) > 0 {
+			out += fmt.Sprintf(", result %q", b.GetResult())
 		}
 		if b.GetOwn() != 0 {
-			out += ", " + strings.ToLower(strings.TrimPrefix(b.GetOwn().String(), "OWN_"))
+			own := strings.ToLower(strings.TrimPrefix(b.GetOwn().String(), "OWN_"))
+			if tx.GetBegin().GetMode() != logpb.Mode_MODE_TWO_PHASE && !tx.GetTombstone() {
+				own = "ended: " + own
+			}
+			out += ", " + own
+		}
+		if b.GetOutcome() == logpb.Outcome_OUTCOME_GAVE_UP {
+			out += ", given up"
 		}
 		if b.GetResolved() != 0 {
 			out += ", resolved " + outcomeName(b.GetResolved()) + " by " + b.GetResolvedBy()
 		}
 		out += "\n"
+	}
+	if len(tx.GetResult()) > 0 {
+		out += fmt.Sprintf("  result %q\n", tx.GetResult())
 	}
 	return out
 }
@@ -232,6 +274,14 @@ func (x *teller) command(words []string) *logpb.Command {
 		hold, _ := strconv.ParseUint(options["hold"], 10, 64)
 		x.clock += hold
 		return recovery(n, x.clock)
+	}
+	if verb == "topic" {
+		change := map[string]logpb.PutTopic_Change{"subscribe": 1, "unsubscribe": 2, "delete": 3}[plain[0]]
+		endpoint := ""
+		if len(plain) > 2 {
+			endpoint = plain[2]
+		}
+		return putTopic(change, plain[1], endpoint)
 	}
 	g := x.gid(plain[0])
 	list := func(name string) []string {
@@ -266,6 +316,47 @@ func (x *teller) command(words []string) *logpb.Command {
 		return submit(x.beginning(g, options), specs(list("set")...), votes...)
 	case "report":
 		return report(g, plain[1], x.outcome(plain[2]))
+	case "saga":
+		return submit(x.plan(g, logpb.Mode_MODE_SAGA, options), steps(plain[1:]...))
+	case "answer":
+		kind := map[string]logpb.Answer_Kind{"done": answerDone, "refused": answerRefused, "maybe": answerRefused, "gave-up": answerGaveUp}[plain[2]]
+		c := answerOf(g, plain[1], kind)
+		c.GetAnswer().MaybeDone = plain[2] == "maybe"
+		return c
+	case "tcc":
+		return begin(x.plan(g, logpb.Mode_MODE_TCC, options))
+	case "try":
+		return enlist(g, step(plain[1]))
+	case "message", "notify":
+		var set []*logpb.BranchSpec
+		for _, word := range plain[1:] {
+			id, endpoint, _ := strings.Cut(word, "@")
+			id, after, _ := strings.Cut(id, "<")
+			b := to(id, endpoint)
+			if after != "" {
+				b.After = strings.Split(after, ",")
+			}
+			set = append(set, b)
+		}
+		if verb == "notify" {
+			return submit(x.plan(g, modeNotify, options), set)
+		}
+		b := x.plan(g, modeMessage, options)
+		b.Branches = set
+		return begin(b)
+	case "check-back":
+		d := map[string]Decision{"committed": DecisionCommit, "nothing": DecisionRollback}[plain[1]]
+		return driverDecides(g, d, x.term)
+	case "workflow":
+		return begin(x.plan(g, modeWorkflow, options))
+	case "record":
+		c := record(g, plain[1], plain[2], options["result"])
+		c.GetRecord().Failed = options["failed"] != ""
+		return c
+	case "return":
+		return commitWith(options["result"])(g)
+	case "stop":
+		return stop(g)
 	case "resolve":
 		return resolve(g, plain[1], x.outcome(plain[2]))
 	}
@@ -282,12 +373,28 @@ func (x *teller) beginning(g GID, options map[string]string) *logpb.Begin {
 	return b
 }
 
+// plan is a Begin of a mode whose branches are called.
+func (x *teller) plan(g GID, mode Mode, options map[string]string) *logpb.Begin {
+	number := func(name string) uint64 {
+		n, _ := strconv.ParseUint(options[name], 10, 64)
+		return n
+	}
+	b := beginMode(g, mode, &logpb.Plan{
+		Callback: options["callback"], CallbackAfterMs: number("after"), ConcurrencyMax: uint32(number("at-once")), DelayMs: number("delay"),
+	})
+	b.Key = options["key"]
+	if n := number("timeout"); n > 0 {
+		b.TimeoutMs = n
+	}
+	return b
+}
+
 func (x *teller) kind(word string) logpb.VoteKind {
 	return map[string]logpb.VoteKind{"prepared": votePrepared, "read-only": voteReadOnly, "refused": voteRefused}[word]
 }
 
 func (x *teller) outcome(word string) Outcome {
-	return map[string]Outcome{"committed": committed, "rolled-back": rolledBack, "hazard": hazard, "mixed": mixed}[word]
+	return map[string]Outcome{"gave-up": logpb.Outcome_OUTCOME_GAVE_UP, "committed": committed, "rolled-back": rolledBack, "hazard": hazard, "mixed": mixed}[word]
 }
 
 func (x *teller) origin(word string) logpb.Origin {
