@@ -163,7 +163,7 @@ func TestModesWithCurl(t *testing.T) {
 		}
 		follower.must(t, "DELETE", "/v1/topics/orders%2Feu", "")
 		code, refused, _ := follower.request(t, "POST", "/v1/transactions:submit", `{"begin":{"mode":"MODE_MESSAGE"},"set":[{"id":"01","endpoint":"topic://orders/eu"}]}`)
-		if reason, _ := jsonReason(t, refused); code != 404 || reason != "NOT_FOUND" || !strings.Contains(refused["message"].(string), "orders/eu") {
+		if reason, _ := jsonReason(t, refused); code != 404 || reason != "NOT_FOUND" || !strings.Contains(refused["message"].(string), "orders/eu") || !strings.Contains(refused["message"].(string), "quorate topic subscribe") {
 			t.Errorf("a message to a topic that is gone: %d %v", code, refused)
 		}
 	})

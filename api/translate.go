@@ -95,6 +95,9 @@ func refused(r *coordinator.Refusal) *Error {
 	if r.Verdict != fsm.VerdictNone {
 		e.add("verdict", strings.ToLower(r.Verdict.String()))
 	}
+	if reason == ReasonNotFound && strings.HasPrefix(r.Detail, "no topic ") {
+		e.Next = "who hears what: quorate topic ls; somebody must subscribe first: quorate topic subscribe TOPIC ENDPOINT"
+	}
 	if reason == ReasonQuota {
 		limit, _ := splitDetail(r.Detail)
 		e.add("limit", limit)

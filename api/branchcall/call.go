@@ -126,6 +126,7 @@ func epochText(d coordinator.Delivery) string {
 // setHeaders writes the caller's own headers, then ours over them.
 func setHeaders(header http.Header, d coordinator.Delivery) {
 	header.Set("Content-Type", "application/json")
+	header.Set("User-Agent", "quorate")
 	for _, own := range d.Plan.GetHeaders() {
 		if !callheader.Reserved(own.GetName()) {
 			header.Set(own.GetName(), own.GetValue())
