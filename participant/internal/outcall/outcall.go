@@ -93,7 +93,7 @@ func (c Caller) post(ctx context.Context, endpoint string, headers map[string]st
 	default:
 		return said, nil
 	}
-	return nil, fmt.Errorf("POST %s: %w: %s", endpoint, cause, show(said))
+	return nil, fmt.Errorf("POST %s: %w", endpoint, &answer{cause, show(said)})
 }
 
 func (c Caller) invoke(ctx context.Context, secure bool, target string, headers map[string]string, payload []byte) ([]byte, error) {
@@ -135,14 +135,29 @@ func (c Caller) connect(host string, secure bool) (conn *grpc.ClientConn, done f
 func meaning(err error) error {
 	s := status.Convert(err)
 	if s.Code() == codes.Aborted {
-		return fmt.Errorf("%w: %s", participant.ErrRefused, s.Message())
+		return &answer{participant.ErrRefused, s.Message()}
 	}
 	for _, d := range s.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok && s.Code() == codes.Unavailable && info.GetReason() == "ONGOING" {
-			return fmt.Errorf("%w: %s", participant.ErrOngoing, s.Message())
+			return &answer{participant.ErrOngoing, s.Message()}
 		}
 	}
 	return err
+}
+
+// answer is what a callee said, in its own words.
+type answer struct {
+	means error
+	words string
+}
+
+func (a *answer) Unwrap() error { return a.means }
+
+func (a *answer) Error() string {
+	if a.words == "" || !errors.Is(a.means, participant.ErrRefused) && !errors.Is(a.means, participant.ErrOngoing) {
+		return strings.TrimSuffix(a.means.Error()+": "+a.words, ": ")
+	}
+	return a.words
 }
 
 // show is an answer for people.
