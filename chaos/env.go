@@ -49,6 +49,8 @@ type Env struct {
 	sights *sights       // through which running nodes are aimed at
 	bank   *bankWorkload // nil while, or where, that workload does not run
 
+	modes *modesWorkload // the same
+
 	clocks map[string]skew.Clock // of nodes whose clock is wrong, at their next start
 
 	mu        sync.Mutex

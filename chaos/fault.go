@@ -15,7 +15,7 @@ type Fault struct {
 	// Doc says in one sentence what it does.
 	Doc string
 	// Kind is its family, by which --faults may name it: kill, pause, partition,
-	// link, disk, power, corrupt, member, clock, duplicate, participant, database.
+	// link, disk, power, corrupt, member, clock, duplicate, participant, branch, database.
 	Kind string
 	// Weight is how often it is chosen within its family; 0 counts as 1.
 	Weight int
@@ -79,6 +79,7 @@ var Table = slices.Concat(
 	duplicateFaults,
 	clockFaults,
 	participantFaults,
+	branchFaults,
 	databaseFaults,
 	diskFaults,
 	powerFaults,

@@ -39,6 +39,12 @@ type Options struct {
 	Databases []string
 	// BankRate is how many transactions a second the workload bank begins, at most.
 	BankRate float64
+	// Modes of the workload modes, and ModesRate is how many transactions a second it
+	// begins, at most.
+	Modes     []string
+	ModesRate float64
+	// unfenced leaves the banks' fence out: a test of what it is for.
+	unfenced bool
 	// Profile of the nodes, `fast` or `default`.
 	Profile string
 	// Dir keeps everything; empty: a temporary directory, removed after a green run.
@@ -55,7 +61,7 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() Options {
-	return Options{Duration: time.Minute, Nodes: 3, Clients: 12, Rate: 60, Profile: "fast", Databases: []string{"sqlite"}, BankRate: 30, Workloads: []string{"registers", "bank"}}
+	return Options{Duration: time.Minute, Nodes: 3, Clients: 12, Rate: 60, Profile: "fast", Databases: []string{"sqlite"}, BankRate: 30, Modes: slices.Clone(ModesAll), ModesRate: 30, Workloads: []string{"registers", "bank"}}
 }
 
 // Validate says what is wrong with options.
@@ -81,6 +87,14 @@ func (o Options) Validate() error {
 	if o.BankRate <= 0 {
 		return fmt.Errorf("--bank-rate %g: more than 0", o.BankRate)
 	}
+	for _, m := range o.Modes {
+		if !slices.Contains(ModesAll, m) {
+			return fmt.Errorf("--modes %s: no such mode; there are: all, %s", m, strings.Join(ModesAll, ", "))
+		}
+	}
+	if o.ModesRate <= 0 {
+		return fmt.Errorf("--modes-rate %g: more than 0", o.ModesRate)
+	}
 	if _, err := Select(o.Faults); err != nil {
 		return fmt.Errorf("--faults %s: %w", strings.Join(o.Faults, ","), err)
 	}
@@ -100,7 +114,10 @@ func (o Options) Command() string {
 	if len(o.Workloads) > 0 {
 		words = append(words, "--workloads", strings.Join(o.Workloads, ","))
 	}
-	if slices.Contains(o.Workloads, workloadBank) {
+	if slices.Contains(o.Workloads, workloadModes) {
+		words = append(words, "--modes", strings.Join(o.Modes, ","), "--modes-rate", fmt.Sprint(o.ModesRate))
+	}
+	if slices.Contains(o.Workloads, workloadBank) || slices.Contains(o.Workloads, workloadModes) {
 		words = append(words, "--bank-rate", fmt.Sprint(o.BankRate))
 		for _, d := range o.Databases { // a DSN may hold a password
 			if kind, _, given := strings.Cut(d, "="); given {
@@ -110,4 +127,15 @@ func (o Options) Command() string {
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// UseModes adds the workload of modes, of the named ones; `all` are all.
+func (o *Options) UseModes(modes []string) {
+	if slices.Contains(modes, "all") {
+		modes = slices.Clone(ModesAll)
+	}
+	o.Modes = modes
+	if !slices.Contains(o.Workloads, workloadModes) {
+		o.Workloads = append(slices.Clone(o.Workloads), workloadModes)
+	}
 }

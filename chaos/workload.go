@@ -84,6 +84,7 @@ type workloadKind struct {
 var workloadKinds = []workloadKind{
 	{"registers", func(o Options) Workload { return &registers{o: o} }},
 	{workloadBank, newBankWorkload},
+	{workloadModes, newModesWorkload},
 }
 
 // selectWorkloads makes the named workloads.

@@ -16,6 +16,7 @@ import (
 func newChaosCommand() *cobra.Command {
 	o := chaos.NewOptions()
 	var output string
+	var modes []string
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "chaos",
@@ -30,6 +31,7 @@ during and after it. Otherwise the directory with history, ledger, logs and data
 run is printed. It needs neither root nor a database.`,
 		Example: `  quorate chaos --duration 60s
   quorate chaos --duration 10m --nodes 5 --faults kill,pause -o json
+  quorate chaos --modes all --duration 30m
   quorate chaos --list`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,6 +40,9 @@ run is printed. It needs neither root nor a database.`,
 			}
 			if list {
 				return listFaults(cmd.OutOrStdout(), o, output)
+			}
+			if cmd.Flags().Changed("modes") {
+				o.UseModes(modes)
 			}
 			if err := o.Validate(); err != nil {
 				return usageError(cmd, "%v", err)
@@ -55,7 +60,9 @@ run is printed. It needs neither root nor a database.`,
 	f.IntVar(&o.Clients, "clients", o.Clients, "clients of each workload")
 	f.Float64Var(&o.Rate, "rate", o.Rate, "transactions a second, at most; 0 for as many as they can")
 	f.Float64Var(&o.BankRate, "bank-rate", o.BankRate, "transactions a second of the workload bank, at most")
-	f.StringArrayVar(&o.Databases, "databases", o.Databases, "where the workload bank keeps money, besides embedded stores: sqlite, postgres, mariadb, installed, none, postgres=DSN, mysql=DSN; may be repeated")
+	f.StringSliceVar(&modes, "modes", nil, "also the workload modes, of these: all, saga, tcc, message, workflow, notify")
+	f.Float64Var(&o.ModesRate, "modes-rate", o.ModesRate, "transactions a second of the workload modes, at most")
+	f.StringArrayVar(&o.Databases, "databases", o.Databases, "where the workloads bank and modes keep money, besides files: sqlite, postgres, mariadb, installed, none, postgres=DSN, mysql=DSN; may be repeated")
 	f.StringVar(&o.Profile, "profile", o.Profile, "timing profile of the nodes: fast or default")
 	f.StringVar(&o.Dir, "dir", "", "keep everything in this new directory (default: a temporary one, removed after a green run)")
 	f.StringVar(&o.Binary, "binary", "", "another quorate program to break (default: this one)")

@@ -71,4 +71,5 @@ const (
 	PathCheckBack  = "/check-back"
 	PathSend       = "/send"
 	PathBooks      = "/books"
+	PathReady      = "/ready"
 )

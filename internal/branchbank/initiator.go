@@ -38,6 +38,8 @@ type Transfer struct {
 	From, To string // the banks' base URLs
 	Account  int
 	Amount   int64
+	// Refuse has the second bank refuse.
+	Refuse bool
 	// DepositFirst calls the receiving bank first, where the mode leaves the choice.
 	DepositFirst bool
 	// Timeout of the transaction; 0: none, or the cluster's default.
@@ -55,6 +57,7 @@ func (t Transfer) moves() (banks [2]string, moves [2]Move) {
 		banks[0], banks[1] = banks[1], banks[0]
 		moves[0], moves[1] = moves[1], moves[0]
 	}
+	moves[1].Refuse = t.Refuse
 	return banks, moves
 }
 
@@ -133,15 +136,20 @@ func (i *Initiator) tcc(ctx context.Context, t Transfer) error {
 // message has the paying bank take the money and send word of it. A bank that does
 // not listen is called again until the call's time is over: nothing was sent to it.
 func (i *Initiator) message(ctx context.Context, t Transfer) error {
-	body, err := json.Marshal(Sending{
+	return i.SendFrom(ctx, t.From, Sending{
 		Key: t.Key, Account: t.Account, Amount: t.Amount, CallBack: t.From + PathCheckBack, After: t.CheckBackAfter, Forget: t.Forget,
 		To: []Receiver{{URL: t.To + PathAction, Account: t.Account, Amount: t.Amount}},
 	})
+}
+
+// SendFrom has a bank send a message; see [Sending].
+func (i *Initiator) SendFrom(ctx context.Context, bank string, s Sending) error {
+	body, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
 	for {
-		resp, err := i.post(ctx, t.From+PathSend, body)
+		resp, err := i.post(ctx, bank+PathSend, body)
 		if err == nil {
 			return heard(resp)
 		}

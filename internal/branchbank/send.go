@@ -15,6 +15,8 @@ import (
 // Sending asks a bank to take money from an account in a local transaction of its
 // own and to tell another bank of it by a message.
 type Sending struct {
+	// GID of the message; empty: the bank makes one.
+	GID     string `json:"gid,omitempty"`
 	Key     string `json:"key"`
 	Account int    `json:"account"`
 	Amount  int64  `json:"amount"`
@@ -75,7 +77,7 @@ func (b *Bank) send(w http.ResponseWriter, r *http.Request) {
 var errForgot = errors.New("the sender went away")
 
 func (b *Bank) sendMessage(ctx context.Context, s Sending) error {
-	m := message.New(b.client, s.CallBack, message.Key(s.Key), message.CheckBackAfter(s.After))
+	m := message.New(b.client, s.CallBack, message.Key(s.Key), message.CheckBackAfter(s.After), message.GID(participant.GID(s.GID)))
 	for _, to := range s.To {
 		m.Add(to.URL, Move{Key: s.Key, Account: to.Account, Delta: to.Amount})
 	}

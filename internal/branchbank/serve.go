@@ -54,6 +54,7 @@ func (b *Bank) Handler() http.Handler {
 	mux.HandleFunc("POST "+PathCheckBack, b.checkBack)
 	mux.HandleFunc("POST "+PathSend, b.send)
 	mux.HandleFunc("GET "+PathBooks, b.books)
+	mux.HandleFunc("GET "+PathReady, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	return mux
 }
 

@@ -24,6 +24,8 @@ const (
 	// stepTries bounds the calls of one step in one run of the code; the next run goes on.
 	stepTries = 20
 	stepPause = 100 * time.Millisecond
+	// callMax bounds one call: a bank that stands still is called again.
+	callMax = 3 * time.Second
 )
 
 // flows is the part of an initiator that runs workflows: the engine, and where the
@@ -84,12 +86,9 @@ func (i *Initiator) code(wf *workflow.Workflow, data []byte) ([]byte, error) {
 
 // step calls a bank until it answers.
 func (i *Initiator) step(ctx context.Context, url string, m Move) error {
-	body, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
+	var err error
 	for range stepTries {
-		if err = i.callBranch(ctx, url, fence.FromContext(ctx), body); err == nil || isFinal(err) {
+		if err = i.CallBranch(ctx, url, fence.FromContext(ctx), m); err == nil || isFinal(err) {
 			return err
 		}
 		if pause(ctx, stepPause) != nil {
@@ -110,8 +109,15 @@ func isFinal(err error) bool {
 	return refused
 }
 
-// callBranch makes one branch call as the coordinator would.
-func (i *Initiator) callBranch(ctx context.Context, url string, call Call, body []byte) error {
+// CallBranch makes one branch call as the coordinator would: an initiator's own try, or
+// a workflow's step. A refusal is participant.ErrRefused.
+func (i *Initiator) CallBranch(ctx context.Context, url string, call Call, m Move) error {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callMax)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err

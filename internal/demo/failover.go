@@ -43,6 +43,20 @@ func Failovers(kills []Kill, attempts []Attempt, log []*quoratev1.Transaction) [
 	return out
 }
 
+// TermAt is the newest term that had written anything by then: the term of the leader
+// that was killed. The victim's own stamps do not tell: killed before its Submit, it
+// begins under the next leader.
+func TermAt(at time.Time, log []*quoratev1.Transaction) (term uint64) {
+	for _, tx := range log {
+		for _, s := range []*quoratev1.Stamp{tx.GetBegan(), tx.GetDecided()} {
+			if s != nil && !s.GetWallTime().AsTime().After(at) {
+				term = max(term, s.GetTerm())
+			}
+		}
+	}
+	return term
+}
+
 // round1 is d in milliseconds with one decimal.
 func round1(d time.Duration) float64 {
 	return float64(d.Round(100*time.Microsecond)) / float64(time.Millisecond)

@@ -14,7 +14,7 @@ func (r *run) judge(attempts []Attempt, before, after [2]Books, log []*quoratev1
 		byKey[tx.GetKey()] = tx
 	}
 	for i := range kills {
-		kills[i].Term = byKey[kills[i].Victim].GetBegan().GetTerm()
+		kills[i].Term = TermAt(kills[i].At, log)
 	}
 	result := &Result{
 		Transfers: len(attempts), InDoubt: inDoubt,

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	quoratev1 "github.com/quorate/quorate/api/v1"
 )
 
@@ -209,5 +211,21 @@ func TestTableNamesEverything(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
 		}
+	}
+}
+
+// The leader that died before a Submit wrote in the term before the victim's own.
+func TestTermAtIsTheKilledLeaders(t *testing.T) {
+	at := time.UnixMilli(1000)
+	stamp := func(term uint64, ms int64) *quoratev1.Stamp {
+		return &quoratev1.Stamp{Term: term, WallTime: timestamppb.New(time.UnixMilli(ms))}
+	}
+	log := []*quoratev1.Transaction{
+		{Key: "earlier", Began: stamp(2, 900), Decided: stamp(2, 990)},
+		{Key: "victim", Began: stamp(3, 1200), Decided: stamp(3, 1300)},
+		{Key: "undecided", Began: stamp(1, 100)},
+	}
+	if got := TermAt(at, log); got != 2 {
+		t.Errorf("term %d, want 2", got)
 	}
 }
