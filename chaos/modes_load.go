@@ -33,16 +33,16 @@ const (
 
 // Shares of the transactions that are special.
 const (
-	refusedShare  = 0.25 // a branch says no
-	repeatedShare = 0.33 // everything is said twice
-	otherShare    = 0.10 // and once with other content
-	graphShare    = 0.40 // a saga that is no chain
-	hurriedShare  = 0.12 // a saga that hardly has time
-	askedShare    = 0.10 // a saga that its initiator rolls back
-	lateShare     = 0.50 // a branch that enlists after the commit
-	leftShare     = 0.10 // a TCC that its initiator leaves
-	lateTryShare  = 0.08 // a try that comes after the rollback
-	forgotShare   = 0.15 // a message whose sender goes away, at either place
+	refusedShare    = 0.25 // a branch says no
+	repeatedShare   = 0.33 // everything is said twice
+	otherShare      = 0.10 // and once with other content
+	graphShare      = 0.40 // a saga that is no chain
+	hurriedShare    = 0.12 // a saga that hardly has time
+	askedShare      = 0.10 // a saga that its initiator rolls back
+	lateEnlistShare = 0.50 // a branch that enlists after the commit
+	leftShare       = 0.10 // a TCC that its initiator leaves
+	lateTryShare    = 0.08 // a try that comes after the rollback
+	forgotShare     = 0.15 // a message whose sender goes away, at either place
 )
 
 // startLoad begins transactions, not more a second than the rate.
@@ -324,7 +324,7 @@ func (w *modesWorkload) commitTCC(ctx context.Context, tx *modesTx, bank string,
 			w.found("S9", "%s (%s): committed, and the repeated Commit heard %v, %v", tx.key, tx.gid, got.GetDecision(), err)
 		}
 	}
-	if r.Float64() < lateShare {
+	if r.Float64() < lateEnlistShare {
 		got, err := w.client.Service().Enlist(ctx, w.branchOf("99", tx.gid, bank, branchbank.Move{Key: tx.key}))
 		var refused *participant.RefusedError
 		switch {
