@@ -50,6 +50,8 @@ func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginR
 	}
 	if _, ok := logpb.Entry_name[int32(begin.Entry)]; !ok {
 		r.refuse(prefix+"entry", "%d is neither explicit nor named", begin.Entry)
+	} else if begin.Entry == logpb.Entry_ENTRY_NAMED && traits[begin.Mode].called {
+		r.refuse(prefix+"entry", "by name belongs to branches that vote: %s has none, so leave it out", modeText(begin.Mode))
 	}
 	begin.Labels = r.labels(prefix+"labels", req.GetLabels())
 	return begin

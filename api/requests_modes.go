@@ -296,6 +296,15 @@ func (r *reader) submitMode(submit *logpb.Submit) {
 		r.refuse("votes", "are given, and branches of a %s do not vote", modeText(begin.GetMode()))
 	}
 	r.modeSet("set", begin, submit.GetSet())
+	for _, vote := range submit.GetVotes() {
+		if spec := vote.GetBranch(); spec != nil && !traits[begin.GetMode()].called {
+			at := branchField("votes", spec) + ".branch"
+			r.plainSpec(at, spec)
+			if !slices.ContainsFunc(submit.GetSet(), func(s *logpb.BranchSpec) bool { return s.GetId() == spec.GetId() }) {
+				r.refuse(at, "is not in the set")
+			}
+		}
+	}
 }
 
 // modeSet checks the branches that a Begin or a Submit of a mode brings.

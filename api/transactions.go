@@ -72,6 +72,7 @@ func (t *transactions) Vote(ctx context.Context, req *quoratev1.VoteRequest) (*q
 
 func readVote(r *reader, req *quoratev1.VoteRequest) (fsm.GID, *logpb.Ballot, error) {
 	gid, ballot := r.gid("gid", req.GetGid()), r.ballot("ballot", req.GetBallot())
+	r.plainSpec("ballot.branch", ballot.GetBranch())
 	return gid, ballot, r.err()
 }
 
