@@ -230,3 +230,40 @@ func TestDemoRefusesBadFlags(t *testing.T) {
 		}
 	}
 }
+
+// TestDemoInEachMode: by the rules of the two-phase demo, and S15.
+func TestDemoInEachMode(t *testing.T) {
+	for _, mode := range Modes[1:] {
+		t.Run(string(mode), func(t *testing.T) {
+			code, stdout, stderr := runDemo(t, nil, nil, "--mode", string(mode), "--transfers", "60", "--kills", "2", "--kill-leader", "random", "-o", "json")
+			if code != exitOK {
+				t.Fatalf("exit code %d\n%s", code, stderr)
+			}
+			r := resultOf(t, stdout)
+			if r.Transfers != 60 || r.Committed+r.RolledBack != 60 || r.RolledBack < 6 || r.LeaderKills != 2 || r.TotalBefore != r.TotalAfter || r.TotalBefore == 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// TestDemoKillsABankInTheMiddleOfASaga: its work is done, and nobody was told.
+func TestDemoKillsABankInTheMiddleOfASaga(t *testing.T) {
+	code, stdout, stderr := runDemo(t, nil, nil, "--mode", "saga", "--transfers", "40", "--kills", "1", "--kill-leader", "random", "--kill-participant", "-o", "json")
+	if code != exitOK {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	if r := resultOf(t, stdout); r.ParticipantKills != 1 || r.LeaderKills != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestDemoKnowsThePlacesOfAMode: a saga has no delivery of its decision.
+func TestDemoKnowsThePlacesOfAMode(t *testing.T) {
+	if code, _, stderr := runDemo(t, nil, nil, "--mode", "saga", "--kill-leader", "after-decision"); code != exitUsage || !strings.Contains(stderr, "saga-before-answer") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if code, _, stderr := runDemo(t, nil, nil, "--mode", "sagas"); code != exitUsage || !strings.Contains(stderr, "two-phase saga tcc message workflow") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
