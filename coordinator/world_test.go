@@ -40,8 +40,9 @@ type world struct {
 	warned   []Warn
 	obs      *tally
 	trace    []string // every effect, as text
-	// onEffect, when set, looks at each effect before it is performed.
-	onEffect func(Effect)
+	// onEffect, when set, looks at each effect before it is performed, and onAsked
+	// before any that was asked for with it is.
+	onEffect, onAsked func(Effect)
 }
 
 const testSeed = 42
@@ -105,6 +106,11 @@ func (w *world) settle() {
 		effects := w.core.Take()
 		if len(effects) == 0 {
 			return
+		}
+		for _, e := range effects {
+			if w.onAsked != nil {
+				w.onAsked(e)
+			}
 		}
 		for _, e := range effects {
 			w.perform(e)
