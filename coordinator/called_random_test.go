@@ -149,7 +149,7 @@ func (s *squall) answer() {
 		s.answered(d, busyAnswer, nil)
 	case how == 6 && mayRefuse(&txn{rec: s.record(d.GID)}, d.Operation) && d.Operation == fsm.OperationAction:
 		if !slices.Contains(s.did[ref(d)], fsm.OperationAction) {
-			s.refused[ref(d)] = d.Epoch.Term
+			s.refused[ref(d)] = max(s.refused[ref(d)], d.Epoch.Term)
 			s.answered(d, refusedAnswer, nil)
 		}
 	case how == 7: // done, and nobody hears of it
