@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/quorate/quorate/internal/callheader"
 	"github.com/quorate/quorate/participant"
 	"google.golang.org/grpc/metadata"
 )
@@ -64,9 +65,11 @@ func fromHeaders(get func(string) string) (Call, error) {
 	if err != nil {
 		return Call{}, badCall("header %s: %v", headerGID, err)
 	}
-	c := Call{
-		GID: string(gid), Key: get(headerKey), Branch: get(headerBranch),
-		Operation: Operation(get(headerOperation)), Mode: get(headerMode),
+	c := Call{GID: string(gid), Operation: Operation(get(headerOperation)), Mode: get(headerMode)}
+	for name, to := range map[string]*string{headerKey: &c.Key, headerBranch: &c.Branch} {
+		if *to, err = callheader.Unescape(get(name)); err != nil {
+			return Call{}, badCall("header %s is %q: %v", name, get(name), err)
+		}
 	}
 	if s := get(headerEpoch); s != "" {
 		if c.Epoch, err = parseEpoch(s); err != nil {

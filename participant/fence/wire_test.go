@@ -49,7 +49,7 @@ func TestNativeCallsAreRead(t *testing.T) {
 		t.Errorf("gRPC: %+v, %v", got, err)
 	}
 	for _, bad := range []struct{ name, value string }{
-		{"Quorate-Gid", ""}, {"Quorate-Gid", "order-1"}, {"Quorate-Branch", ""}, {"Quorate-Branch", "a\nb"}, {"Quorate-Branch", strings.Repeat("1", 129)},
+		{"Quorate-Gid", ""}, {"Quorate-Gid", "order-1"}, {"Quorate-Branch", ""}, {"Quorate-Branch", "a\nb"}, {"Quorate-Branch", strings.Repeat("1", 129)}, {"Quorate-Branch", "a%0Ab"}, {"Quorate-Branch", "a%"}, {"Quorate-Key", "a%zz"},
 		{"Quorate-Operation", "destroy"}, {"Quorate-Epoch", "2"}, {"Quorate-Epoch", "2.x"}, {"Quorate-Floor", "-1"}, {"Quorate-Clock", "soon"}, {"Quorate-Attempt", "1e3"},
 	} {
 		r := r.Clone(t.Context())

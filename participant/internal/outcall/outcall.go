@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/quorate/quorate/internal/callheader"
 	"github.com/quorate/quorate/participant"
 	"github.com/quorate/quorate/participant/fence"
 	"github.com/quorate/quorate/participant/handlers"
@@ -168,14 +169,14 @@ func show(said []byte) string {
 // headersOf are the names and values that a callee reads the call from.
 func headersOf(c fence.Call) map[string]string {
 	h := map[string]string{
-		"quorate-gid": c.GID, "quorate-branch": c.Branch,
+		"quorate-gid": c.GID, "quorate-branch": callheader.Escape(c.Branch),
 		"quorate-operation": string(c.Operation), "quorate-mode": c.Mode,
 		"quorate-attempt": strconv.FormatUint(c.Attempt, 10),
 		"quorate-floor":   strconv.FormatUint(c.FloorMS, 10),
 		"quorate-clock":   strconv.FormatUint(c.ClockMS, 10),
 	}
 	if c.Key != "" {
-		h["quorate-key"] = c.Key
+		h["quorate-key"] = callheader.Escape(c.Key)
 	}
 	if c.Epoch != (fence.Epoch{}) {
 		h["quorate-epoch"] = c.Epoch.String()
