@@ -76,7 +76,7 @@ func NewServer(cfg Config, coordinator Coordinator, cluster Cluster) (*Server, e
 	if s.forward, err = newForwarder(s); err != nil {
 		return nil, err
 	}
-	s.dtm = dtm.New(dtm.Config{Conn: s.forward, Version: s.cfg.Version, Logger: s.cfg.Logger})
+	s.dtm = dtm.New(dtm.Config{Conn: s.forward, Version: s.cfg.Version, Logger: s.cfg.Logger, HoldMax: 3*s.cfg.LeaderWait + time.Second})
 	s.grpc = s.newGRPC(true)
 	s.inner = s.newGRPC(false)
 	if s.http, err = s.newHTTP(); err != nil {

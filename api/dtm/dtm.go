@@ -21,7 +21,7 @@ import (
 // The times of this surface.
 const (
 	// HoldMax is how long a call is repeated while there is no leader, or none
-	// that answers. DTM's SDKs do not repeat by themselves.
+	// that answers: several of a node's own waits. DTM's SDKs do not repeat.
 	HoldMax = 10 * time.Second
 	// WaitResultMax is how long a call with wait_result waits for the end.
 	WaitResultMax = 15 * time.Second
@@ -39,7 +39,7 @@ type Config struct {
 	Version string
 	// Logger gets what people should see; nil discards.
 	Logger *slog.Logger
-	// HoldMax and WaitResultMax replace the constants of these names, for tests.
+	// HoldMax and WaitResultMax replace the constants of these names; 0 leaves them.
 	HoldMax, WaitResultMax time.Duration
 }
 

@@ -53,6 +53,7 @@ type node struct {
 	cl      *Cluster
 	index   int
 	grpc    string
+	http    string // another one after each start
 	view    sync.RWMutex
 	state   *fsm.State
 	applied uint64
@@ -100,6 +101,9 @@ func (cl *Cluster) Addresses() []string {
 	}
 	return out
 }
+
+// HTTP is where node i serves HTTP since its last start.
+func (cl *Cluster) HTTP(i int) string { return cl.nodes[i].http }
 
 // Lead appoints a leader for a new term: its first entry is a Tick.
 func (cl *Cluster) Lead(i int) {
@@ -187,7 +191,7 @@ func (n *node) up() {
 	if err != nil {
 		n.cl.t.Fatal(err)
 	}
-	n.grpc = l.Addr().String()
+	n.grpc, n.http = l.Addr().String(), h.Addr().String()
 	n.view.Lock()
 	n.state, n.applied = fsm.New(), 0
 	n.view.Unlock()
