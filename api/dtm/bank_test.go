@@ -175,6 +175,12 @@ func (w *world) dtm() dtmpb.DtmClient {
 	return dtmpb.NewDtmClient(conn)
 }
 
+// later lets the cluster's clock go on, and a new term look at what is due then.
+func (w *world) later(d time.Duration) {
+	w.cluster.Advance(d)
+	w.cluster.Lead(0)
+}
+
 type object = map[string]any
 
 // do makes a call; it may be called from any goroutine.

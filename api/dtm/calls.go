@@ -104,6 +104,7 @@ func (g *Gateway) submit(ctx context.Context, t *trans) error {
 		}
 	case typeTCC, typeXA:
 		gid, err = g.commit(ctx, t)
+		err = unknownGid(err, t.Gid)
 	case typeWorkflow:
 		return g.submitWorkflow(ctx, t)
 	default:
@@ -112,7 +113,7 @@ func (g *Gateway) submit(ctx context.Context, t *trans) error {
 	if err == nil && t.WaitResult {
 		err = g.waitResult(ctx, t, gid, began)
 	}
-	return unknownGid(err, t.Gid)
+	return err
 }
 
 // submitWhole hands a whole saga or message over.
@@ -211,6 +212,9 @@ func (g *Gateway) abort(ctx context.Context, t *trans) error {
 	stands, err := g.find(ctx, t.Gid)
 	if err != nil {
 		return unknownGid(err, t.Gid)
+	}
+	if err := stands.mustBeDTMs(); err != nil {
+		return err
 	}
 	switch stands.transType() {
 	case typeTCC, typeXA, typeMessage:

@@ -173,8 +173,8 @@ func (g *Gateway) forceStop(ctx context.Context, gid, operator string) error {
 	if err != nil {
 		return unknownGid(err, gid)
 	}
-	if stands.transType() == "" {
-		return stands.mustBe(&trans{Gid: gid})
+	if err := stands.mustBeDTMs(); err != nil {
+		return err
 	}
 	if !stands.finished() {
 		_, err := call(ctx, g, func(ctx context.Context, r *quoratev1.StopRequest) (*quoratev1.StopResponse, error) {

@@ -146,7 +146,7 @@ func TestSagaLimits(t *testing.T) {
 	}
 	w.post("submit", w.saga("h", object{"timeout_to_fail": 20}, "out"), 200, success)
 	w.saw("h", "01 action /out")
-	w.cluster.Advance(21 * time.Second)
+	w.later(21 * time.Second)
 	w.becomes("h", "failed")
 	w.saw("h", "01 compensate /out")
 }
@@ -160,17 +160,19 @@ func TestSagaMalformed(t *testing.T) {
 		return body
 	}
 	for part, body := range map[string]object{
-		"step 1 has no payload":    with(func(o object) { o["payloads"] = []string{"{}"} }),
-		"a saga has no steps":      with(func(o object) { o["steps"] = []object{} }),
-		"no gid specified":         with(func(o object) { o["gid"] = "" }),
-		"unknow trans type: what":  with(func(o object) { o["trans_type"] = "what" }),
-		"control character":        with(func(o object) { o["gid"] = "a\nb" }),
-		"orders name step":         with(func(o object) { o["concurrent"] = true; o["custom_data"] = `{"orders":{"7":[0]}}` }),
-		"in a circle":              with(func(o object) { o["concurrent"] = true; o["custom_data"] = `{"orders":{"1":[0],"0":[1]}}` }),
-		"custom_data is not":       with(func(o object) { o["concurrent"] = true; o["custom_data"] = `{` }),
-		"timeout_to_fail is -1":    with(func(o object) { o["timeout_to_fail"] = -1 }),
-		"neither http, grpc":       with(func(o object) { o["protocol"] = "soap" }),
-		"--endpoint-allow":         with(func(o object) { o["steps"] = []object{{"action": "http://169.254.169.254/"}, {"action": "http://10.0.0.1/"}} }),
+		"step 1 has no payload":   with(func(o object) { o["payloads"] = []string{"{}"} }),
+		"a saga has no steps":     with(func(o object) { o["steps"] = []object{} }),
+		"no gid specified":        with(func(o object) { o["gid"] = "" }),
+		"unknow trans type: what": with(func(o object) { o["trans_type"] = "what" }),
+		"control character":       with(func(o object) { o["gid"] = "a\nb" }),
+		"orders name step":        with(func(o object) { o["concurrent"] = true; o["custom_data"] = `{"orders":{"7":[0]}}` }),
+		"in a circle":             with(func(o object) { o["concurrent"] = true; o["custom_data"] = `{"orders":{"1":[0],"0":[1]}}` }),
+		"custom_data is not":      with(func(o object) { o["concurrent"] = true; o["custom_data"] = `{` }),
+		"timeout_to_fail is -1":   with(func(o object) { o["timeout_to_fail"] = -1 }),
+		"neither http, grpc":      with(func(o object) { o["protocol"] = "soap" }),
+		"--endpoint-allow": with(func(o object) {
+			o["steps"] = []object{{"action": "http://169.254.169.254/"}, {"action": "http://10.0.0.1/"}}
+		}),
 		"header":                   with(func(o object) { o["branch_headers"] = object{"X": "a\r\nEvil: 1"} }),
 		"at most 128":              with(func(o object) { o["gid"] = strings.Repeat("g", 129) }),
 		"JSON object of a transac": {"gid": 7},

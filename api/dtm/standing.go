@@ -28,14 +28,21 @@ func (s *standing) transType() string { return s.GetPlan().GetDialectMode() }
 // mustBe refuses to take a transaction for another one: a gid names one
 // transaction, of one type.
 func (s *standing) mustBe(t *trans) error {
-	switch s.transType() {
-	case t.TransType:
-		return nil
-	case "":
-		return bad("gid %s names a transaction that was not begun over DTM's protocol", t.Gid)
-	default:
+	if err := s.mustBeDTMs(); err != nil {
+		return err
+	}
+	if s.transType() != t.TransType {
 		return bad("gid %s names a transaction of type %s, not %s", t.Gid, s.transType(), t.TransType)
 	}
+	return nil
+}
+
+// mustBeDTMs refuses what native callers began: it is not for DTM's to end.
+func (s *standing) mustBeDTMs() error {
+	if s.transType() == "" {
+		return bad("gid %s names a transaction that was not begun over DTM's protocol", s.GetKey())
+	}
+	return nil
 }
 
 // status is DTM's word for the state.
