@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/internal/cluster"
+	"github.com/quorate/quorate/internal/proc"
 	"github.com/quorate/quorate/internal/testdb"
 	"github.com/quorate/quorate/participant"
 )
@@ -118,7 +119,7 @@ func (p *Playground) AtEnd(f func()) { p.atEnd = append(p.atEnd, f) }
 func (p *Playground) Client() *participant.Client {
 	binary := os.Getenv(BinaryEnv)
 	if binary == "" {
-		binary = p.Build("github.com/quorate/quorate", "./cmd/quorate")
+		binary = p.build(p.sources("github.com/quorate/quorate"), "./cmd/quorate")
 	}
 	c, err := cluster.Start(p.ctx, cluster.Config{
 		Binary: binary, Nodes: 3, Dir: filepath.Join(p.dir, "cluster"), Args: []string{"--endpoint-allow", "127.0.0.0/8"},
@@ -160,6 +161,15 @@ func (p *Playground) Serve(h http.Handler) (url string) {
 	return "http://" + l.Addr().String()
 }
 
+// FreeAddress is a free port of this machine.
+func (p *Playground) FreeAddress() (host, port string) {
+	address, err := cluster.FreeAddress("127.0.0.1")
+	p.check(err)
+	host, port, err = net.SplitHostPort(address)
+	p.check(err)
+	return host, port
+}
+
 // Postgres is the DSN of a private server.
 func (p *Playground) Postgres() string { return p.database(testdb.StartPostgres) }
 
@@ -179,18 +189,35 @@ func (p *Playground) database(start func(context.Context, ...string) (*testdb.Se
 	return s.DSN()
 }
 
-// Build compiles a program of a module that the example's go.mod names, and returns its
-// path.
-func (p *Playground) Build(module, pkg string) string {
-	find := exec.CommandContext(p.ctx, "go", "list", "-m", "-f", "{{.Dir}}", module)
-	find.Stderr = os.Stderr
-	dir, err := find.Output()
-	p.check(err)
+// Build compiles a program that the example's go.mod names, and returns its path.
+func (p *Playground) Build(pkg string) string { return p.build("", pkg) }
+
+func (p *Playground) build(dir, pkg string) string {
 	binary := filepath.Join(p.dir, "bin-"+filepath.Base(pkg))
 	cmd := exec.CommandContext(p.ctx, "go", "build", "-o", binary, pkg)
-	cmd.Dir, cmd.Stderr = strings.TrimSpace(string(dir)), os.Stderr
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	p.check(cmd.Run())
 	return binary
+}
+
+// sources is where a module's files are.
+func (p *Playground) sources(module string) string {
+	cmd := exec.CommandContext(p.ctx, "go", "list", "-m", "-f", "{{.Dir}}", module)
+	cmd.Stderr = os.Stderr
+	dir, err := cmd.Output()
+	p.check(err)
+	return strings.TrimSpace(string(dir))
+}
+
+// Run runs a program until the end.
+func (p *Playground) Run(path string, args ...string) {
+	child, err := proc.Start(proc.Spec{Name: filepath.Base(path), Path: path, Args: args, LogPath: path + ".log"})
+	p.check(err)
+	p.AtEnd(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopWaitMax)
+		defer cancel()
+		_ = child.Stop(ctx)
+	})
 }
 
 // Must is the value of a call that has to succeed.
