@@ -40,9 +40,9 @@ var (
 	ErrUnknown = errors.New("participant: the outcome is unknown")
 	// ErrRefused is a participant's plain no: nothing was done, and asking again does not
 	// help. Handlers return it, wrapped, and calls answer it.
-	ErrRefused = errors.New("participant: refused")
+	ErrRefused = errors.New("refused")
 	// ErrOngoing is a participant's "still at work": it is asked again, and no attempt is counted.
-	ErrOngoing = errors.New("participant: still at work")
+	ErrOngoing = errors.New("still at work")
 	// ErrTransactionControl means that SQL text would begin or end a branch's transaction.
 	ErrTransactionControl = errors.New("participant: transaction control by SQL inside a branch; use BeginTx, Commit and Rollback of database/sql")
 	// ErrOutsideTransaction means that a statement was to run with a GID in its context but
