@@ -41,8 +41,9 @@ type world struct {
 	obs      *tally
 	trace    []string // every effect, as text
 	// onEffect, when set, looks at each effect before it is performed, and onAsked
-	// before any that was asked for with it is.
+	// once it is asked for, before the log goes on.
 	onEffect, onAsked func(Effect)
+	looked            int // of the core's effects, by onAsked
 }
 
 const testSeed = 42
@@ -103,18 +104,22 @@ func (w *world) follow() {
 // settle performs effects until there are none.
 func (w *world) settle() {
 	for {
+		w.look()
 		effects := w.core.Take()
+		w.looked = 0
 		if len(effects) == 0 {
 			return
 		}
 		for _, e := range effects {
-			if w.onAsked != nil {
-				w.onAsked(e)
-			}
-		}
-		for _, e := range effects {
 			w.perform(e)
 		}
+	}
+}
+
+// look shows onAsked what was asked for since the last look.
+func (w *world) look() {
+	for ; w.onAsked != nil && w.looked < len(w.core.effects); w.looked++ {
+		w.onAsked(w.core.effects[w.looked])
 	}
 }
 
@@ -158,6 +163,7 @@ func (w *world) append(p Propose) {
 	}
 	r := w.apply(p.Command)[0]
 	w.core.Proposed(w.now, p.Token, r, nil)
+	w.look()
 }
 
 // release appends what was held back.
