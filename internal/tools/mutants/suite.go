@@ -47,6 +47,7 @@ var happy = map[string]string{
 	"raftnode":             "TestThreeNodes",
 	"participant":          "TestRunCommitsEveryBranch|TestRunRollsBackOnError",
 	"participant/embedded": "TestLocalTransactions|TestCommitWaits",
+	"participant/fence":    "TestNativeCallsAreRead",
 	"api":                  "TestSessionStory",
 	"api/branchcall":       "TestGRPCAnswers",
 	"cmd/quorate":          "TestTransactionsByTheCommandLine",
@@ -95,6 +96,24 @@ var suites = []suite{
 		args: []string{"chaos", "--workloads", "bank", "--databases", "installed", "--faults", "participant,database,kill",
 			"--duration", "60s", "--seed", "{seed}", "--dir", "{dir}/chaos", "-o", "json"},
 		touching: []string{"participant/", "coordinator/", "api/"}, judge: judgeChaos, limit: 10 * time.Minute,
+	},
+	{
+		name: "demo-saga", doc: "quorate demo --mode saga: leaders and a bank killed at a saga's own places",
+		args: []string{"demo", "--mode", "saga", "--transfers", "200", "--kills", "3", "--kill-leader", "random", "--kill-participant",
+			"--seed", "{seed}", "--data-dir", "{dir}/demo", "-o", "json"},
+		touching: []string{"participant/fence/"}, limit: 5 * time.Minute,
+	},
+	{
+		name: "demo-tcc", doc: "quorate demo --mode tcc: the same of a TCC",
+		args: []string{"demo", "--mode", "tcc", "--transfers", "200", "--kills", "3", "--kill-leader", "random", "--kill-participant",
+			"--seed", "{seed}", "--data-dir", "{dir}/demo", "-o", "json"},
+		touching: []string{"participant/fence/"}, limit: 5 * time.Minute,
+	},
+	{
+		name: "modes", doc: "quorate chaos --modes all: sagas, TCC, messages, workflows under faults, each first answer dropped",
+		args: []string{"chaos", "--workloads", "modes", "--modes", "all", "--faults", "kill,pause,branch",
+			"--duration", "40s", "--seed", "{seed}", "--dir", "{dir}/chaos", "-o", "json"},
+		touching: []string{"participant/fence/"}, judge: judgeChaos, limit: 10 * time.Minute,
 	},
 }
 
