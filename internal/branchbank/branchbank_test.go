@@ -181,3 +181,25 @@ func TestProcessConfigSurvivesItsCommandLine(t *testing.T) {
 		}
 	}
 }
+
+// Seata's TCC had three faults until it got a fence, and its users still meet them where
+// the fence is off: a cancel of what was never tried gave back what was never held, a try
+// that came after it held for ever (a suspension), and a repeated confirm took twice.
+func TestHistory_SeataTCC_EmptyRollbackSuspensionAndRepeat(t *testing.T) {
+	pay := Move{Account: 1, Delta: -30}
+	story := func(b *testBank) Books {
+		b.call(PathCancel, gidOne, "1", pay) // empty
+		b.call(PathTry, gidOne, "1", pay)    // late
+		b.call(PathTry, gidTwo, "1", pay)
+		b.call(PathConfirm, gidTwo, "1", pay)
+		b.call(PathConfirm, gidTwo, "1", pay) // repeated
+		books, _ := b.books()
+		return books
+	}
+	if got := story(newTestBank(t, nil)).Accounts[1]; got != (Account{Balance: 70}) {
+		t.Errorf("behind the fence: %+v, want one payment of 30", got)
+	}
+	if got := story(newTestBank(t, func(c *Config) { c.Unfenced = true })).Accounts[1]; got == (Account{Balance: 70}) {
+		t.Error("without the fence it is right, too: the story shows nothing")
+	}
+}
