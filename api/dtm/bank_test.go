@@ -159,6 +159,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	t.Parallel() // they wait more than they work
 	w := &world{t: t, bank: newBank(t), through: 1, web: &http.Client{Transport: &http.Transport{}}}
 	t.Cleanup(w.web.CloseIdleConnections)
 	w.cluster = realcluster.New(t)

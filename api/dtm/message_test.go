@@ -58,30 +58,34 @@ func TestMessageSubmitted(t *testing.T) {
 // TestMessageAskedAbout: prepared for longer than its time, its initiator is
 // asked, by GET, as branch 00.
 func TestMessageAskedAbout(t *testing.T) {
-	for _, test := range []struct {
+	for name, test := range map[string]struct {
 		answers []answer
 		status  string
 	}{
-		{[]answer{yes}, "succeed"},
-		{[]answer{no}, "failed"},
-		{[]answer{working, broken, yes}, "succeed"},
+		"done":                 {[]answer{yes}, "succeed"},
+		"refused":              {[]answer{no}, "failed"},
+		"working, then broken": {[]answer{working, broken, yes}, "succeed"},
 	} {
-		w := newWorld(t)
-		w.bank.answer("/asked msg", test.answers...)
-		w.post("prepare", w.message("g", object{"retry_interval": 1, "timeout_to_fail": 50}, "a"), 200, success)
-		w.later(45 * time.Second)
-		if calls := w.bank.of("g"); len(calls) != 0 {
-			t.Fatalf("asked too early: %v", calls)
-		}
-		w.later(6 * time.Second)
-		w.becomes("g", test.status)
-		calls := w.bank.all("g")
-		if c := calls[0]; c.String() != "00 msg /asked" || c.method != "GET" || c.body != "" || c.transType != "msg" {
-			t.Errorf("asked by %+v", c)
-		}
-		if acted := calls[len(calls)-1].op == "action"; acted != (test.status == "succeed") {
-			t.Errorf("%s: calls %v", test.status, w.bank.of("g"))
-		}
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.bank.answer("/asked msg", test.answers...)
+			w.post("prepare", w.message("g", object{"retry_interval": 1, "timeout_to_fail": 50}, "a"), 200, success)
+			w.later(45 * time.Second)
+			if calls := w.bank.of("g"); len(calls) != 0 {
+				t.Fatalf("asked too early: %v", calls)
+			}
+			w.later(6 * time.Second)
+			w.becomes("g", test.status)
+			calls := w.bank.all("g")
+			if c := calls[0]; c.String() != "00 msg /asked" || c.method != "GET" || c.body != "" || c.transType != "msg" {
+				t.Errorf("asked by %+v", c)
+			}
+			if test.status == "succeed" {
+				w.saw("g", "01 action /a")
+			} else if len(calls) != 1 {
+				t.Errorf("calls %v", w.bank.of("g"))
+			}
+		})
 	}
 }
 

@@ -175,6 +175,7 @@ func honestStatus(t *testing.T, what string, err error) {
 // those words in every text, where transactions of that name stand in every
 // state, and none comes back that is not meant.
 func TestNoWordIsSaidWrongly(t *testing.T) {
+	t.Parallel()
 	for _, text := range hostile {
 		for _, state := range []quoratev1.State{
 			0, quoratev1.State_STATE_ACTIVE, quoratev1.State_STATE_SEALED, quoratev1.State_STATE_COMMITTING,
@@ -225,16 +226,20 @@ func (s *stand) standing(text string, state quoratev1.State) {
 // TestNoErrorOfOursIsAFailure: whatever our own services answer, with whatever
 // text, no client of DTM's may take it for a word on its transaction.
 func TestNoErrorOfOursIsAFailure(t *testing.T) {
+	t.Parallel()
 	var errs []error
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
 		errs = append(errs, failing("", code, "a FAILURE while ONGOING"))
 	}
-	for _, code := range []codes.Code{codes.Aborted, codes.FailedPrecondition} {
-		for _, reason := range []string{
+	for i, code := range []codes.Code{codes.Aborted, codes.FailedPrecondition} {
+		for j, reason := range []string{
 			"NOT_LEADER", "NO_LEADER", "OUTCOME_UNKNOWN", "QUOTA", "LAGGING", "DEADLINE", "COMPACTED", "SESSION_LOST", "UNIMPLEMENTED", "INTERNAL",
 			"INVALID", "DENIED", "SET_MISMATCH", "SET_REQUIRED", "UNDECIDED", "WITHHELD", "QUARANTINED", "STALE", "GID_CONFLICT", "KEY_CONFLICT",
 			"ALREADY_DECIDED", "COMMIT_CONFLICT", "NOT_ENLISTED", "EXPIRED",
 		} {
+			if (i+j)%2 == 0 { // one of the two codes each is enough
+				continue
+			}
 			errs = append(errs, failing(reason, code, "a FAILURE while ONGOING"))
 		}
 	}
