@@ -115,16 +115,28 @@ func (s *server) do(ctx context.Context, work Work) error {
 	return newCaller(s.plan, rand.New(rand.NewPCG(rand.Uint64(), 0))).call(ctx, *work.Then)
 }
 
-// branch does the branch's own work.
+// branch does the branch's own work. Why it failed is in the journal, too: who reads
+// may meet a lock as well as who writes.
 func (s *server) branch(ctx context.Context, store bankstore.Store, info participant.Info, work Work) error {
+	// The branch is the first child of this call, so its name is known before.
+	line := Line{GID: string(info.GID), Branch: info.Path + ".1", Resource: s.resource.Name}
+	err := s.local(ctx, store, line, work)
+	if err != nil {
+		line.Failed = clip(err.Error())
+		s.write(line)
+	}
+	return err
+}
+
+// local is the local transaction; work that writes is in the journal before it begins.
+func (s *server) local(ctx context.Context, store bankstore.Store, line Line, work Work) error {
 	if len(work.Moves) == 0 {
 		_, err := store.Read(ctx, work.Reads)
 		return err
 	}
-	// The branch is the first child of this call, so its name is known before.
-	line := Line{GID: string(info.GID), Branch: info.Path + ".1", Resource: s.resource.Name, Work: work.Moves, Late: work.Late}
+	line.Work, line.Late = work.Moves, work.Late
 	s.write(line)
-	err := store.Work(ctx, work.Moves, func() error {
+	return store.Work(ctx, work.Moves, func() error {
 		if err := sleep(ctx, time.Duration(work.HoldMS)*time.Millisecond); err != nil {
 			return err
 		}
@@ -133,11 +145,6 @@ func (s *server) branch(ctx context.Context, store bankstore.Store, info partici
 		}
 		return nil
 	})
-	if err != nil {
-		line.Work, line.Late, line.Failed = nil, false, clip(err.Error())
-		s.write(line)
-	}
-	return err
 }
 
 // callMax bounds one call to a participant.
