@@ -14,7 +14,8 @@ import (
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/chaos/links"
 	"github.com/quorate/quorate/internal/bankstore"
-	"github.com/quorate/quorate/internal/cluster"
+	"github.com/quorate/quorate/internal/freeport"
+	"github.com/quorate/quorate/internal/proc"
 	"github.com/quorate/quorate/participant"
 )
 
@@ -60,7 +61,8 @@ const opening = 1000
 type Bank struct {
 	o         Options
 	plan      *Plan
-	processes []*Process // participants, then initiators
+	taken     freeport.Set // the participants' addresses
+	processes []*Process   // participants, then initiators
 	http      *http.Client
 	tally     tally
 
@@ -87,7 +89,7 @@ func Start(ctx context.Context, o Options) (*Bank, error) {
 		}
 	}
 	b := &Bank{o: o, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, foreign: map[string][]string{}}
-	if b.plan, err = makePlan(o); err != nil {
+	if b.plan, err = b.makePlan(); err != nil {
 		return nil, err
 	}
 	if err := b.plan.write(); err != nil {
@@ -106,7 +108,8 @@ func Start(ctx context.Context, o Options) (*Bank, error) {
 }
 
 // makePlan gives each process a seat at an address of its own.
-func makePlan(o Options) (*Plan, error) {
+func (b *Bank) makePlan() (*Plan, error) {
+	o := b.o
 	p := &Plan{Dir: o.Dir, Seeds: o.Seeds, Seed: o.Seed, Workers: o.Workers, Rate: o.Rate / float64(max(1, o.Initiators))}
 	for _, name := range []string{"bank-a", "bank-b"} {
 		p.Resources = append(p.Resources, Resource{Name: name, Kind: bankstore.Embedded})
@@ -118,7 +121,7 @@ func makePlan(o Options) (*Plan, error) {
 		r := &p.Resources[i]
 		r.Accounts, r.Opening = o.Accounts, opening
 		for k := range o.Seats + 1 {
-			address, err := cluster.FreeAddress("127.0.0.1")
+			address, err := b.taken.Address("127.0.0.1")
 			if err != nil {
 				return nil, err
 			}
@@ -245,7 +248,8 @@ func (b *Bank) died(d Death, surprise bool) {
 	defer b.mu.Unlock()
 	b.deaths = append(b.deaths, d)
 	if surprise {
-		b.surprises = append(b.surprises, fmt.Sprintf("%s ended though nothing was aimed at it: %s; see %s", d.Seat, d.How, filepath.Join(b.plan.Dir, d.Seat+".log")))
+		path := filepath.Join(b.plan.Dir, d.Seat+".log")
+		b.surprises = append(b.surprises, fmt.Sprintf("%s ended though nothing was aimed at it: %s; the end of %s:\n%s", d.Seat, d.How, path, proc.LastLines(path, 5)))
 	}
 }
 
@@ -287,6 +291,7 @@ func (b *Bank) Stop() error {
 		})
 	}
 	wg.Wait()
+	b.taken.Release()
 	return errors.Join(errs...)
 }
 

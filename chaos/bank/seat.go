@@ -225,7 +225,7 @@ func (p *Process) waitReady(ctx context.Context) error {
 			return nil
 		}
 		if !p.Running() {
-			return fmt.Errorf("bank: %s ended while it started; see %s", p.seat.Name, p.LogPath())
+			return fmt.Errorf("bank: %s ended while it started; the end of %s:\n%s", p.seat.Name, p.LogPath(), proc.LastLines(p.LogPath(), 5))
 		}
 		if sleep(ctx, readyPause) != nil {
 			return fmt.Errorf("bank: %s does not serve; see %s: %w", p.seat.Name, p.LogPath(), last)
