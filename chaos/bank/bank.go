@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/chaos/links"
@@ -40,6 +41,10 @@ type Options struct {
 	Rate                float64
 	// Accounts of each resource.
 	Accounts int
+	// Timeout of a usual transaction: long against a failover, short against a run;
+	// and CallMax, which bounds one call to a participant: short against the timeout,
+	// so that a paused participant does not use it up.
+	Timeout, CallMax time.Duration
 	// Opener makes the databases' connectors.
 	Opener bankstore.Opener
 	// Network, when set, has a link from each process to each other one, to the
@@ -51,7 +56,10 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() Options {
-	return Options{Seats: 2, Initiators: 2, Workers: 12, Accounts: 64, Rate: 120, Log: slog.New(slog.DiscardHandler)}
+	return Options{
+		Seats: 2, Initiators: 2, Workers: 12, Accounts: 64, Rate: 120, Timeout: 10 * time.Second, CallMax: 3 * time.Second,
+		Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 // opening is what each account opens with.
@@ -110,7 +118,10 @@ func Start(ctx context.Context, o Options) (*Bank, error) {
 // makePlan gives each process a seat at an address of its own.
 func (b *Bank) makePlan() (*Plan, error) {
 	o := b.o
-	p := &Plan{Dir: o.Dir, Seeds: o.Seeds, Seed: o.Seed, Workers: o.Workers, Rate: o.Rate / float64(max(1, o.Initiators))}
+	p := &Plan{
+		Dir: o.Dir, Seeds: o.Seeds, Seed: o.Seed, Workers: o.Workers, Rate: o.Rate / float64(max(1, o.Initiators)),
+		Timeout: o.Timeout, CallMax: o.CallMax,
+	}
 	for _, name := range []string{"bank-a", "bank-b"} {
 		p.Resources = append(p.Resources, Resource{Name: name, Kind: bankstore.Embedded})
 	}

@@ -26,8 +26,6 @@ const (
 const (
 	// readyMax bounds the time until a started process serves.
 	readyMax = 45 * time.Second
-	// stopTimeout bounds its graceful end: an initiator finishes what it has begun.
-	stopTimeout = attemptMax + 10*time.Second
 	// readyPause is the pause between two looks at a starting process.
 	readyPause = 30 * time.Millisecond
 )
@@ -242,7 +240,7 @@ func (p *Process) stop() error {
 	if process == nil || !process.Running() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), p.bank.plan.stopMax())
 	defer cancel()
 	return errors.Join(process.Signal(syscall.SIGCONT), process.Stop(ctx))
 }

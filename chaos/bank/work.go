@@ -147,9 +147,6 @@ func (s *server) local(ctx context.Context, store bankstore.Store, line Line, wo
 	})
 }
 
-// callMax bounds one call to a participant.
-const callMax = 3 * time.Second
-
 // caller calls participants, wherever one serves the resource.
 type caller struct {
 	plan *Plan
@@ -164,17 +161,22 @@ func newCaller(plan *Plan, rng *rand.Rand) *caller {
 // transport is shared: connections are kept.
 var transport = &http.Transport{MaxIdleConnsPerHost: 32, DialContext: detour.Dial}
 
-// call has a process of the resource do the work. A process that does not listen,
-// or has not opened its store, is passed over: nothing was done there. A process
-// that goes away during the call may have done the work or not; now and then the
-// same call is made again at another one, which must not do it twice.
+// call is the next call of the context's transaction.
 func (c *caller) call(ctx context.Context, to Call) error {
-	ctx, cancel := context.WithTimeout(ctx, callMax)
-	defer cancel()
 	ctx, err := participant.Call(ctx) // the tries are one call
 	if err != nil {
 		return err
 	}
+	return c.send(ctx, to)
+}
+
+// send has a process of the resource do the work. A process that does not listen,
+// or has not opened its store, is passed over: nothing was done there. A process
+// that goes away during the call may have done the work or not; now and then the
+// same call is made again at another one, which must not do it twice.
+func (c *caller) send(ctx context.Context, to Call) error {
+	ctx, cancel := context.WithTimeout(ctx, c.plan.CallMax)
+	defer cancel()
 	resource, err := c.plan.resource(to.Resource)
 	if err != nil {
 		return err
