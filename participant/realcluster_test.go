@@ -25,8 +25,9 @@ type realCluster struct {
 	t     testing.TB
 	id    fsm.GID
 	tls   *tls.Config
-	start time.Time // of the term
-	base  uint64    // the machine's clock then
+	grace time.Duration // of sessions
+	start time.Time     // of the term
+	base  uint64        // the machine's clock then
 
 	mu      sync.Mutex
 	entries [][]byte
@@ -51,18 +52,19 @@ type realNode struct {
 
 func newRealCluster(t testing.TB) *realCluster {
 	t.Helper()
-	return newRealClusterTLS(t, nil)
+	return newRealClusterWith(t, func(*realCluster) {})
 }
 
-// newRealClusterTLS secures the nodes' listeners.
-func newRealClusterTLS(t testing.TB, secure *tls.Config) *realCluster {
+// newRealClusterWith changes what the nodes are started with.
+func newRealClusterWith(t testing.TB, change func(*realCluster)) *realCluster {
 	t.Helper()
 	var random [10]byte
 	_, _ = rand.Read(random[:])
 	now := uint64(time.Now().UnixMilli())
-	cl := &realCluster{t: t, id: fsm.NewGID(now, random), leader: -1, tls: secure}
+	cl := &realCluster{t: t, id: fsm.NewGID(now, random), leader: -1, grace: 1200 * time.Millisecond}
+	change(cl)
 	for i := range 3 {
-		n := &realNode{cl: cl, index: i, grpc: "127.0.0.1:0"}
+		n := &realNode{cl: cl, index: i, grpc: fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))}
 		cl.nodes = append(cl.nodes, n)
 		n.up()
 	}
@@ -166,7 +168,7 @@ func (n *realNode) up() {
 	n.state, n.applied = fsm.New(), 0
 	n.view.Unlock()
 	settings := coordinator.FastSettings()
-	settings.SessionGrace = 1200 * time.Millisecond
+	settings.SessionGrace = n.cl.grace
 	n.coord, err = coordinator.New(coordinator.Config{Log: n, Settings: settings})
 	if err != nil {
 		n.cl.t.Fatal(err)

@@ -47,8 +47,10 @@ func certificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 // included.
 func TestMutualTLS(t *testing.T) {
 	cert, pool := certificate(t)
-	cl := newRealClusterTLS(t, &tls.Config{
-		Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	cl := newRealClusterWith(t, func(cl *realCluster) {
+		cl.tls = &tls.Config{
+			Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		}
 	})
 	client := dialReal(t, cl,
 		participant.WithTLS(&tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}}),
@@ -76,7 +78,7 @@ func TestMutualTLS(t *testing.T) {
 // A restart under the name of a process proves the death of the one before: its
 // held branch is lost at once, though it said no goodbye.
 func TestRestartUnderAProcessName(t *testing.T) {
-	cl := newRealCluster(t)
+	cl := newRealClusterWith(t, func(cl *realCluster) { cl.grace = time.Minute })
 	initiator := dialReal(t, cl)
 	victim := dialReal(t, cl, participant.WithProcess("pod-1"))
 	serve(t, victim, "r")
@@ -88,8 +90,8 @@ func TestRestartUnderAProcessName(t *testing.T) {
 	if err := tx.Commit(t.Context()); err == nil {
 		t.Error("committed without the holder of a held branch")
 	}
-	if waited := time.Since(began); waited > 800*time.Millisecond {
-		t.Errorf("the loss took %v; it needs no grace of 1.2s", waited)
+	if waited := time.Since(began); waited > cl.grace/4 {
+		t.Errorf("the loss took %v; it needs no grace of %v", waited, cl.grace)
 	}
 	cl.settled()
 }
