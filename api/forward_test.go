@@ -15,8 +15,12 @@ import (
 	"github.com/quorate/quorate/internal/testkit"
 )
 
-// pair serves a leader, and a follower that names an address as the leader's.
-func pair(t *testing.T, through func(leader string) string) (follower, leader *node, followerFake, leaderFake *fake) {
+// patience is a follower's wait for a leader that comes, however busy the machine.
+const patience = 30 * time.Second
+
+// pair serves a leader, and a follower that names an address as the leader's and
+// waits so long for one that answers.
+func pair(t *testing.T, wait time.Duration, through func(leader string) string) (follower, leader *node, followerFake, leaderFake *fake) {
 	t.Helper()
 	leaderFake, followerFake = newFake(), newFake()
 	leader = serve(t, Config{NodeID: "n2"}, leaderFake, newFakeCluster())
@@ -25,13 +29,13 @@ func pair(t *testing.T, through func(leader string) string) (follower, leader *n
 		address = through(leader.grpc)
 	}
 	followerFake.fail = &coordinator.NotLeaderError{Leader: coordinator.LeaderInfo{ID: "n2", GRPCAddress: address, Term: 3}}
-	follower = serve(t, Config{NodeID: "n1", LeaderWait: 300 * time.Millisecond}, followerFake, newFakeCluster())
+	follower = serve(t, Config{NodeID: "n1", LeaderWait: wait}, followerFake, newFakeCluster())
 	return follower, leader, followerFake, leaderFake
 }
 
 // TestForwardOneHop: a caller over HTTP need not know who leads.
 func TestForwardOneHop(t *testing.T) {
-	follower, _, followerFake, leaderFake := pair(t, nil)
+	follower, _, followerFake, leaderFake := pair(t, patience, nil)
 	code, body, _ := follower.request(t, "POST", "/v1/transactions", `{"key":"order-1"}`)
 	if header, _ := body["header"].(map[string]any); code != 200 || header["node_id"] != "n2" {
 		t.Fatalf("answered %d %v", code, body)
@@ -54,7 +58,7 @@ func TestForwardOneHop(t *testing.T) {
 // TestForwardedCallIsNotForwardedAgain: two nodes that take each other for the
 // leader must not play ping-pong.
 func TestForwardedCallIsNotForwardedAgain(t *testing.T) {
-	follower, _, _, leaderFake := pair(t, nil)
+	follower, _, _, leaderFake := pair(t, 300*time.Millisecond, nil)
 	leaderFake.setFail(&coordinator.NotLeaderError{Leader: coordinator.LeaderInfo{ID: "n1", GRPCAddress: follower.grpc}})
 	code, body, _ := follower.request(t, "POST", "/v1/transactions", `{}`)
 	if reason, _ := jsonReason(t, body); code != 503 || reason != "NO_LEADER" {
@@ -76,7 +80,7 @@ func TestForwardedCallIsNotForwardedAgain(t *testing.T) {
 // TestForwardFollowsAnElection: NOT_LEADER and a connection that never came
 // about are the only reasons to try again.
 func TestForwardFollowsAnElection(t *testing.T) {
-	follower, leader, followerFake, leaderFake := pair(t, func(string) string {
+	follower, leader, followerFake, leaderFake := pair(t, patience, func(string) string {
 		return net.JoinHostPort("127.0.0.1", "1") // nobody listens there
 	})
 	followerFake.on = func(method string) {
@@ -94,7 +98,7 @@ func TestForwardFollowsAnElection(t *testing.T) {
 // the call. The call is not made again, and the answer does not say "failed".
 func TestForwardKeepsUnknownUnknown(t *testing.T) {
 	var proxied *cutter
-	follower, _, _, leaderFake := pair(t, func(leader string) string {
+	follower, _, _, leaderFake := pair(t, patience, func(leader string) string {
 		proxied = newCutter(t, leader)
 		return proxied.address
 	})
@@ -114,7 +118,7 @@ func TestForwardKeepsUnknownUnknown(t *testing.T) {
 // TestForwardRepeatsReads: a read that was cut off changed nothing.
 func TestForwardRepeatsReads(t *testing.T) {
 	var proxied *cutter
-	follower, _, _, leaderFake := pair(t, func(leader string) string {
+	follower, _, _, leaderFake := pair(t, patience, func(leader string) string {
 		proxied = newCutter(t, leader)
 		return proxied.address
 	})

@@ -32,7 +32,7 @@ func secured(t *testing.T, files tlsconfig.Files, c Coordinator) (grpcAddress, h
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := NewServer(Config{TLS: config, ForwardTLS: source.Client("h2"), LeaderWait: 100 * time.Millisecond}, c, newFakeCluster())
+	server, err := NewServer(Config{TLS: config, ForwardTLS: source.Client("h2"), LeaderWait: patience}, c, newFakeCluster())
 	if err != nil {
 		t.Fatal(err)
 	}

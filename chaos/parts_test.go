@@ -240,3 +240,19 @@ func TestSpread(t *testing.T) {
 		t.Errorf("nothing: %+v", got)
 	}
 }
+
+// A run of a few dozen transactions has its shares, whatever the luck: the judge
+// calls one without them vacuous.
+func TestTurnsAreNoLuck(t *testing.T) {
+	for _, share := range []float64{contendedShare, duplicatedShare} {
+		taken := 0.0
+		for n := 1; n <= 5000; n++ {
+			if turn(int64(n), share) {
+				taken++
+			}
+			if off := taken - share*float64(n); off > 2.5 || off < -2.5 {
+				t.Fatalf("%v of %d are taken, %.1f off the share of %v", taken, n, off, share)
+			}
+		}
+	}
+}

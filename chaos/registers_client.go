@@ -95,8 +95,7 @@ const (
 // try is an operation of its own.
 func (a *actor) try(ctx context.Context, q request) (answer, linearizability.Output) {
 	if !q.read {
-		a.w.mutating.Add(1)
-		if a.rand.Float64() < duplicatedShare {
+		if turn(a.w.mutating.Add(1), duplicatedShare) {
 			a.echo(ctx, q)
 		}
 	}

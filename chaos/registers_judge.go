@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/linearizability"
 )
@@ -81,15 +84,29 @@ func (w *registers) listOpen(ctx context.Context, env *Env) ([]string, error) {
 
 // finals writes down every transaction as it stands in the end.
 func (w *registers) finals(ctx context.Context, env *Env) error {
-	return w.list(ctx, env, true, func(t *quoratev1.Transaction) {
+	var all []*quoratev1.Transaction
+	for {
+		all = all[:0]
+		err := w.list(ctx, env, true, func(t *quoratev1.Transaction) { all = append(all, t) })
+		if err == nil {
+			break
+		}
+		if status.Code(err) != codes.Unavailable || ctx.Err() != nil {
+			return err
+		}
+		// Another node leads by now, as may happen on a machine that has much to do.
+		env.Log.Info("registers: the list of the end is read again", "err", err)
+	}
+	for _, t := range all {
 		if !w.isMine(t.GetGid()) {
-			return
+			continue
 		}
 		out := transactionOutput(t)
 		w.recorder.Observe(linearizability.Observation{
 			Sight: linearizability.SightFinal, GID: out.GID, State: out.State, Decision: out.Decision, Branches: out.Branches,
 		})
-	})
+	}
+	return nil
 }
 
 // list reads all pages from the leader.

@@ -12,8 +12,7 @@ import (
 
 // conduct plays one transaction.
 func (w *registers) conduct(ctx context.Context, h *host, r *rand.Rand) {
-	p := w.newPlan(r)
-	w.begun.Add(1)
+	p := w.newPlan(r, w.begun.Add(1))
 	w.remember(p)
 	a := w.newActor(h, r)
 	var crowd sync.WaitGroup

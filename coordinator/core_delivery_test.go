@@ -117,6 +117,21 @@ func TestOtherProcessesAreToldOnceTheHolderIsGone(t *testing.T) {
 	wantList(t, branchesOf(w.take(2)), "1 COMMIT #2")
 }
 
+// A process may serve several resources: its loss frees what waits at each of them.
+func TestLossOfAHolderOfTwoResourcesFreesBoth(t *testing.T) {
+	w := newWorld(t)
+	w.attach(1, holderN(1), "bank-a", "bank-b")
+	w.attach(2, holderN(2), "bank-a")
+	w.attach(3, holderN(3), "bank-b")
+	w.advanceBeating(20*time.Second, 1, 2, 3) // the grace of the leadership is over
+	w.committedTx("", branchOf("1", "bank-a", holderN(1)), branchOf("2", "bank-b", holderN(1)))
+	w.take(1)
+	w.detach(1)
+	w.advanceBeating(5100*time.Millisecond, 2, 3)
+	wantList(t, branchesOf(w.take(2)), "1 COMMIT #2")
+	wantList(t, branchesOf(w.take(3)), "2 COMMIT #2")
+}
+
 func TestHolderThatComesBackIsToldAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.attach(1, holderN(1), "bank-a")

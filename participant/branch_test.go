@@ -162,10 +162,8 @@ func TestAnUnansweredEnlistingIsTakenBack(t *testing.T) {
 	client := dial(t, c)
 	serve(t, client, "r")
 	tx := begin(t, client)
-	hook, _ := failing("Session/Enlist", 1<<30, errLost)
+	ctx, hook := losing(tx.Context(t.Context()), "Session/Enlist")
 	c.After(hook)
-	ctx, cancel := context.WithTimeout(tx.Context(t.Context()), 200*time.Millisecond)
-	defer cancel()
 	var unknown *participant.OutcomeUnknownError
 	if _, err := client.StartBranch(ctx, "r"); !errors.As(err, &unknown) {
 		t.Fatalf("an enlisting without answers: %v", err)
@@ -290,10 +288,8 @@ func TestAnUnansweredVoteIsLeftToRecovery(t *testing.T) {
 	f.mu.Lock()
 	f.prepared = []participant.Prepared{b.Prepared()}
 	f.mu.Unlock()
-	hook, _ := failing("Session/Vote", 1<<30, errLost)
+	ctx, hook := losing(t.Context(), "Session/Vote")
 	c.After(hook)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
 	var unknown *participant.OutcomeUnknownError
 	if _, err := b.Vote(ctx, participant.Vote{Kind: participant.VotePrepared}); !errors.As(err, &unknown) {
 		t.Fatalf("a vote without answers: %v", err)

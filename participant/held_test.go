@@ -109,7 +109,7 @@ func TestSQLiteOneWriter(t *testing.T) {
 	ctx, _ := global(t)
 	began := time.Now()
 	_, err := r.db.BeginTx(ctx, nil)
-	if err == nil || time.Since(began) > 3*time.Second {
+	if err == nil || time.Since(began) > lockWaitDefault-time.Second/2 {
 		t.Fatalf("BeginTx = %v after %v, want an error after about 0.4 s", err, time.Since(began))
 	}
 	for _, want := range []string{"is locked", ref.String(), "quorate tx show " + string(ref.GID)} {

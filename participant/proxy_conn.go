@@ -64,7 +64,9 @@ func (c *proxyConn) done(found statements, err error) error {
 		return err
 	}
 	c.branch.mark.schemaChanged = c.branch.mark.schemaChanged || found.schema
-	return c.branch.explain(err)
+	err = c.branch.explain(err)
+	c.branch.note(err)
+	return err
 }
 
 func (c *proxyConn) scan(query string) statements {

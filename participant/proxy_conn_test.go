@@ -314,6 +314,13 @@ func TestBranchesOfOneTransactionBlockEachOther(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not name the cause (%q): %v", want, err)
 		}
+		if kind != "sqlite" { // which refused it before there was a branch
+			second := BranchRef{gid, "2"}
+			r.script.wantVote(t, second, VoteRefused, false)
+			if detail := r.script.branch(t, second).detail(); !strings.Contains(detail, want) {
+				t.Errorf("the refusal does not name the cause (%q): %q", want, detail)
+			}
+		}
 		r.wantOutcome(BranchRef{gid, "1"}, VerdictRollback, OutcomeRolledBack)
 	}, every...)
 }
@@ -409,6 +416,9 @@ func TestCancelledContext(t *testing.T) {
 		}
 		r.wantOutcome(r.prepare(-5), VerdictCommit, OutcomeCommitted) // waits for the slot
 		r.script.wantVote(t, BranchRef{gid, "1"}, VoteRefused, false)
+		if detail := r.script.branch(t, BranchRef{gid, "1"}).detail(); !strings.Contains(detail, "context") {
+			t.Errorf("the refusal does not say that the context has ended: %q", detail)
+		}
 		r.wantAmount(1, 95)
 	}, every...)
 }

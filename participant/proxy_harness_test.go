@@ -119,6 +119,13 @@ type scriptBranch struct {
 func (b *scriptBranch) Ref() BranchRef     { return b.prepared.BranchRef }
 func (b *scriptBranch) Prepared() Prepared { return b.prepared }
 
+// detail is what the branch's vote said for people.
+func (b *scriptBranch) detail() string {
+	b.script.mu.Lock()
+	defer b.script.mu.Unlock()
+	return b.vote.Detail
+}
+
 func (b *scriptBranch) CheckWait() error {
 	if b.scope.isWaited() {
 		return ErrWaitsForItself

@@ -22,6 +22,11 @@ type branchTx struct {
 	xid    string
 	mark   mark
 
+	// waited is the error of a statement that waited in vain for a lock, or was a
+	// deadlock's victim; failed is set when any statement has failed.
+	waited error
+	failed bool
+
 	// doomed is set when the cluster has decided rollback while work goes on.
 	doomed atomic.Bool
 
@@ -221,7 +226,33 @@ func (t *branchTx) Rollback() error {
 	t.c.branch = nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), commandTimeout)
 	defer cancel()
-	return t.giveUp(ctx, "rolled back by its own service")
+	return t.giveUp(ctx, t.whyRolledBack())
+}
+
+// whyRolledBack is what the cluster is told of a rollback by the service. Of what a
+// database says it names locks alone: other errors may hold what is in its rows.
+func (t *branchTx) whyRolledBack() string {
+	const detail = "rolled back by its own service"
+	switch {
+	case t.waited != nil:
+		return fmt.Sprintf("%s after this: %v", detail, t.waited)
+	case t.failed:
+		return detail + " after a statement had failed"
+	case t.ctx.Err() != nil:
+		return fmt.Sprintf("%s when its context had ended: %v", detail, context.Cause(t.ctx))
+	}
+	return detail
+}
+
+// note keeps what a statement's error says of locks.
+func (t *branchTx) note(err error) {
+	if err == nil {
+		return
+	}
+	t.failed = true
+	if f := faultOf(err); f == faultLockTimeout || f == faultDeadlock {
+		t.waited = err
+	}
 }
 
 // giveUp undoes what was not prepared and votes refused.

@@ -77,7 +77,7 @@ func TestMutualTLS(t *testing.T) {
 // A restart under the name of a process proves the death of the one before: its
 // held branch is lost at once, though it said no goodbye.
 func TestRestartUnderAProcessName(t *testing.T) {
-	cl := realcluster.New(t)
+	cl := realcluster.NewWith(t, func(cl *realcluster.Cluster) { cl.Grace = time.Minute })
 	initiator := dialReal(t, cl)
 	victim := dialReal(t, cl, participant.WithProcess("pod-1"))
 	serve(t, victim, "r")
@@ -89,8 +89,8 @@ func TestRestartUnderAProcessName(t *testing.T) {
 	if err := tx.Commit(t.Context()); err == nil {
 		t.Error("committed without the holder of a held branch")
 	}
-	if waited := time.Since(began); waited > 800*time.Millisecond {
-		t.Errorf("the loss took %v; it needs no grace of 1.2s", waited)
+	if waited := time.Since(began); waited > cl.Grace/4 {
+		t.Errorf("the loss took %v; it needs no grace of %v", waited, cl.Grace)
 	}
 	cl.Settled()
 }

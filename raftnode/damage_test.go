@@ -185,6 +185,10 @@ func TestDamage_ASnapshot(t *testing.T) {
 		"no content":    func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "state.bin"))) },
 		"no meta":       func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "meta.json"))) },
 		"empty meta":    func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "meta.json"), 0)) },
+		"another index": func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "meta.json"), `Index":`) },
+		"another sum": func(t *testing.T, dir string) {
+			must(t, os.WriteFile(filepath.Join(dir, metaSumFile), []byte("00000000"), 0o600))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, m := damaged(t, LogStoreBolt)
@@ -343,4 +347,27 @@ func TestDirectory(t *testing.T) {
 
 func rewrite(t *testing.T, cfg *Config, identity string) {
 	must(t, os.WriteFile(filepath.Join(cfg.DataDir, "identity.json"), []byte(identity), 0o600))
+}
+
+// A digit of meta.json that is another digit is JSON as good as before: only its
+// sum tells. A snapshot without a sum is one of an earlier version.
+func TestDamage_ADigitOfASnapshotsMeta(t *testing.T) {
+	c, m := damaged(t, LogStoreBolt)
+	must(t, m.Snapshot(c.ctx()))
+	c.stop(m)
+	names, err := m.stores.snapshots.names()
+	must(t, err)
+	dir := filepath.Join(m.cfg.DataDir, "snapshots", names[0])
+	meta, err := os.ReadFile(filepath.Join(dir, "meta.json"))
+	must(t, err)
+	at := bytes.Index(meta, []byte(`"Term":`)) + len(`"Term":`)
+	digit := meta[at]
+	meta[at] = digit ^ 0x01
+	must(t, os.WriteFile(filepath.Join(dir, "meta.json"), meta, 0o600))
+	refuses(t, c, m, metaSumFile)
+
+	meta[at] = digit
+	must(t, os.WriteFile(filepath.Join(dir, "meta.json"), meta, 0o600))
+	must(t, os.Remove(filepath.Join(dir, metaSumFile)))
+	must(t, c.open(m))
 }

@@ -115,13 +115,15 @@ func passThroughMain(t *testing.T, m *member) {
 }
 
 // On an idle cluster a read does not wait for the next heartbeat, which with
-// the default profile comes after 100 to 200 ms.
+// the default profile comes after 100 to 200 ms. On a busy machine one of many shows
+// it: each begins where one has just ended, which would be at a heartbeat.
 func TestReadIndex_IdleClusterNeedNotWaitForAHeartbeat(t *testing.T) {
 	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.Profile = Default() })
 	c.set("x", "1")
 	leader := c.leader()
 	best := time.Hour
-	for range 10 {
+	const reads = 100
+	for i := 0; i < reads && best > 50*time.Millisecond; i++ {
 		begun := time.Now()
 		if _, err := leader.ReadIndex(c.ctx()); err != nil {
 			t.Fatal(err)
@@ -129,7 +131,7 @@ func TestReadIndex_IdleClusterNeedNotWaitForAHeartbeat(t *testing.T) {
 		best = min(best, time.Since(begun))
 	}
 	if best > 50*time.Millisecond {
-		t.Fatalf("the fastest of 10 reads took %v", best)
+		t.Fatalf("the fastest of %d reads took %v", reads, best)
 	}
 }
 

@@ -51,7 +51,7 @@ func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
 	if err != nil || len(names) == 0 {
 		return s, err
 	}
-	meta, content, err := s.inner.Open(names[0])
+	meta, content, err := s.open(names[0])
 	if err != nil {
 		return nil, s.damaged(names[0], err)
 	}
@@ -154,7 +154,7 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 }
 
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, content, err := s.inner.Open(id)
+	meta, content, err := s.open(id)
 	if err == nil {
 		return meta, content, nil
 	}
@@ -164,6 +164,14 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	err = s.damaged(id, err)
 	s.fail.halt(err)
 	return nil, nil, err
+}
+
+// open opens a snapshot whose meta and content are as they were written.
+func (s *snapshotStore) open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	if err := verifyMeta(filepath.Join(s.dir, id)); err != nil {
+		return nil, nil, err
+	}
+	return s.inner.Open(id)
 }
 
 // snapshotSink is a snapshot being written. A failed write ends the node, as
@@ -194,7 +202,7 @@ func (s *snapshotSink) Close() error {
 	s.closed = true
 	err := s.SnapshotSink.Close()
 	if err == nil {
-		err = syncDir(s.path())
+		err = sumMeta(s.path()) // syncs the names of all the files
 	}
 	if err != nil {
 		err = fmt.Errorf("finish snapshot %s: %w", s.path(), err)

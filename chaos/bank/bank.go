@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/chaos/links"
 	"github.com/quorate/quorate/internal/bankstore"
-	"github.com/quorate/quorate/internal/cluster"
+	"github.com/quorate/quorate/internal/freeport"
+	"github.com/quorate/quorate/internal/proc"
 	"github.com/quorate/quorate/participant"
 )
 
@@ -39,6 +41,10 @@ type Options struct {
 	Rate                float64
 	// Accounts of each resource.
 	Accounts int
+	// Timeout of a usual transaction: long against a failover, short against a run;
+	// and CallMax, which bounds one call to a participant: short against the timeout,
+	// so that a paused participant does not use it up.
+	Timeout, CallMax time.Duration
 	// Opener makes the databases' connectors.
 	Opener bankstore.Opener
 	// Network, when set, has a link from each process to each other one, to the
@@ -50,7 +56,10 @@ type Options struct {
 
 // NewOptions returns the defaults.
 func NewOptions() Options {
-	return Options{Seats: 2, Initiators: 2, Workers: 12, Accounts: 64, Rate: 120, Log: slog.New(slog.DiscardHandler)}
+	return Options{
+		Seats: 2, Initiators: 2, Workers: 12, Accounts: 64, Rate: 120, Timeout: 10 * time.Second, CallMax: 3 * time.Second,
+		Log: slog.New(slog.DiscardHandler),
+	}
 }
 
 // opening is what each account opens with.
@@ -60,7 +69,8 @@ const opening = 1000
 type Bank struct {
 	o         Options
 	plan      *Plan
-	processes []*Process // participants, then initiators
+	taken     freeport.Set // the participants' addresses
+	processes []*Process   // participants, then initiators
 	http      *http.Client
 	tally     tally
 
@@ -87,7 +97,7 @@ func Start(ctx context.Context, o Options) (*Bank, error) {
 		}
 	}
 	b := &Bank{o: o, http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, foreign: map[string][]string{}}
-	if b.plan, err = makePlan(o); err != nil {
+	if b.plan, err = b.makePlan(); err != nil {
 		return nil, err
 	}
 	if err := b.plan.write(); err != nil {
@@ -106,8 +116,12 @@ func Start(ctx context.Context, o Options) (*Bank, error) {
 }
 
 // makePlan gives each process a seat at an address of its own.
-func makePlan(o Options) (*Plan, error) {
-	p := &Plan{Dir: o.Dir, Seeds: o.Seeds, Seed: o.Seed, Workers: o.Workers, Rate: o.Rate / float64(max(1, o.Initiators))}
+func (b *Bank) makePlan() (*Plan, error) {
+	o := b.o
+	p := &Plan{
+		Dir: o.Dir, Seeds: o.Seeds, Seed: o.Seed, Workers: o.Workers, Rate: o.Rate / float64(max(1, o.Initiators)),
+		Timeout: o.Timeout, CallMax: o.CallMax,
+	}
 	for _, name := range []string{"bank-a", "bank-b"} {
 		p.Resources = append(p.Resources, Resource{Name: name, Kind: bankstore.Embedded})
 	}
@@ -118,7 +132,7 @@ func makePlan(o Options) (*Plan, error) {
 		r := &p.Resources[i]
 		r.Accounts, r.Opening = o.Accounts, opening
 		for k := range o.Seats + 1 {
-			address, err := cluster.FreeAddress("127.0.0.1")
+			address, err := b.taken.Address("127.0.0.1")
 			if err != nil {
 				return nil, err
 			}
@@ -245,7 +259,8 @@ func (b *Bank) died(d Death, surprise bool) {
 	defer b.mu.Unlock()
 	b.deaths = append(b.deaths, d)
 	if surprise {
-		b.surprises = append(b.surprises, fmt.Sprintf("%s ended though nothing was aimed at it: %s; see %s", d.Seat, d.How, filepath.Join(b.plan.Dir, d.Seat+".log")))
+		path := filepath.Join(b.plan.Dir, d.Seat+".log")
+		b.surprises = append(b.surprises, fmt.Sprintf("%s ended though nothing was aimed at it: %s; the end of %s:\n%s", d.Seat, d.How, path, proc.LastLines(path, 5)))
 	}
 }
 
@@ -287,6 +302,7 @@ func (b *Bank) Stop() error {
 		})
 	}
 	wg.Wait()
+	b.taken.Release()
 	return errors.Join(errs...)
 }
 

@@ -273,6 +273,33 @@ func TestEachLieIsFound(t *testing.T) {
 	}
 }
 
+// TestARollbackIsExplainedByALockOrItsShape, and by nothing else: S4 hangs on it.
+func TestARollbackIsExplainedByALockOrItsShape(t *testing.T) {
+	const locked = `embedded: key "account/0001" of a is locked by branch 1.1`
+	two := gidOf(2)
+	for name, tt := range map[string]struct {
+		spoil func(w *world)
+		want  int // how many are unexplained
+	}{
+		"nothing":                  {func(*world) {}, 1},
+		"its shape":                {func(w *world) { w.Transactions[1].Labels["shape"] = string(ShapeRefused) }, 0},
+		"another shape":            {func(w *world) { w.Transactions[1].Labels["shape"] = string(ShapeReader) }, 1},
+		"the transaction's detail": {func(w *world) { w.Transactions[1].Detail = locked }, 0},
+		"a branch's detail":        {func(w *world) { w.Transactions[1].Branches[1].Detail = locked }, 0},
+		"a participant's journal":  {func(w *world) { w.line("a", Line{GID: two, Branch: "3.1", Failed: locked}) }, 0},
+		"another's journal":        {func(w *world) { w.line("a", Line{GID: gidOf(1), Branch: "1.1", Failed: locked}) }, 1},
+		"another failure":          {func(w *world) { w.line("a", Line{GID: two, Branch: "3.1", Failed: "no such table"}) }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := goodWorld()
+			tt.spoil(w)
+			if r := Check(w.Evidence); len(r.Unexplained) != tt.want || r.Counts["rollback_unexplained"] != int64(tt.want) {
+				t.Errorf("unexplained: %v, counted %d, want %d", r.Unexplained, r.Counts["rollback_unexplained"], tt.want)
+			}
+		})
+	}
+}
+
 // TestTheModelsFindWhatTheyCan: spoiled evidence is a bad history, too.
 func TestTheModelsFindWhatTheyCan(t *testing.T) {
 	for name, tt := range map[string]struct {

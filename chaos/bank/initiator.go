@@ -14,10 +14,6 @@ import (
 	"github.com/quorate/quorate/participant"
 )
 
-// attemptMax bounds one transaction: longer than its timeout and a failover, so
-// that the cluster's word is heard.
-const attemptMax = 30 * time.Second
-
 // ServeInitiator is an initiator's process: it runs until ctx ends, and then
 // finishes what it has begun.
 func ServeInitiator(ctx context.Context, planPath, seatName string, start int, log *slog.Logger) error {
@@ -88,13 +84,14 @@ func (in *initiator) work(ctx context.Context, worker int, rng *rand.Rand) {
 		if ctx.Err() != nil {
 			return
 		}
-		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptMax)
-		a := &attempt{in: in, caller: c, worker: worker, t: m.next(in.begun.Add(1))}
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.plan.attemptMax())
+		a := &attempt{in: in, caller: c, worker: worker, t: m.next(in.begun.Add(1)), over: make(chan struct{})}
 		if a.t.shape == ShapeContrary {
 			a.contrary(bounded, rng)
 		} else {
 			a.run(bounded)
 		}
+		close(a.over)
 		cancel()
 	}
 }
@@ -105,6 +102,7 @@ type attempt struct {
 	caller *caller
 	worker int
 	t      transaction
+	over   chan struct{} // closed when all was said of it
 }
 
 // errAbandoned is the initiator's own change of mind.
@@ -211,14 +209,29 @@ func (a *attempt) options() []participant.TxOption {
 func (a *attempt) do(ctx context.Context) error {
 	for i, call := range a.t.calls {
 		if i == len(a.t.calls)-1 && a.t.late != nil {
-			late := newCaller(a.in.plan, rand.New(rand.NewPCG(a.caller.rng.Uint64(), 0)))
-			a.in.late.Go(func() { _ = late.call(context.WithoutCancel(ctx), *a.t.late) })
+			a.callLate(ctx)
 		}
 		if err := a.caller.call(ctx, call); err != nil {
 			return fmt.Errorf("%s: %w", call.Resource, err)
 		}
 	}
 	return nil
+}
+
+// callLate makes the call that nobody waits for: now, near the seal, or when all is
+// over. A call is the transaction's from when it is numbered, which is now.
+func (a *attempt) callLate(ctx context.Context) {
+	late := newCaller(a.in.plan, rand.New(rand.NewPCG(a.caller.rng.Uint64(), 0)))
+	ctx, err := participant.Call(context.WithoutCancel(ctx))
+	if err != nil {
+		return
+	}
+	a.in.late.Go(func() {
+		if a.t.tardy {
+			<-a.over
+		}
+		_ = late.send(ctx, *a.t.late)
+	})
 }
 
 // ask writes down what is about to be asked, and returns its number.

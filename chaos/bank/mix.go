@@ -38,9 +38,7 @@ var shares = []struct {
 }
 
 const (
-	// timeoutUsual is long against a failover, short against a run.
-	timeoutUsual = 10 * time.Second
-	amountMax    = 20
+	amountMax = 20
 	// tooMuch is more than any account ever holds.
 	tooMuch = int64(1) << 40
 	// hotAccounts are the first of each resource: many transactions meet there.
@@ -61,6 +59,7 @@ type transaction struct {
 	key     string
 	calls   []Call
 	late    *Call // not waited for
+	tardy   bool  // it is made when all is over
 }
 
 // mix draws transactions. It is for one goroutine.
@@ -71,7 +70,7 @@ type mix struct {
 }
 
 func (m *mix) next(n int64) transaction {
-	t := transaction{shape: m.shape(), named: m.rng.Float64() < namedShare, timeout: timeoutUsual}
+	t := transaction{shape: m.shape(), named: m.rng.Float64() < namedShare, timeout: m.plan.Timeout}
 	switch t.shape {
 	case ShapeWide:
 		t.calls = m.wide()
@@ -97,6 +96,7 @@ func (m *mix) next(n int64) transaction {
 	case ShapeLate:
 		t.named = false // a named set needs every call's end
 		t.late = m.lateCall()
+		t.tardy = t.late.Work.WaitMS%4 == 0
 	case ShapeKeyed:
 		t.key = m.key(n)
 	case ShapeHurried:

@@ -57,7 +57,7 @@ func ServeParticipant(ctx context.Context, planPath, seatName string, start int,
 	// The service answers while the store is being opened: unavailable, as anyone is
 	// whose database is down.
 	go s.open(ctx, client, opener)
-	return serve(ctx, seat.Address, s.handler())
+	return serve(ctx, seat.Address, s.handler(), plan.stopMax())
 }
 
 // journalPath names the file of one start of a process.
@@ -81,14 +81,14 @@ func dial(ctx context.Context, plan *Plan, opts ...participant.Option) (*partici
 }
 
 // serve serves HTTP until ctx ends.
-func serve(ctx context.Context, address string, handler http.Handler) error {
+func serve(ctx context.Context, address string, handler http.Handler, stopMax time.Duration) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("bank: %w", err)
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(ctx, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout/2)
+		ctx, cancel := context.WithTimeout(context.Background(), stopMax/2)
 		defer cancel()
 		_ = server.Shutdown(ctx)
 	})

@@ -43,6 +43,8 @@ type Plan struct {
 	// initiator in all; 0: as many as they can.
 	Workers int
 	Rate    float64
+	// Timeout of a usual transaction, and what bounds a call.
+	Timeout, CallMax time.Duration
 	// Resources, and the seats of their processes.
 	Resources []Resource
 	// Initiators are the seats of the initiating processes.
@@ -91,6 +93,13 @@ func (r Resource) store(p *Plan, s Seat) bankstore.Config {
 		Accounts: r.Accounts, Opening: func(int) int64 { return r.Opening }, LockWait: lockWait,
 	}
 }
+
+// attemptMax bounds one transaction's initiator: longer than its timeout and a
+// failover, so that the cluster's word is heard.
+func (p *Plan) attemptMax() time.Duration { return p.Timeout + 20*time.Second }
+
+// stopMax bounds a process's graceful end: an initiator finishes what it has begun.
+func (p *Plan) stopMax() time.Duration { return p.attemptMax() + 10*time.Second }
 
 // lockWait bounds a branch's wait for a lock: short, so that a lock conflict
 // becomes a refusal well before the transaction's deadline.

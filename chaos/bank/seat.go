@@ -26,8 +26,6 @@ const (
 const (
 	// readyMax bounds the time until a started process serves.
 	readyMax = 45 * time.Second
-	// stopTimeout bounds its graceful end: an initiator finishes what it has begun.
-	stopTimeout = attemptMax + 10*time.Second
 	// readyPause is the pause between two looks at a starting process.
 	readyPause = 30 * time.Millisecond
 )
@@ -225,7 +223,7 @@ func (p *Process) waitReady(ctx context.Context) error {
 			return nil
 		}
 		if !p.Running() {
-			return fmt.Errorf("bank: %s ended while it started; see %s", p.seat.Name, p.LogPath())
+			return fmt.Errorf("bank: %s ended while it started; the end of %s:\n%s", p.seat.Name, p.LogPath(), proc.LastLines(p.LogPath(), 5))
 		}
 		if sleep(ctx, readyPause) != nil {
 			return fmt.Errorf("bank: %s does not serve; see %s: %w", p.seat.Name, p.LogPath(), last)
@@ -242,7 +240,7 @@ func (p *Process) stop() error {
 	if process == nil || !process.Running() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), p.bank.plan.stopMax())
 	defer cancel()
 	return errors.Join(process.Signal(syscall.SIGCONT), process.Stop(ctx))
 }

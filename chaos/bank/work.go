@@ -115,16 +115,28 @@ func (s *server) do(ctx context.Context, work Work) error {
 	return newCaller(s.plan, rand.New(rand.NewPCG(rand.Uint64(), 0))).call(ctx, *work.Then)
 }
 
-// branch does the branch's own work.
+// branch does the branch's own work. Why it failed is in the journal, too: who reads
+// may meet a lock as well as who writes.
 func (s *server) branch(ctx context.Context, store bankstore.Store, info participant.Info, work Work) error {
+	// The branch is the first child of this call, so its name is known before.
+	line := Line{GID: string(info.GID), Branch: info.Path + ".1", Resource: s.resource.Name}
+	err := s.local(ctx, store, line, work)
+	if err != nil {
+		line.Failed = clip(err.Error())
+		s.write(line)
+	}
+	return err
+}
+
+// local is the local transaction; work that writes is in the journal before it begins.
+func (s *server) local(ctx context.Context, store bankstore.Store, line Line, work Work) error {
 	if len(work.Moves) == 0 {
 		_, err := store.Read(ctx, work.Reads)
 		return err
 	}
-	// The branch is the first child of this call, so its name is known before.
-	line := Line{GID: string(info.GID), Branch: info.Path + ".1", Resource: s.resource.Name, Work: work.Moves, Late: work.Late}
+	line.Work, line.Late = work.Moves, work.Late
 	s.write(line)
-	err := store.Work(ctx, work.Moves, func() error {
+	return store.Work(ctx, work.Moves, func() error {
 		if err := sleep(ctx, time.Duration(work.HoldMS)*time.Millisecond); err != nil {
 			return err
 		}
@@ -133,15 +145,7 @@ func (s *server) branch(ctx context.Context, store bankstore.Store, info partici
 		}
 		return nil
 	})
-	if err != nil {
-		line.Work, line.Late, line.Failed = nil, false, clip(err.Error())
-		s.write(line)
-	}
-	return err
 }
-
-// callMax bounds one call to a participant.
-const callMax = 3 * time.Second
 
 // caller calls participants, wherever one serves the resource.
 type caller struct {
@@ -157,17 +161,22 @@ func newCaller(plan *Plan, rng *rand.Rand) *caller {
 // transport is shared: connections are kept.
 var transport = &http.Transport{MaxIdleConnsPerHost: 32, DialContext: detour.Dial}
 
-// call has a process of the resource do the work. A process that does not listen,
-// or has not opened its store, is passed over: nothing was done there. A process
-// that goes away during the call may have done the work or not; now and then the
-// same call is made again at another one, which must not do it twice.
+// call is the next call of the context's transaction.
 func (c *caller) call(ctx context.Context, to Call) error {
-	ctx, cancel := context.WithTimeout(ctx, callMax)
-	defer cancel()
 	ctx, err := participant.Call(ctx) // the tries are one call
 	if err != nil {
 		return err
 	}
+	return c.send(ctx, to)
+}
+
+// send has a process of the resource do the work. A process that does not listen,
+// or has not opened its store, is passed over: nothing was done there. A process
+// that goes away during the call may have done the work or not; now and then the
+// same call is made again at another one, which must not do it twice.
+func (c *caller) send(ctx context.Context, to Call) error {
+	ctx, cancel := context.WithTimeout(ctx, c.plan.CallMax)
+	defer cancel()
 	resource, err := c.plan.resource(to.Resource)
 	if err != nil {
 		return err

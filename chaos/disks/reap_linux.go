@@ -38,6 +38,11 @@ var Reap = sync.OnceValues(func() (int, error) {
 		if err := syscall.Unmount(m.dir, syscall.MNT_DETACH); err != nil && !errors.Is(err, syscall.EINVAL) {
 			return reaped, fmt.Errorf("take away %s, left mounted by a process that ended: %w", m.dir, err)
 		}
+		for _, below := range mounts { // what a volume shares its directory by
+			if below.dir == m.dir && below != m {
+				_ = syscall.Unmount(m.dir, syscall.MNT_DETACH)
+			}
+		}
 		if filepath.IsAbs(name) {
 			_ = os.Remove(name) // it may be gone already
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // tmpfsSuffix ends the name of each tmpfs, by which Reap knows them.
@@ -46,7 +47,7 @@ func (t *Tmpfs) Resize(bytes int64) error {
 }
 
 // Close unmounts it; its content is gone.
-func (t *Tmpfs) Close() error { return unmount(t.Dir) }
+func (t *Tmpfs) Close() error { return unmount(t.Dir, time.Now().Add(unmountMax)) }
 
 // RefuseTmpfs fails when dir lies in memory: what "survives" there has never
 // been on a disk.

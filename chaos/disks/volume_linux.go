@@ -33,6 +33,7 @@ type Volume struct {
 	Dir     string
 	image   string
 	mounted bool
+	shared  bool // Dir is a mount of its own, see share
 }
 
 // Possible returns nil where volumes can be made, or why not.
@@ -72,7 +73,7 @@ func NewVolume(dir string, bytes int64) (_ *Volume, err error) {
 	v := &Volume{Dir: dir, image: ownedName(dir) + volumeSuffix}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("make a volume at %s: %w", dir, err), os.Remove(v.image))
+			err = errors.Join(fmt.Errorf("make a volume at %s: %w", dir, err), v.Close())
 		}
 	}()
 	image, err := os.OpenFile(v.image, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -87,7 +88,23 @@ func NewVolume(dir string, bytes int64) (_ *Volume, err error) {
 	if err := run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", v.image); err != nil {
 		return nil, err
 	}
-	return v, errors.Join(v.Mount(), os.Chmod(v.Dir, 0o700))
+	return v, errors.Join(v.share(), v.Mount(), os.Chmod(v.Dir, 0o700))
+}
+
+// share makes the directory a mount that other mount namespaces share, so that the
+// volume, which is mounted there, is unmounted in all of them with us. Where the
+// root is private, as in containers, each namespace that is made while the volume is
+// mounted (`ip netns exec` makes one) would keep it otherwise: shut down, and what is
+// mounted again would be the same dead one.
+func (v *Volume) share() error {
+	if err := syscall.Mount(v.Dir, v.Dir, "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", v.Dir, err)
+	}
+	v.shared = true
+	if err := syscall.Mount("none", v.Dir, "", syscall.MS_SHARED, ""); err != nil {
+		return fmt.Errorf("share %s: %w", v.Dir, err)
+	}
+	return nil
 }
 
 // Mount mounts the volume; after a Shutdown ext4 replays its journal.
@@ -126,33 +143,61 @@ func (v *Volume) Cut() error {
 	return errors.Join(v.Shutdown(), v.Unmount(), v.Mount())
 }
 
-// Unmount unmounts the volume. It waits a while for killed processes to be gone.
+// Unmount unmounts the volume. It waits a while for killed processes to be gone, and
+// for namespaces that share nothing.
 func (v *Volume) Unmount() error {
 	if !v.mounted {
 		return nil
 	}
-	if err := unmount(v.Dir); err != nil {
+	deadline := time.Now().Add(unmountMax)
+	if err := unmount(v.Dir, deadline); err != nil {
 		return err
 	}
 	v.mounted = false
+	for attached(v.image) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("unmount %s: another mount namespace keeps it mounted", v.Dir)
+		}
+		time.Sleep(5 * time.Millisecond) // as in unmount
+	}
 	return nil
+}
+
+// attached says whether a loop device has the image: its file system is mounted
+// somewhere still.
+func attached(image string) bool {
+	devices, err := filepath.Glob("/sys/block/loop*")
+	if err != nil {
+		return false // a pattern of ours is none that is malformed
+	}
+	for _, device := range devices {
+		if file, err := backingFile(device); err == nil && file == image {
+			return true
+		}
+	}
+	return false
 }
 
 // Close unmounts the volume and removes its image: nothing of it is left.
 func (v *Volume) Close() error {
-	if err := v.Unmount(); err != nil {
+	if err := v.Unmount(); err != nil && v.mounted {
 		// The last way: out of sight now, freed when the last file is closed.
 		if detached := syscall.Unmount(v.Dir, syscall.MNT_DETACH); detached != nil {
 			return errors.Join(err, detached)
 		}
 		v.mounted = false
 	}
+	if v.shared {
+		if err := syscall.Unmount(v.Dir, syscall.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", v.Dir, err)
+		}
+		v.shared = false
+	}
 	return os.Remove(v.image)
 }
 
 // unmount unmounts dir, and asks again while it is busy.
-func unmount(dir string) error {
-	deadline := time.Now().Add(unmountMax)
+func unmount(dir string, deadline time.Time) error {
 	for {
 		err := syscall.Unmount(dir, 0)
 		if err == nil || !errors.Is(err, syscall.EBUSY) || time.Now().After(deadline) {

@@ -3,6 +3,7 @@
 package disks
 
 import (
+	"bufio"
 	"errors"
 	"os"
 	"os/exec"
@@ -51,6 +52,46 @@ func TestACutLosesWhatWasNotSynced(t *testing.T) {
 		if err := canary.Check(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A mount namespace that is made while a volume is mounted keeps it from no cut: not
+// one that hears of unmounts, as that of `ip netns exec`, nor, once it is gone, one
+// that does not.
+func TestACutIsWholeBesideOtherNamespaces(t *testing.T) {
+	for name, script := range map[string]string{
+		"slave":   "mount --make-rslave / && echo ready && exec sleep 60",
+		"private": "mount --make-rprivate / && echo ready && exec sleep 1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := volume(t, 16<<20)
+			if v == nil {
+				return
+			}
+			cmd := exec.Command("sh", "-c", script)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+			if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			canary, err := PlantCanary(v.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := v.Cut(); err != nil {
+				t.Fatal(err)
+			}
+			if err := canary.Check(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

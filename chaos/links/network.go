@@ -28,6 +28,7 @@ import (
 
 	"github.com/quorate/quorate/internal/cluster"
 	"github.com/quorate/quorate/internal/detour"
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // The ports of a process that links lead to.
@@ -54,6 +55,8 @@ type Network struct {
 	paths     map[[2]string]*path
 	dialers   map[string]bool // processes that have a file of detours
 	via       func(process, port, address string) (string, error)
+
+	taken freeport.Set // the links' addresses
 }
 
 type key struct{ from, to, port string }
@@ -90,6 +93,7 @@ func (n *Network) Close() {
 		l.close()
 	}
 	n.wait.Wait()
+	n.taken.Release()
 }
 
 // Intercept has links to a port dial what via returns instead of the process's
@@ -179,9 +183,8 @@ func (n *Network) link(k key) (*link, error) {
 	case meant == "":
 		return nil, fmt.Errorf("links: %s has no port %s", k.to, k.port)
 	}
-	// Below the ports of outgoing connections: the link must get it back after
-	// its target was dead.
-	address, err := cluster.FreeAddress("127.0.0.1")
+	// Taken: the link must get it back after its target was dead.
+	address, err := n.taken.Address("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}

@@ -3,8 +3,10 @@ package rafttime
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,9 +32,10 @@ type disk struct {
 
 	undo      []undo // of a lazy disk: what a crash takes back, latest last
 	lost      int
-	countdown int  // writes until the process crashes; 0 for never
-	stables   bool // only writes of term and vote count
-	keeps     bool // the write that it crashes at is on the disk
+	countdown int      // writes until the process crashes; 0 for never
+	stables   bool     // only writes of term and vote count
+	latest    []string // what was written last, for whoever must understand a node that does not start
+	keeps     bool     // the write that it crashes at is on the disk
 }
 
 // undo is a state that a crash of a lazy disk may go back to.
@@ -48,6 +51,24 @@ const lazyFor = 400 * time.Millisecond
 
 func newDisk(lazy bool) *disk {
 	return &disk{lazy: lazy, logs: map[uint64]raft.Log{}, stable: map[string][]byte{}}
+}
+
+// latestWrites is how many writes a disk tells of.
+const latestWrites = 24
+
+// note keeps what was written, and what came of it.
+func (d *disk) note(what, came string) {
+	if len(d.latest) == latestWrites {
+		d.latest = d.latest[1:]
+	}
+	d.latest = append(d.latest, time.Now().Format("04:05.000 ")+what+came)
+}
+
+// tale tells the latest writes.
+func (d *disk) tale() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return strings.Join(d.latest, "; ")
 }
 
 // handle is one process's hold on its disk.
@@ -105,10 +126,11 @@ func (d *disk) disarm() {
 }
 
 // write changes the disk, unless the process has crashed, or does so here.
-func (h *handle) write(stable bool, change func(d *disk)) error {
+func (h *handle) write(stable bool, what string, change func(d *disk)) error {
 	d := h.disk
 	d.mu.Lock()
 	if d.owner != h {
+		d.note(what, ": by a dead process, nothing is written")
 		d.mu.Unlock()
 		return errCrashed
 	}
@@ -117,6 +139,7 @@ func (h *handle) write(stable bool, change func(d *disk)) error {
 		if d.keeps {
 			change(d)
 		}
+		d.note(what, fmt.Sprintf(": crashes here, written: %t", d.keeps))
 		d.owner, d.countdown = nil, 0
 		d.mu.Unlock()
 		h.crash()
@@ -129,6 +152,7 @@ func (h *handle) write(stable bool, change func(d *disk)) error {
 		d.remember()
 	}
 	change(d)
+	d.note(what, "")
 	d.mu.Unlock()
 	return nil
 }
@@ -172,7 +196,11 @@ func (h *handle) GetLog(index uint64, l *raft.Log) error {
 func (h *handle) StoreLog(l *raft.Log) error { return h.StoreLogs([]*raft.Log{l}) }
 
 func (h *handle) StoreLogs(logs []*raft.Log) error {
-	return h.write(false, func(d *disk) {
+	what := "nothing"
+	if n := len(logs); n > 0 {
+		what = fmt.Sprintf("entries %d to %d of term %d", logs[0].Index, logs[n-1].Index, logs[n-1].Term)
+	}
+	return h.write(false, what, func(d *disk) {
 		for _, l := range logs {
 			d.logs[l.Index] = *l
 			d.last = max(d.last, l.Index)
@@ -184,7 +212,7 @@ func (h *handle) StoreLogs(logs []*raft.Log) error {
 }
 
 func (h *handle) DeleteRange(first, last uint64) error {
-	return h.write(false, func(d *disk) {
+	return h.write(false, fmt.Sprintf("entries %d to %d are deleted", first, last), func(d *disk) {
 		for i := first; i <= last; i++ {
 			delete(d.logs, i)
 		}
@@ -200,7 +228,11 @@ func (h *handle) DeleteRange(first, last uint64) error {
 }
 
 func (h *handle) Set(key, value []byte) error {
-	return h.write(true, func(d *disk) { d.stable[string(key)] = append([]byte(nil), value...) })
+	what := string(key)
+	if len(value) >= 8 {
+		what += fmt.Sprint(" ", binary.BigEndian.Uint64(value))
+	}
+	return h.write(true, what, func(d *disk) { d.stable[string(key)] = append([]byte(nil), value...) })
 }
 
 func (h *handle) Get(key []byte) (value []byte, err error) {

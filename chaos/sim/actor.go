@@ -22,6 +22,8 @@ type actor struct {
 	rate  float64
 	read  time.Duration
 	since time.Duration
+	// highest is the most that it said before it was set back.
+	highest time.Duration
 }
 
 func (w *World) newActor(name string) *actor {
@@ -35,6 +37,10 @@ func (a *actor) clock() time.Duration {
 	return a.read + time.Duration(float64(a.w.now-a.since)*a.rate)
 }
 
+// passed is the clock as the driver takes it, which never goes back: after a jump
+// into the past it stands until the clock has caught up.
+func (a *actor) passed() time.Duration { return max(a.highest, a.clock()) }
+
 // setRate lets the clock drift from now on.
 func (a *actor) setRate(rate float64) {
 	a.read, a.since, a.rate = a.clock(), a.w.now, rate
@@ -42,6 +48,7 @@ func (a *actor) setRate(rate float64) {
 
 // jump moves the clock.
 func (a *actor) jump(d time.Duration) {
+	a.highest = a.passed()
 	a.read, a.since = a.clock()+d, a.w.now
 }
 

@@ -88,6 +88,9 @@ type branchAccount struct {
 	reported   fsm.Outcome
 	spoke      bool // the log has its own word
 	byHand     bool // an operator ended it in its database
+	// afterward: its word was in by then; a repeated call had prepared it anew, and
+	// nobody was to be told any more.
+	afterward bool
 }
 
 type ghostEntry struct {
@@ -265,7 +268,7 @@ func (o *oracle) branchEnded(d *database, at ref, commit bool) {
 // heuristic outcome, and must be shown as one.
 func (o *oracle) endedByHand(at ref, commit bool) {
 	b := o.of(at.GID).branch(at.Branch)
-	b.byHand = true
+	b.byHand, b.afterward = true, b.spoke
 	if commit {
 		b.effects++
 	}

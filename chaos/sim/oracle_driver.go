@@ -58,7 +58,7 @@ func (n *node) isVouched(at ref, holder []byte) bool {
 // proposesLoss: a participant may be given up when it was away for the grace, which
 // runs anew from each leadership, or when a newer instance of it proves its death.
 func (o *oracle) proposesLoss(n *node, gid fsm.GID, rec *logpb.Transaction) {
-	if n.clock()-n.leadsSince >= o.w.plan.Settings.SessionGrace-time.Millisecond {
+	if n.passed()-n.leadsSince >= o.w.plan.Settings.SessionGrace-time.Millisecond {
 		return
 	}
 	for _, b := range rec.GetBranches() {
@@ -66,7 +66,7 @@ func (o *oracle) proposesLoss(n *node, gid fsm.GID, rec *logpb.Transaction) {
 			return // it is no more, or was replaced
 		}
 	}
-	o.violate("S4", gid.String(), "%s gives a participant up %v after it began to lead, before the grace is over", n.name, n.clock()-n.leadsSince)
+	o.violate("S4", gid.String(), "%s gives a participant up %v after it began to lead, before the grace is over", n.name, n.passed()-n.leadsSince)
 }
 
 // processOfHolder is the process that lives under an instance id.
@@ -178,7 +178,7 @@ func (o *oracle) goesToHolder(n *node, over *conn, d coordinator.Delivery) {
 
 // awayFor is how long this leader has missed a holder.
 func (n *node) awayFor(holder []byte) time.Duration {
-	return n.clock() - max(n.leadsSince, n.leftAt[string(holder)])
+	return n.passed() - max(n.leadsSince, n.leftAt[string(holder)])
 }
 
 // floorHolds: fence rows may be swept at or below the floor, so nothing that is as

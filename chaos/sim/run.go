@@ -231,7 +231,7 @@ func (o *oracle) finalByHand(rec *logpb.Transaction, a *account, x *branchAccoun
 	against := (a.applied == fsm.DecisionCommit) != (x.effects > 0)
 	for _, b := range rec.GetBranches() {
 		byVote := b.GetVote() == readOnly || b.GetVote() == refused && !b.GetMaybePrepared() // nobody owes it a word
-		if b.GetSpec().GetId() != x.id || b.GetHint() || b.GetResolved() != 0 || byVote || !against {
+		if b.GetSpec().GetId() != x.id || b.GetHint() || b.GetResolved() != 0 || byVote || x.afterward || !against {
 			continue
 		}
 		o.heuristics++

@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // Config says what to run.
@@ -67,6 +69,9 @@ const (
 type Cluster struct {
 	cfg   Config
 	nodes []*Node
+	// taken are the nodes' ports, where they were free ones: nodes are killed, and
+	// must get theirs back.
+	taken freeport.Set
 
 	mu       sync.Mutex
 	stopping bool
@@ -82,16 +87,18 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start cluster: %w", err)
 	}
-	ports, err := rememberedPorts(cfg)
+	c := &Cluster{cfg: cfg}
+	ports, err := rememberedPorts(&c.taken, cfg)
 	if err != nil {
+		c.taken.Release()
 		return nil, err
 	}
-	c := &Cluster{cfg: cfg}
 	for k := range ports {
 		c.nodes = append(c.nodes, newNode(c, k, ports))
 	}
 	if cfg.Prepare != nil {
 		if err := cfg.Prepare(c.nodes); err != nil {
+			c.taken.Release()
 			return nil, fmt.Errorf("start cluster: %w", err)
 		}
 	}
@@ -186,6 +193,7 @@ func (c *Cluster) stopAll() error {
 		wg.Go(func() { errs[i] = n.shutdown(ctx) })
 	}
 	wg.Wait()
+	c.taken.Release()
 	return errors.Join(errs...)
 }
 

@@ -1,10 +1,10 @@
 package cluster
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"strconv"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // The default ports of a node's three listeners; node k (from 1) of a
@@ -14,14 +14,6 @@ const (
 	PortGRPC = 36790
 	PortRaft = 36792
 	PortStep = 10
-)
-
-// Free ports are sought below the range from which kernels give ports to
-// outgoing connections (Linux: 32768 and up): a port found free there cannot be
-// taken by a passing connection between the look and the listen.
-const (
-	freePortMin = 15000
-	freePortMax = 32000
 )
 
 // Ports are the three listeners of a node.
@@ -42,10 +34,10 @@ func DefaultPorts(base, k int) Ports {
 }
 
 // choosePorts returns ports for n nodes: those counted from base when all are
-// free (base 0 asks for none of them), otherwise free ones.
-func choosePorts(host string, base, n int) ([]Ports, error) {
+// free (base 0 asks for none of them), otherwise free ones, of the set.
+func choosePorts(set *freeport.Set, host string, base, n int) ([]Ports, error) {
+	ports := make([]Ports, n)
 	if base != 0 {
-		ports := make([]Ports, n)
 		for k := range ports {
 			ports[k] = DefaultPorts(base, k+1)
 		}
@@ -53,30 +45,11 @@ func choosePorts(host string, base, n int) ([]Ports, error) {
 			return ports, nil
 		}
 	}
-	return freePorts(host, n)
-}
-
-// freePorts picks free ports at random, so that clusters started at the same
-// time seldom meet.
-func freePorts(host string, n int) ([]Ports, error) {
-	const attempts = 2000
-	used := make(map[int]bool)
-	pick := func() int {
-		for range attempts {
-			port := freePortMin + rand.IntN(freePortMax-freePortMin)
-			if !used[port] && isFree(host, port) {
-				used[port] = true
-				return port
-			}
-		}
-		return 0
-	}
-	ports := make([]Ports, n)
 	for k := range ports {
-		ports[k] = Ports{HTTP: pick(), GRPC: pick(), Raft: pick()}
-		for _, port := range ports[k].all() {
-			if port == 0 {
-				return nil, fmt.Errorf("find a free port on %s between %d and %d: all seem taken", host, freePortMin, freePortMax)
+		for _, port := range []*int{&ports[k].HTTP, &ports[k].GRPC, &ports[k].Raft} {
+			var err error
+			if *port, err = set.Take(host); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -103,13 +76,10 @@ func isFree(host string, port int) bool {
 	return l.Close() == nil
 }
 
-// FreeAddress returns an address of host that nobody listens on, below the
-// range of outgoing connections: for a companion of the cluster that must come
-// back at the same address when it is started again.
-func FreeAddress(host string) (string, error) {
-	ports, err := freePorts(host, 1)
-	if err != nil {
-		return "", err
-	}
-	return net.JoinHostPort(host, strconv.Itoa(ports[0].HTTP)), nil
-}
+// companions are the addresses of FreeAddress.
+var companions freeport.Set
+
+// FreeAddress takes an address of host that nobody listens on, and that nobody else
+// chooses as long as this process lives: for a companion of the cluster that must
+// come back at the same address when it is started again.
+func FreeAddress(host string) (string, error) { return companions.Address(host) }

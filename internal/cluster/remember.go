@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // memory is the content of cluster.json. Nodes know each other by address, so
@@ -17,11 +19,11 @@ type memory struct {
 
 // rememberedPorts returns the ports that the directory's cluster had, or
 // chooses them for a new one and writes them down.
-func rememberedPorts(cfg Config) ([]Ports, error) {
+func rememberedPorts(set *freeport.Set, cfg Config) ([]Ports, error) {
 	path := filepath.Join(cfg.Dir, "cluster.json")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return choosePortsAndRemember(cfg, path)
+		return choosePortsAndRemember(set, cfg, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start cluster: %w", err)
@@ -39,8 +41,8 @@ func rememberedPorts(cfg Config) ([]Ports, error) {
 	return m.Nodes, nil
 }
 
-func choosePortsAndRemember(cfg Config, path string) ([]Ports, error) {
-	ports, err := choosePorts(cfg.Host, cfg.BasePort, cfg.Nodes)
+func choosePortsAndRemember(set *freeport.Set, cfg Config, path string) ([]Ports, error) {
+	ports, err := choosePorts(set, cfg.Host, cfg.BasePort, cfg.Nodes)
 	if err != nil {
 		return nil, fmt.Errorf("start cluster: %w", err)
 	}

@@ -1,12 +1,9 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/proc"
 )
 
 const (
@@ -161,7 +159,7 @@ func (c *Cluster) poll(ctx context.Context, what string, look func() error, need
 			return nil
 		}
 		if ended := firstEnded(c.nodes, needed); ended != nil {
-			return fmt.Errorf("wait for %s: %s has ended (exit code %d); the end of %s:\n%s", what, ended.Name, ended.ExitCode(), ended.LogPath, lastLines(ended.LogPath, 5))
+			return fmt.Errorf("wait for %s: %s has ended (exit code %d); the end of %s:\n%s", what, ended.Name, ended.ExitCode(), ended.LogPath, proc.LastLines(ended.LogPath, 5))
 		}
 		select {
 		case <-ctx.Done():
@@ -188,17 +186,4 @@ func firstEnded(all, needed []*Node) *Node {
 		}
 	}
 	return all[0]
-}
-
-// lastLines returns the end of a log, for an error.
-func lastLines(path string, count int) string {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(string(bytes.TrimSpace(text)), "\n")
-	if len(lines) > count {
-		lines = lines[len(lines)-count:]
-	}
-	return "  " + strings.Join(lines, "\n  ")
 }

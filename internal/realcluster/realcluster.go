@@ -37,8 +37,10 @@ type Cluster struct {
 	allow *branchcall.Allow
 	// caller calls branches on this machine.
 	caller *branchcall.Caller
-	start  time.Time // of the term
-	base   uint64    // the machine's clock then
+	// Grace of sessions.
+	Grace time.Duration
+	start time.Time // of the term
+	base  uint64    // the machine's clock then
 
 	mu      sync.Mutex
 	entries [][]byte
@@ -65,11 +67,17 @@ type node struct {
 // New starts three nodes, which end with the test.
 func New(t testing.TB) *Cluster {
 	t.Helper()
-	return NewTLS(t, nil)
+	return NewWith(t, func(*Cluster) {})
 }
 
 // NewTLS secures the nodes' listeners.
 func NewTLS(t testing.TB, secure *tls.Config) *Cluster {
+	t.Helper()
+	return NewWith(t, func(cl *Cluster) { cl.tls = secure })
+}
+
+// NewWith changes what the nodes are started with.
+func NewWith(t testing.TB, change func(*Cluster)) *Cluster {
 	t.Helper()
 	var random [10]byte
 	_, _ = rand.Read(random[:])
@@ -78,9 +86,13 @@ func NewTLS(t testing.TB, secure *tls.Config) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cl := &Cluster{t: t, id: fsm.NewGID(now, random), leader: -1, tls: secure, allow: allow, caller: branchcall.New(branchcall.Config{Allow: allow})}
+	cl := &Cluster{
+		t: t, id: fsm.NewGID(now, random), leader: -1, Grace: 1200 * time.Millisecond,
+		allow: allow, caller: branchcall.New(branchcall.Config{Allow: allow}),
+	}
+	change(cl)
 	for i := range 3 {
-		n := &node{cl: cl, index: i, grpc: "127.0.0.1:0"}
+		n := &node{cl: cl, index: i, grpc: fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))}
 		cl.nodes = append(cl.nodes, n)
 		n.up()
 	}
@@ -196,7 +208,7 @@ func (n *node) up() {
 	n.state, n.applied = fsm.New(), 0
 	n.view.Unlock()
 	settings := coordinator.FastSettings()
-	settings.SessionGrace = 1200 * time.Millisecond
+	settings.SessionGrace = n.cl.Grace
 	n.coord, err = coordinator.New(coordinator.Config{Log: n, Caller: n.cl.caller, Settings: settings})
 	if err != nil {
 		n.cl.t.Fatal(err)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // StartMariaDB starts a private MariaDB. Settings are `name=value` pairs that
@@ -37,7 +39,8 @@ func StartMariaDB(ctx context.Context, settings ...string) (*Server, error) {
 type mariadbPrograms struct{ server, install, client string }
 
 func startMariaDB(ctx context.Context, bin mariadbPrograms, dir string, cred *syscall.Credential, settings []string) (*Server, error) {
-	port, err := freePort()
+	taken := new(freeport.Set)
+	port, err := taken.Take("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +67,7 @@ func startMariaDB(ctx context.Context, bin mariadbPrograms, dir string, cred *sy
 			"--socket="+socket, "--user=root", "--connect-timeout=5", "-e", statement)
 	}
 	s := &Server{
-		name: "mariadb", dir: dir, argv: argv, cred: cred,
+		name: "mariadb", dir: dir, argv: argv, cred: cred, taken: taken,
 		shutdown: syscall.SIGTERM,
 		dsn: func(database string) string {
 			return fmt.Sprintf("quorate:%s@tcp(127.0.0.1:%d)/%s", secret, port, database)

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // StartPostgres starts a private Postgres. Settings are `name=value` pairs that
@@ -35,7 +37,8 @@ func StartPostgres(ctx context.Context, settings ...string) (*Server, error) {
 }
 
 func startPostgres(ctx context.Context, bin, dir string, cred *syscall.Credential, settings []string) (*Server, error) {
-	port, err := freePort()
+	taken := new(freeport.Set)
+	port, err := taken.Take("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +76,7 @@ func startPostgres(ctx context.Context, bin, dir string, cred *syscall.Credentia
 			"-U", "quorate", "-d", database, "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement)
 	}
 	s := &Server{
-		name: "postgres", dir: dir, argv: argv, cred: cred,
+		name: "postgres", dir: dir, argv: argv, cred: cred, taken: taken,
 		shutdown: syscall.SIGINT, // "fast": does not wait for clients
 		dsn: func(database string) string {
 			return fmt.Sprintf("postgres://quorate:%s@127.0.0.1:%d/%s?sslmode=disable", secret, port, database)

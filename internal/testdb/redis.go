@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // redisDatabases is how many databases a private Redis has: one a test.
@@ -41,7 +43,8 @@ func StartRedis(ctx context.Context, settings ...string) (*Server, error) {
 }
 
 func startRedis(ctx context.Context, server, client, dir string, cred *syscall.Credential, settings []string) (*Server, error) {
-	port, err := freePort()
+	taken := new(freeport.Set)
+	port, err := taken.Take("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +61,7 @@ func startRedis(ctx context.Context, server, client, dir string, cred *syscall.C
 	}
 	env := []string{"REDISCLI_AUTH=" + secret}
 	s := &Server{
-		name: "redis", dir: dir, argv: argv, cred: cred, shutdown: syscall.SIGTERM,
+		name: "redis", dir: dir, argv: argv, cred: cred, taken: taken, shutdown: syscall.SIGTERM,
 		dsn: func(database string) string {
 			if database == "quorate" {
 				database = "0" // they have numbers

@@ -13,7 +13,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -23,6 +22,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
 // Limits of this package, all bounds on waiting.
@@ -52,6 +53,8 @@ type Server struct {
 	cred *syscall.Credential
 	// shutdown is the signal of a graceful stop.
 	shutdown syscall.Signal
+	// taken is its port, which it must get back after a kill.
+	taken *freeport.Set
 
 	mu      sync.Mutex
 	process *process
@@ -164,6 +167,7 @@ func (s *Server) Close() error {
 		s.process.stop(s.shutdown, stopWaitMax)
 		s.process = nil
 	}
+	s.taken.Release()
 	return os.RemoveAll(s.dir)
 }
 
@@ -269,16 +273,6 @@ func run(ctx context.Context, cred *syscall.Credential, env []string, argv ...st
 		return fmt.Errorf("%s: %w: %s", filepath.Base(argv[0]), err, strings.TrimSpace(string(out)))
 	}
 	return nil
-}
-
-// freePort asks the kernel for a loopback port that is free now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 func password() string { return rand.Text() }

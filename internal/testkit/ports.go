@@ -2,38 +2,22 @@ package testkit
 
 import (
 	"net"
-	"sync"
 	"testing"
+
+	"github.com/quorate/quorate/internal/freeport"
 )
 
-// handedOut keeps a port from being given twice by one test process: between
-// the close here and the listen of its user, the kernel could give it again.
-var handedOut = struct {
-	sync.Mutex
-	ports map[int]bool
-}{ports: map[int]bool{}}
-
-// FreePort returns a TCP port of the loopback interface that nobody listened
-// on a moment ago. Another process may take it before the caller does: prefer
-// Listen where the listener can be handed over.
+// FreePort returns a TCP port of the loopback interface that is the test's until it
+// ends: nobody else chooses it, also while nobody listens there.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	handedOut.Lock()
-	defer handedOut.Unlock()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("find a free port on 127.0.0.1: %v", err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
-			t.Fatalf("release port %d: %v", port, err)
-		}
-		if !handedOut.ports[port] {
-			handedOut.ports[port] = true
-			return port
-		}
+	set := new(freeport.Set)
+	port, err := set.Take("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(set.Release)
+	return port
 }
 
 // FreePorts returns n different ports, as FreePort does.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -371,10 +372,10 @@ func TestLockedErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(local.Put("k", nil), true, false)
-	start := time.Now()
-	check(sibling.Put("k", nil), true, true)
-	if waited := time.Since(start); waited >= 50*time.Millisecond {
-		t.Errorf("waited %v for a lock that only its own decision releases", waited)
+	err = sibling.Put("k", nil)
+	check(err, true, true)
+	if locked := new(LockedError); errors.As(err, &locked) && locked.Waited != 0 {
+		t.Errorf("waited %v for a lock that only its own decision releases", locked.Waited)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("the caller left"))
@@ -388,6 +389,46 @@ func TestLockedErrors(t *testing.T) {
 	}
 	if err := local.Put("l", nil); err == nil || !strings.Contains(err.Error(), "a local transaction") {
 		t.Errorf("a key that a local transaction has: %v", err)
+	}
+}
+
+// A service that rolls back because of a lock refuses in the lock's words: whoever
+// asks why the transaction rolled back is told who had the key.
+func TestARefusalSaysWhy(t *testing.T) {
+	_, client, s := served(t, WithLockTimeout(50*time.Millisecond))
+	holder := work(t, t.Context(), s)
+	if err := holder.Put("k", nil); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("the caller left"))
+	for name, tt := range map[string]struct {
+		use  func(*Tx) error
+		want string // a regular expression
+	}{
+		"a read":    {use: func(tx *Tx) error { return second(tx.Get("k")) }, want: `after this: embedded: key "k" of bank is locked by a local transaction, .*`},
+		"a write":   {use: func(tx *Tx) error { return tx.Put("k", nil) }, want: `after this: embedded: key "k" of bank is locked by a local transaction, .*`},
+		"too large": {use: func(tx *Tx) error { return tx.Put("", nil) }, want: "after this: " + ErrTooLarge.Error() + ": .*"},
+		"its own":   {use: func(*Tx) error { return errors.New("no") }, want: "the participant rolled back"},
+		"cancelled": {use: func(tx *Tx) error { tx.ctx = ended; return errors.New("no") }, want: "when its context had ended: the caller left"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tx, err := client.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := work(t, tx.Context(t.Context()), s)
+			if err := tt.use(b); err == nil {
+				t.Fatal("it did not fail")
+			}
+			if err := b.Rollback(); err != nil {
+				t.Fatal(err)
+			}
+			var rolledBack *participant.RolledBackError
+			if err := tx.Commit(t.Context()); !errors.As(err, &rolledBack) || !regexp.MustCompile(tt.want+"$").MatchString(rolledBack.Detail) {
+				t.Errorf("the commit says %v, want a rollback because of %q", err, tt.want)
+			}
+		})
 	}
 }
 

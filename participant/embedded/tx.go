@@ -27,6 +27,9 @@ type Tx struct {
 	bytes  int
 	ended  bool
 	doomed bool // rolled back by a delivery while it was being worked on
+	// failed is why the latest read or write of t failed, nil when none did: a
+	// rollback that follows says so to the cluster.
+	failed error
 }
 
 // Begin starts a transaction; ctx also bounds its waits for locks. With a GID in
@@ -69,7 +72,7 @@ func (t *Tx) Branch() *participant.Branch { return t.branch }
 // when there is none.
 func (t *Tx) Get(key string) ([]byte, error) {
 	if err := t.lock(key); err != nil {
-		return nil, err
+		return nil, t.note(err)
 	}
 	t.mu.Lock()
 	w, mine := t.writes[key]
@@ -156,8 +159,23 @@ func (t *Tx) Rollback() error {
 	if t.branch == nil {
 		return nil
 	}
-	_, err := t.branch.Vote(t.ctx, participant.Vote{Kind: participant.VoteRefused, Detail: "the participant rolled back"})
+	_, err := t.branch.Vote(t.ctx, participant.Vote{Kind: participant.VoteRefused, Detail: t.whyRolledBack()})
 	return err
+}
+
+// whyRolledBack is what the cluster is told of a rollback by the service: a lock
+// that was not to be had is the answer that people look for.
+func (t *Tx) whyRolledBack() string {
+	const detail = "the participant rolled back"
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.failed != nil:
+		return fmt.Sprintf("%s after this: %v", detail, t.failed)
+	case t.ctx.Err() != nil:
+		return fmt.Sprintf("%s when its context had ended: %v", detail, context.Cause(t.ctx))
+	}
+	return detail
 }
 
 // prepare makes writes and locks durable, then votes.
@@ -182,6 +200,21 @@ func (t *Tx) prepare(ctx context.Context, writes []write) error {
 }
 
 func (t *Tx) write(w write) error {
+	if err := t.tryWrite(w); err != nil {
+		return t.note(err)
+	}
+	return nil
+}
+
+// note keeps why a read or a write failed.
+func (t *Tx) note(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.failed = err
+	return err
+}
+
+func (t *Tx) tryWrite(w write) error {
 	if len(w.key) == 0 || len(w.key) > KeyBytesMax {
 		return fmt.Errorf("%w: the key has %d bytes, want 1 to %d", ErrTooLarge, len(w.key), KeyBytesMax)
 	}

@@ -290,10 +290,11 @@ func checkNames(t testing.TB, h Harness) {
 	}
 	b.was(b.rollback(ref(tx.GID(), "1")), participant.OutcomeRolledBack, "rollback of branch 1")
 	b.was(b.commit(ref(tx.GID(), "10")), participant.OutcomeCommitted, "commit of branch 10")
+	b.reads("k10", "1", "after the commit of branch 10")
+	b.reads("k1.1", "", "after the commit of branch 10 alone")
 	b.was(b.commit(ref(tx.GID(), "1.1")), participant.OutcomeCommitted, "commit of branch 1.1")
 	b.was(b.commit(ref(other.GID(), "1")), participant.OutcomeCommitted, "commit of another transaction's branch 1")
 	b.reads("k1", "", "after the rollback of branch 1")
-	b.reads("k10", "1", "after the commit of branch 10")
 	b.reads("k1.1", "1", "after the commit of branch 1.1")
 	b.reads("other", "1", "after the commit of the other transaction's branch 1")
 	for i := 2; i < 10; i++ {

@@ -216,11 +216,14 @@ func (m *memory) Sweep(_ context.Context, floorMS uint64) error {
 
 func (m *memory) record(ref participant.BranchRef) *memRecord {
 	if m.bug == "verdicts go by GID alone" {
+		// Always the first by name: one that is drawn would be the right one now and then.
+		var first *memRecord
 		for other, rec := range m.disk.prepared {
-			if other.GID == ref.GID {
-				return rec
+			if other.GID == ref.GID && (first == nil || other.ID < first.ID) {
+				first = rec
 			}
 		}
+		return first
 	}
 	return m.disk.prepared[ref]
 }
