@@ -106,6 +106,12 @@ func runFenceInit(cmd *cobra.Command, flags fenceFlags) error {
 	if err := f.Init(ctx, db); err != nil {
 		return err
 	}
+	if err := f.Probe(ctx, db); err != nil {
+		if !errors.Is(err, fence.ErrUnsafe) {
+			return err
+		}
+		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "warning: %v\n", err)
+	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "table %s is ready (%s)\n", flags.table, kind)
 	return err
 }

@@ -32,14 +32,18 @@ func TestFenceInit(t *testing.T) {
 				{"fence", "init", "--dsn-file", file, "--table", table},
 			} {
 				root := newRootCommand()
-				var out bytes.Buffer
+				var out, warned bytes.Buffer
 				root.SetOut(&out)
+				root.SetErr(&warned)
 				root.SetArgs(args)
 				if err := root.ExecuteContext(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				if want := "table " + table + " is ready (" + string(kind) + ")\n"; out.String() != want {
 					t.Fatalf("said %q, want %q", out.String(), want)
+				}
+				if warned.Len() > 0 {
+					t.Fatalf("warned: %s", warned.String())
 				}
 			}
 			connector, err := drivers.Open(bankstore.Kind(kind), dsn)

@@ -46,6 +46,8 @@ type dialect interface {
 	floor(ctx context.Context, tx Tx, table string, late bool) (uint64, error)
 	// bound bounds the transaction's waits for locks until restore is called.
 	bound(ctx context.Context, tx Tx, wait time.Duration) (restore func(context.Context) error, err error)
+	// unsafe lists the settings under which the database forgets.
+	unsafe(ctx context.Context, tx Tx) ([]string, error)
 	// due, raise and drop are the parts of a sweep.
 	due(ctx context.Context, tx Tx, table string, floorMS uint64, keysMS int64) (bool, error)
 	raise(ctx context.Context, tx Tx, table string, floorMS uint64) error
