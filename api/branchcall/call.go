@@ -96,7 +96,7 @@ type told struct{ name, value string }
 // carried lists what a call carries. In another tongue the transaction and the
 // branch have other names, which its initiator tells branches too: a fence must not
 // see two.
-func carried(d coordinator.Delivery) []told {
+func carried(d coordinator.Delivery, cluster string) []told {
 	if dialectOf(d) != nil {
 		return present([]told{{callheader.Epoch, epochText(d)}, {callheader.Trace, d.Traceparent}})
 	}
@@ -107,7 +107,7 @@ func carried(d coordinator.Delivery) []told {
 		{callheader.Attempt, strconv.FormatUint(uint64(d.Attempt), 10)},
 		{callheader.Epoch, epochText(d)},
 		{callheader.Floor, strconv.FormatUint(d.FloorMS, 10)},
-		{callheader.Clock, strconv.FormatUint(d.ClockMS, 10)},
+		{callheader.Clock, strconv.FormatUint(d.ClockMS, 10)}, {callheader.Cluster, cluster},
 		{callheader.Key, callheader.Escape(d.Key)}, {callheader.Branch, callheader.Escape(d.Branch)},
 		{callheader.Topic, callheader.Escape(d.Topic)}, {callheader.Workflow, callheader.Escape(d.Plan.GetWorkflow())},
 		{callheader.Trace, d.Traceparent},
@@ -124,7 +124,7 @@ func epochText(d coordinator.Delivery) string {
 }
 
 // setHeaders writes the caller's own headers, then ours over them.
-func setHeaders(header http.Header, d coordinator.Delivery) {
+func setHeaders(header http.Header, d coordinator.Delivery, cluster string) {
 	header.Set("Content-Type", "application/json")
 	header.Set("User-Agent", "quorate")
 	for _, own := range d.Plan.GetHeaders() {
@@ -132,20 +132,20 @@ func setHeaders(header http.Header, d coordinator.Delivery) {
 			header.Set(own.GetName(), own.GetValue())
 		}
 	}
-	for _, ours := range carried(d) {
+	for _, ours := range carried(d, cluster) {
 		header.Set(ours.name, ours.value)
 	}
 }
 
 // metadataOf is the same for gRPC.
-func metadataOf(d coordinator.Delivery) metadata.MD {
+func metadataOf(d coordinator.Delivery, cluster string) metadata.MD {
 	md := metadata.MD{}
 	for _, own := range d.Plan.GetHeaders() {
 		if !callheader.Reserved(own.GetName()) {
 			md.Set(own.GetName(), own.GetValue())
 		}
 	}
-	for _, ours := range carried(d) {
+	for _, ours := range carried(d, cluster) {
 		md.Set(ours.name, ours.value)
 	}
 	return md

@@ -19,7 +19,7 @@ func (c *Caller) invoke(ctx context.Context, t target, d coordinator.Delivery) (
 	if t.method == "" {
 		return coordinator.Answered{}, fmt.Errorf("%w: %s names no method: give %s://host:port/package.Service/Method", ErrNotAllowed, d.Endpoint, t.scheme)
 	}
-	md, body, read := metadataOf(d), payloadOf(d), codeMeaning
+	md, body, read := metadataOf(d, c.clusterID()), payloadOf(d), codeMeaning
 	if dialect := dialectOf(d); dialect != nil {
 		dialect.addMetadata(md)
 		body, read = dialect.grpcBody(d), meaningDTMCode

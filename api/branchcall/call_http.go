@@ -59,7 +59,7 @@ func (c *Caller) exchange(ctx context.Context, method, url string, body []byte, 
 	if len(body) == 0 {
 		call.Body, call.GetBody = http.NoBody, nil
 	}
-	setHeaders(call.Header, d)
+	setHeaders(call.Header, d, c.clusterID())
 	answer, err := c.http.Do(call)
 	if err != nil {
 		return exchanged{}, err

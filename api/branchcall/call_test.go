@@ -134,7 +134,7 @@ func TestCallRequest(t *testing.T) {
 	for name, want := range map[string]string{
 		callheader.GID: testGID.String(), callheader.Key: "order/1%20%C3%A9%25%0D%0AX:%20y", callheader.Branch: "1.2", callheader.Operation: "action",
 		callheader.Mode: "saga", callheader.Attempt: "3", callheader.Epoch: "1.7", callheader.Floor: "11", callheader.Clock: "12",
-		callheader.Topic: "orders", callheader.Workflow: "w", callheader.Trace: d.Traceparent,
+		callheader.Topic: "orders", callheader.Workflow: "w", callheader.Trace: d.Traceparent, callheader.Cluster: "CLUSTER",
 		"Content-Type": "text/csv", "X-Tenant": "t1", "Accept-Encoding": "", "X": "",
 	} {
 		if got := strings.Join(header.Values(name), "|"); got != want {

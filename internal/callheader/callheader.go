@@ -20,6 +20,7 @@ const (
 	Epoch     = Prefix + "Epoch"   // incarnation.term
 	Floor     = Prefix + "Floor"   // milliseconds
 	Clock     = Prefix + "Clock"   // milliseconds
+	Cluster   = Prefix + "Cluster" // whose floor and clock these are: clusters share none
 	Topic     = Prefix + "Topic"
 	Workflow  = Prefix + "Workflow"
 	Trace     = "Traceparent"

@@ -48,12 +48,14 @@ const (
 	BranchBytesMax = 128
 	// PartBytesMax is the longest name of a part of a branch.
 	PartBytesMax = 64
+	// clusterBytesMax is the longest id of a cluster: a ULID has 26.
+	clusterBytesMax = 64
 	// detailBytesMax is how much of a refusal's words is kept.
 	detailBytesMax = 255
 )
 
-// Epoch is the leader in whose name a call is made; the zero epoch is none: initiators'
-// tries and calls in DTM's protocol have none.
+// Epoch is the leader in whose name a call is made; the zero epoch is none: the tries of
+// DTM's initiators have none.
 type Epoch struct{ Incarnation, Term uint64 }
 
 // String is `incarnation.term`.
@@ -82,7 +84,7 @@ type Dialect string
 const (
 	// Native is Quorate's own.
 	Native Dialect = ""
-	// DTM is DTM's: GID is a key, and there is no epoch and no floor.
+	// DTM is DTM's: GID is a key, and there is no floor.
 	DTM Dialect = "dtm"
 )
 
@@ -108,6 +110,8 @@ type Call struct {
 	FloorMS uint64
 	// ClockMS is the cluster's clock.
 	ClockMS uint64
+	// Cluster is the cluster's id, where it is known: floors and clocks are its own.
+	Cluster string
 	Dialect Dialect
 }
 
@@ -143,6 +147,8 @@ func (c Call) check() error {
 		return badCall("branch %q of %s, want 1 to %d bytes of printable text", c.Branch, c.GID, BranchBytesMax)
 	case c.Part != "" && !printable(c.Part, PartBytesMax):
 		return badCall("part %q, want at most %d bytes of printable text", c.Part, PartBytesMax)
+	case c.Cluster != "" && !printable(c.Cluster, clusterBytesMax):
+		return badCall("cluster %q, want at most %d bytes of printable text", c.Cluster, clusterBytesMax)
 	case !c.Operation.forward() && !c.Operation.back() && c.Operation != Confirm:
 		return badCall("%s: there is nothing to fence in operation %q", c, c.Operation)
 	case c.Epoch.Incarnation > math.MaxInt64 || c.Epoch.Term > math.MaxInt64:

@@ -26,6 +26,8 @@ var dialects = map[Database]dialect{Postgres: postgres{}, MySQL: mysql{}, SQLite
 // key names a row.
 type key struct {
 	gid, branch, part string
+	// cluster is the id of the GID's.
+	cluster string
 	// born is the GID's, in cluster milliseconds, 0 for a key; createdMS the wall clock.
 	born      uint64
 	createdMS int64
@@ -41,17 +43,26 @@ type dialect interface {
 	upsert(ctx context.Context, tx Tx, table string, k key, r Record) (standing *Record, err error)
 	// put changes a row that the transaction holds.
 	put(ctx context.Context, tx Tx, table string, k key, r Record) error
-	// floor reads how far rows were swept: what is committed now, not what an old snapshot
-	// says. late means that the transaction may have read something before.
-	floor(ctx context.Context, tx Tx, table string, late bool) (uint64, error)
+	// floor reads how far a cluster's rows were swept: what is committed now, not what an old
+	// snapshot says. late means that the transaction may have read something before.
+	floor(ctx context.Context, tx Tx, table, cluster string, late bool) (uint64, error)
 	// bound bounds the transaction's waits for locks until restore is called.
 	bound(ctx context.Context, tx Tx, wait time.Duration) (restore func(context.Context) error, err error)
 	// unsafe lists the settings under which the database forgets.
 	unsafe(ctx context.Context, tx Tx) ([]string, error)
-	// due, raise and drop are the parts of a sweep.
-	due(ctx context.Context, tx Tx, table string, floorMS uint64, keysMS int64) (bool, error)
-	raise(ctx context.Context, tx Tx, table string, floorMS uint64) error
-	drop(ctx context.Context, tx *sql.Tx, table string, floorMS uint64, keysMS int64, limit int) (int64, error)
+	// due, raise and drop are the parts of a sweep. raise changes the first floor's row in
+	// any case: by that row, which is always there, old snapshots are known.
+	due(ctx context.Context, tx Tx, table string, o old) (bool, error)
+	raise(ctx context.Context, tx Tx, table string, o old) error
+	drop(ctx context.Context, tx *sql.Tx, table string, o old, limit int) (int64, error)
+}
+
+// old is what a sweep may drop: rows of a cluster's GIDs born at or below floorMS, and rows
+// of keys that were created before keysMS by the wall clock.
+type old struct {
+	cluster string
+	floorMS uint64
+	keysMS  int64
 }
 
 // identifierBytesMax is Postgres' limit, the least of all.
@@ -90,10 +101,10 @@ func scan(row interface{ Scan(...any) error }) (*Record, int64, error) {
 
 // upsertNumbered is upsert for databases with ON CONFLICT, RETURNING and $n.
 func upsertNumbered(ctx context.Context, tx Tx, table string, k key, r Record) (*Record, error) {
-	standing, calls, err := scan(tx.QueryRowContext(ctx, "INSERT INTO "+table+" AS f (gid, branch, part, state, incarnation, term, calls, born, created, detail)"+
-		" VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, '') ON CONFLICT (gid, branch, part) DO UPDATE SET calls = f.calls + 1"+
+	standing, calls, err := scan(tx.QueryRowContext(ctx, "INSERT INTO "+table+" AS f (gid, branch, part, state, incarnation, term, calls, born, created, detail, cluster)"+
+		" VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, '', $9) ON CONFLICT (gid, branch, part) DO UPDATE SET calls = f.calls + 1"+
 		" RETURNING state, incarnation, term, detail, calls",
-		k.gid, k.branch, k.part, string(r.State), int64(r.Epoch.Incarnation), int64(r.Epoch.Term), int64(k.born), k.createdMS))
+		k.gid, k.branch, k.part, string(r.State), int64(r.Epoch.Incarnation), int64(r.Epoch.Term), int64(k.born), k.createdMS, k.cluster))
 	if err != nil || calls == 1 {
 		return nil, err
 	}
@@ -112,20 +123,38 @@ func putNumbered(ctx context.Context, tx Tx, table string, k key, r Record) erro
 	return nil
 }
 
-func raiseNumbered(ctx context.Context, tx Tx, table string, floorMS uint64) error {
-	_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET created = $1 WHERE gid = '' AND branch = '' AND part = 'floor' AND created < $1", int64(floorMS))
+func raiseNumbered(ctx context.Context, tx Tx, table string, o old) error {
+	_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET calls = calls + 1 WHERE gid = '' AND branch = '' AND part = 'floor'")
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO "+table+" AS f (gid, branch, part, cluster, state, incarnation, term, calls, born, created, detail)"+
+		" VALUES ('', $1, 'floor', $1, 'floor', 0, 0, 0, -1, $2, '') ON CONFLICT (gid, branch, part) DO UPDATE SET created = $2 WHERE f.created < $2",
+		o.cluster, int64(o.floorMS))
 	return err
 }
 
 // dueRows selects what a sweep may drop.
-const dueRows = " (born BETWEEN 1 AND $1 OR born = 0 AND created < $2) "
+const dueRows = " (cluster = $1 AND born BETWEEN 1 AND $2 OR cluster = '' AND born = 0 AND created < $3) "
 
-func dueNumbered(ctx context.Context, tx Tx, table string, floorMS uint64, keysMS int64) (due bool, err error) {
-	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+" WHERE"+dueRows+")", int64(floorMS), keysMS).Scan(&due)
+func dueNumbered(ctx context.Context, tx Tx, table string, o old) (due bool, err error) {
+	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+" WHERE"+dueRows+")", o.cluster, int64(o.floorMS), o.keysMS).Scan(&due)
 	return due, err
 }
 
-// selectFloor reads the floor's row.
-func selectFloor(table, columns string) string {
-	return "SELECT " + columns + " FROM " + table + " WHERE gid = '' AND branch = '' AND part = 'floor'"
+// floorOf selects a cluster's floor, and how many of the rows it looked at are there: the
+// first one always is.
+func floorOf(table, one string) string {
+	return "SELECT COALESCE(MAX(CASE WHEN branch = " + one + " THEN created END), 0), COUNT(*) FROM " + table +
+		" WHERE gid = '' AND part = 'floor' AND branch IN ('', " + one + ")"
+}
+
+// scanFloor reads what floorOf selects.
+func scanFloor(row interface{ Scan(...any) error }) (uint64, error) {
+	var floor, rows int64
+	err := row.Scan(&floor, &rows)
+	if err == nil && rows == 0 {
+		err = sql.ErrNoRows
+	}
+	return uint64(floor), err
 }

@@ -114,7 +114,7 @@ func (f *Fence) checkFloor(ctx context.Context, tx Tx, c Call, late bool) error 
 	if born == 0 {
 		return nil
 	}
-	floor, err := f.sql.floor(ctx, tx, f.table, late)
+	floor, err := f.sql.floor(ctx, tx, f.table, c.Cluster, late)
 	if err != nil {
 		return c.failed(fmt.Errorf("read the floor: %w", f.judge(ctx, ctx, err)))
 	}
@@ -132,7 +132,11 @@ func (f *Fence) put(ctx context.Context, tx Tx, c Call, r Record) error {
 }
 
 func (f *Fence) key(c Call) key {
-	return key{gid: c.GID, branch: c.Branch, part: c.Part, born: c.born(), createdMS: f.now().UnixMilli()}
+	k := key{gid: c.GID, branch: c.Branch, part: c.Part, cluster: c.Cluster, born: c.born(), createdMS: f.now().UnixMilli()}
+	if k.born == 0 {
+		k.cluster = "" // a key has no clock
+	}
+	return k
 }
 
 // noted records what became of a call whose function failed with err, in a local

@@ -27,7 +27,7 @@ func TestDoTxKeepsTheRulesInAnyIsolation(t *testing.T) {
 	for _, kind := range databases {
 		for _, level := range levels[kind] {
 			t.Run(string(kind)+", "+level.String(), func(t *testing.T) {
-				s := openSQL(t, kind) // the floor of one run would refuse the next
+				s := openSQL(t, kind)
 				s.inTx, s.options, s.readFirst = true, &sql.TxOptions{Isolation: level}, true
 				for _, check := range fencetest.Checks() {
 					if slices.Contains(notInTx, check.Name) {
@@ -75,14 +75,14 @@ func TestASweepUnderAnOldSnapshotIsSeen(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			s := openSQL(t, kind)
 			ctx := t.Context()
-			c := fence.Call{GID: fencetest.GID(3000), Branch: "1", Operation: fence.Compensate, Mode: "saga"}
+			c := fence.Call{GID: fencetest.GID(3000), Branch: "1", Operation: fence.Compensate, Mode: "saga", Cluster: "C"}
 			if err := s.Do(ctx, c, fencetest.Work{Counter: "undone", N: 1}); err != nil {
 				t.Fatal(err)
 			}
 			for _, level := range []sql.IsolationLevel{sql.LevelReadCommitted, sql.LevelRepeatableRead} {
 				s.options, s.readFirst = &sql.TxOptions{Isolation: level}, true
 				err := s.within(ctx, func(tx *sql.Tx) error {
-					if err := s.Sweep(ctx, 3000); err != nil {
+					if err := s.Sweep(ctx, "C", 3000); err != nil {
 						return err
 					}
 					late := c

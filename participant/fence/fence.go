@@ -32,11 +32,19 @@ type Fence struct {
 	keyRetention time.Duration
 	sweepEvery   time.Duration
 	now          func() time.Time
+	cluster      string
 
-	// floorMS is the highest floor heard of.
-	floorMS atomic.Uint64
-	// sweepAfter is when Do sweeps next, Unix milliseconds.
-	sweepAfter atomic.Int64
+	// sweepAfter is when Do sweeps next, Unix milliseconds; shared by the fences of Of.
+	sweepAfter *atomic.Int64
+}
+
+// Of is the same fence as the cluster of that id sees it; see
+// [participant.Client.ClusterID]. Calls say whose they are: it is for [Fence.Prepare],
+// [Fence.Committed] and [Fence.Sweep].
+func (f *Fence) Of(cluster string) *Fence {
+	of := *f
+	of.cluster = cluster
+	return &of
 }
 
 // Option is a setting of [New].
@@ -87,7 +95,7 @@ func New(db Database, opts ...Option) (*Fence, error) {
 	}
 	f := &Fence{
 		db: db, sql: d, wait: WaitDefault, keyRetention: KeyRetentionDefault,
-		sweepEvery: SweepIntervalDefault, now: time.Now,
+		sweepEvery: SweepIntervalDefault, now: time.Now, sweepAfter: new(atomic.Int64),
 	}
 	for _, o := range append([]Option{Table(TableDefault)}, opts...) {
 		if err := o(f); err != nil {

@@ -10,10 +10,10 @@ import (
 
 // mark is the call that stands for the local transaction of a message's sender. No
 // branch has an empty id, so its row is its own.
-func mark(gid string, o Operation) (Call, error) {
-	c := Call{GID: gid, Operation: o, Mode: modeMessage}
+func mark(gid, cluster string, o Operation) (Call, error) {
+	c := Call{GID: gid, Cluster: cluster, Operation: o, Mode: modeMessage}
 	if _, err := participant.ParseGID(gid); err != nil {
-		c.Dialect = DTM // a key
+		c.Dialect, c.Cluster = DTM, "" // a key
 	}
 	named := c
 	named.Branch = "0"
@@ -25,7 +25,7 @@ func mark(gid string, o Operation) (Call, error) {
 // work has been committed before, and must not run again. [ErrLate]: the message has been
 // rolled back, by a check-back that came first.
 func (f *Fence) Prepare(ctx context.Context, tx Tx, gid string) error {
-	c, err := mark(gid, Action)
+	c, err := mark(gid, f.cluster, Action)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (f *Fence) Prepare(ctx context.Context, tx Tx, gid string) error {
 // transaction that has not committed yet no longer can. While one still runs the answer
 // is [ErrOngoing].
 func (f *Fence) Committed(ctx context.Context, db DB, gid string) (bool, error) {
-	c, err := mark(gid, Cancel)
+	c, err := mark(gid, f.cluster, Cancel)
 	if err != nil {
 		return false, err
 	}
@@ -75,6 +75,9 @@ func (f *Fence) Committed(ctx context.Context, db DB, gid string) (bool, error) 
 func (f *Fence) CheckBack(ctx context.Context, db DB, c Call) error {
 	if c.Operation != CheckBack {
 		return badCall("%s is no check-back", c)
+	}
+	if c.Cluster != "" {
+		f = f.Of(c.Cluster)
 	}
 	done, err := f.Committed(ctx, db, c.GID)
 	if err == nil && !done {

@@ -22,9 +22,9 @@ func (mysql) index(table string) string { return table }
 // whatever clientFoundRows says. The transaction sees the row that it changed, however
 // old its snapshot.
 func (mysql) upsert(ctx context.Context, tx Tx, table string, k key, r Record) (*Record, error) {
-	res, err := tx.ExecContext(ctx, "INSERT INTO "+table+" (gid, branch, part, state, incarnation, term, calls, born, created, detail)"+
-		" VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, '') ON DUPLICATE KEY UPDATE calls = calls + 1",
-		k.gid, k.branch, k.part, string(r.State), int64(r.Epoch.Incarnation), int64(r.Epoch.Term), int64(k.born), k.createdMS)
+	res, err := tx.ExecContext(ctx, "INSERT INTO "+table+" (gid, branch, part, state, incarnation, term, calls, born, created, cluster, detail)"+
+		" VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, '') ON DUPLICATE KEY UPDATE calls = calls + 1",
+		k.gid, k.branch, k.part, string(r.State), int64(r.Epoch.Incarnation), int64(r.Epoch.Term), int64(k.born), k.createdMS, k.cluster)
 	if err != nil {
 		return nil, err
 	}
@@ -51,14 +51,12 @@ func (mysql) put(ctx context.Context, tx Tx, table string, k key, r Record) erro
 
 // floor: the first reading of a transaction makes its snapshot, so a plain one is of
 // now. After others only a locking read is.
-func (mysql) floor(ctx context.Context, tx Tx, table string, late bool) (uint64, error) {
-	query := selectFloor(table, "created")
+func (mysql) floor(ctx context.Context, tx Tx, table, cluster string, late bool) (uint64, error) {
+	query := floorOf(table, "?")
 	if late {
 		query += " LOCK IN SHARE MODE"
 	}
-	var floor int64
-	err := tx.QueryRowContext(ctx, query).Scan(&floor)
-	return uint64(floor), err
+	return scanFloor(tx.QueryRowContext(ctx, query, cluster, cluster))
 }
 
 // bound changes the session, in whole seconds, so restore matters.
@@ -74,22 +72,28 @@ func (mysql) bound(ctx context.Context, tx Tx, wait time.Duration) (func(context
 	return func(ctx context.Context) error { return set(ctx, own) }, set(ctx, int64(max(1, math.Ceil(wait.Seconds()))))
 }
 
-func (mysql) due(ctx context.Context, tx Tx, table string, floorMS uint64, keysMS int64) (bool, error) {
+func (mysql) due(ctx context.Context, tx Tx, table string, o old) (bool, error) {
 	var n int64
-	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+" WHERE born BETWEEN 1 AND ?)"+
-		" OR EXISTS (SELECT 1 FROM "+table+" WHERE born = 0 AND created < ?)", int64(floorMS), keysMS).Scan(&n)
+	err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+" WHERE cluster = ? AND born BETWEEN 1 AND ?)"+
+		" OR EXISTS (SELECT 1 FROM "+table+" WHERE cluster = '' AND born = 0 AND created < ?)", o.cluster, int64(o.floorMS), o.keysMS).Scan(&n)
 	return n != 0, err
 }
 
-func (mysql) raise(ctx context.Context, tx Tx, table string, floorMS uint64) error {
-	_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET created = GREATEST(created, ?) WHERE gid = '' AND branch = '' AND part = 'floor'", int64(floorMS))
+func (mysql) raise(ctx context.Context, tx Tx, table string, o old) error {
+	_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET calls = calls + 1 WHERE gid = '' AND branch = '' AND part = 'floor'")
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, "INSERT INTO "+table+" (gid, branch, part, cluster, state, incarnation, term, calls, born, created, detail)"+
+		" VALUES ('', ?, 'floor', ?, 'floor', 0, 0, 0, -1, ?, '') ON DUPLICATE KEY UPDATE created = GREATEST(created, VALUES(created))",
+		o.cluster, o.cluster, int64(o.floorMS))
 	return err
 }
 
 // drop deletes row by row, by whole keys: a DELETE over a range would lock what lies
 // beside it too.
-func (mysql) drop(ctx context.Context, tx *sql.Tx, table string, floorMS uint64, keysMS int64, limit int) (int64, error) {
-	keys, err := mysqlKeys(ctx, tx, table, floorMS, keysMS, limit)
+func (mysql) drop(ctx context.Context, tx *sql.Tx, table string, o old, limit int) (int64, error) {
+	keys, err := mysqlKeys(ctx, tx, table, o, limit)
 	if err != nil || len(keys) == 0 {
 		return 0, err
 	}
@@ -106,11 +110,11 @@ func (mysql) drop(ctx context.Context, tx *sql.Tx, table string, floorMS uint64,
 	return int64(len(keys)), nil
 }
 
-func mysqlKeys(ctx context.Context, tx *sql.Tx, table string, floorMS uint64, keysMS int64, limit int) (keys []key, err error) {
+func mysqlKeys(ctx context.Context, tx *sql.Tx, table string, o old, limit int) (keys []key, err error) {
 	columns := "(SELECT gid, branch, part FROM " + table + " WHERE "
 	most := " LIMIT " + strconv.Itoa(limit) + ")"
-	rows, err := tx.QueryContext(ctx, columns+"born BETWEEN 1 AND ?"+most+" UNION ALL "+columns+"born = 0 AND created < ?"+most+" LIMIT "+strconv.Itoa(limit),
-		int64(floorMS), keysMS)
+	rows, err := tx.QueryContext(ctx, columns+"cluster = ? AND born BETWEEN 1 AND ?"+most+" UNION ALL "+columns+"cluster = '' AND born = 0 AND created < ?"+most+" LIMIT "+strconv.Itoa(limit),
+		o.cluster, int64(o.floorMS), o.keysMS)
 	if err != nil {
 		return nil, err
 	}

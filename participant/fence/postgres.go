@@ -27,16 +27,19 @@ func (postgres) put(ctx context.Context, tx Tx, table string, k key, r Record) e
 }
 
 // floor: under read committed each statement has a snapshot of its own. Under the
-// stricter levels the snapshot may be old; locking the row fails (40001) if it has
-// changed since.
-func (postgres) floor(ctx context.Context, tx Tx, table string, _ bool) (uint64, error) {
+// stricter levels the snapshot may be old; locking a row that each sweep changes then
+// fails (40001).
+func (postgres) floor(ctx context.Context, tx Tx, table, cluster string, _ bool) (uint64, error) {
 	var (
-		floor int64
-		level string
+		floor, rows int64
+		level       string
 	)
-	err := tx.QueryRowContext(ctx, selectFloor(table, "created, current_setting('transaction_isolation')")).Scan(&floor, &level)
+	err := tx.QueryRowContext(ctx, "SELECT f.*, current_setting('transaction_isolation') FROM ("+floorOf(table, "$1")+") AS f", cluster).Scan(&floor, &rows, &level)
+	if err == nil && rows == 0 {
+		err = sql.ErrNoRows
+	}
 	if err == nil && level != "read committed" && level != "read uncommitted" {
-		err = tx.QueryRowContext(ctx, selectFloor(table, "created")+" FOR SHARE").Scan(&floor)
+		err = tx.QueryRowContext(ctx, "SELECT state FROM "+table+" WHERE gid = '' AND branch = '' AND part = 'floor' FOR SHARE").Scan(&level)
 	}
 	return uint64(floor), err
 }
@@ -48,18 +51,18 @@ func (postgres) bound(ctx context.Context, tx Tx, wait time.Duration) (func(cont
 	return func(context.Context) error { return nil }, err
 }
 
-func (postgres) due(ctx context.Context, tx Tx, table string, floorMS uint64, keysMS int64) (bool, error) {
-	return dueNumbered(ctx, tx, table, floorMS, keysMS)
+func (postgres) due(ctx context.Context, tx Tx, table string, o old) (bool, error) {
+	return dueNumbered(ctx, tx, table, o)
 }
 
-func (postgres) raise(ctx context.Context, tx Tx, table string, floorMS uint64) error {
-	return raiseNumbered(ctx, tx, table, floorMS)
+func (postgres) raise(ctx context.Context, tx Tx, table string, o old) error {
+	return raiseNumbered(ctx, tx, table, o)
 }
 
 // drop leaves rows that a call holds to the next sweep.
-func (postgres) drop(ctx context.Context, tx *sql.Tx, table string, floorMS uint64, keysMS int64, limit int) (int64, error) {
+func (postgres) drop(ctx context.Context, tx *sql.Tx, table string, o old, limit int) (int64, error) {
 	res, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE ctid = ANY (ARRAY(SELECT ctid FROM "+table+" WHERE"+dueRows+
-		"LIMIT "+strconv.Itoa(limit)+" FOR UPDATE SKIP LOCKED))", int64(floorMS), keysMS)
+		"LIMIT "+strconv.Itoa(limit)+" FOR UPDATE SKIP LOCKED))", o.cluster, int64(o.floorMS), o.keysMS)
 	if err != nil {
 		return 0, err
 	}

@@ -50,8 +50,15 @@ type Redis struct {
 	keyRetention time.Duration
 	sweepEvery   time.Duration
 	now          func() time.Time
-	floorMS      atomic.Uint64
-	sweepAfter   atomic.Int64
+	cluster      string
+	sweepAfter   *atomic.Int64
+}
+
+// Of is the same fence as the cluster of that id sees it; see [Fence.Of].
+func (r *Redis) Of(cluster string) *Redis {
+	of := *r
+	of.cluster = cluster
+	return &of
 }
 
 // RedisOption is a setting of [NewRedis].
@@ -76,7 +83,7 @@ func RedisKeyRetention(d time.Duration) RedisOption {
 func NewRedis[R RedisReply](ctx context.Context, client RedisClient[R], opts ...RedisOption) (*Redis, error) {
 	r := &Redis{
 		do:     func(ctx context.Context, args ...any) (any, error) { return client.Do(ctx, args...).Result() },
-		prefix: RedisPrefixDefault, keyRetention: KeyRetentionDefault, sweepEvery: SweepIntervalDefault, now: time.Now,
+		prefix: RedisPrefixDefault, keyRetention: KeyRetentionDefault, sweepEvery: SweepIntervalDefault, now: time.Now, sweepAfter: new(atomic.Int64),
 	}
 	for _, o := range opts {
 		o(r)
@@ -182,7 +189,7 @@ func (r *Redis) eval(ctx context.Context, c Call, script string, keys []string, 
 		ttl = r.keyRetention.Milliseconds()
 	}
 	command := []any{"EVAL", strings.Replace(luaCall, "--[[BUSINESS]]", script, 1), 3 + len(keys),
-		r.recordKey(c), r.prefix + "floor", r.prefix + "born"}
+		r.recordKey(c), r.prefix + "floor:" + c.Cluster, r.prefix + "born:" + c.Cluster}
 	for _, k := range keys {
 		command = append(command, k)
 	}
@@ -207,7 +214,7 @@ func (r *Redis) recordKey(c Call) string {
 // if the message of gid is to be delivered. [ErrDone]: it was done before. [ErrLate]: the
 // message has been rolled back.
 func (r *Redis) Send(ctx context.Context, gid, script string, keys []string, args ...any) error {
-	c, err := mark(gid, Action)
+	c, err := mark(gid, r.cluster, Action)
 	if err != nil {
 		return err
 	}
@@ -224,7 +231,7 @@ func (r *Redis) Send(ctx context.Context, gid, script string, keys []string, arg
 // Committed tells whether what Send did stands. False is for ever: the mark is set here
 // first.
 func (r *Redis) Committed(ctx context.Context, gid string) (bool, error) {
-	c, err := mark(gid, Cancel)
+	c, err := mark(gid, r.cluster, Cancel)
 	if err != nil {
 		return false, err
 	}
@@ -267,12 +274,13 @@ func (r *Redis) standing(ctx context.Context, c Call) (*Record, error) {
 	return decodeRecord(detail)
 }
 
-// Sweep drops the records of GIDs born at or below floorMS; a call of that age is refused
+// Sweep drops the records of GIDs born at or below floorMS, of the cluster that
+// [Redis.Of] named; a call of that age is refused
 // from then on. Those of keys end by themselves. It returns how many went.
 func (r *Redis) Sweep(ctx context.Context, floorMS uint64) (int64, error) {
 	var total int64
 	for {
-		reply, err := r.do(ctx, "EVAL", luaSweep, 2, r.prefix+"floor", r.prefix+"born", strconv.FormatUint(floorMS, 10), sweepRowsMax)
+		reply, err := r.do(ctx, "EVAL", luaSweep, 2, r.prefix+"floor:"+r.cluster, r.prefix+"born:"+r.cluster, strconv.FormatUint(floorMS, 10), sweepRowsMax)
 		if err != nil {
 			return total, fmt.Errorf("fence: sweep %s up to %d: %w", r.prefix, floorMS, err)
 		}
@@ -285,9 +293,9 @@ func (r *Redis) Sweep(ctx context.Context, floorMS uint64) (int64, error) {
 
 // sweepSometimes is Script's own sweep; see [Fence.Do].
 func (r *Redis) sweepSometimes(ctx context.Context, c Call) {
-	if floor, due := sweepDue(&r.floorMS, &r.sweepAfter, r.sweepEvery, r.now(), c); due {
+	if sweepDue(r.sweepAfter, r.sweepEvery, r.now(), c) {
 		ctx, cancel := context.WithTimeout(ctx, sweepBudget)
 		defer cancel()
-		_, _ = r.Sweep(ctx, floor)
+		_, _ = r.Of(c.Cluster).Sweep(ctx, c.FloorMS)
 	}
 }

@@ -93,8 +93,8 @@ func (s *redisStore) Value(ctx context.Context, counter string) (int64, error) {
 	return n, err
 }
 
-func (s *redisStore) Sweep(ctx context.Context, floorMS uint64) error {
-	_, err := s.f.Sweep(ctx, floorMS)
+func (s *redisStore) Sweep(ctx context.Context, cluster string, floorMS uint64) error {
+	_, err := s.f.Of(cluster).Sweep(ctx, floorMS)
 	return err
 }
 

@@ -78,7 +78,7 @@ func (f *Fence) create(ctx context.Context, db DB) error {
 func (f *Fence) Check(ctx context.Context, db DB) error {
 	ctx = participant.Outside(ctx)
 	return f.within(ctx, db, func(tx *sql.Tx) error {
-		_, err := f.sql.floor(ctx, tx, f.table, false)
+		_, err := f.sql.floor(ctx, tx, f.table, "", false)
 		if err != nil {
 			return fmt.Errorf("fence: %w", f.judge(ctx, ctx, err))
 		}

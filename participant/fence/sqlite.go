@@ -37,10 +37,8 @@ func (sqlite) put(ctx context.Context, tx Tx, table string, k key, r Record) err
 	return putNumbered(ctx, tx, table, k, r)
 }
 
-func (sqlite) floor(ctx context.Context, tx Tx, table string, _ bool) (uint64, error) {
-	var floor int64
-	err := tx.QueryRowContext(ctx, selectFloor(table, "created")).Scan(&floor)
-	return uint64(floor), err
+func (sqlite) floor(ctx context.Context, tx Tx, table, cluster string, _ bool) (uint64, error) {
+	return scanFloor(tx.QueryRowContext(ctx, floorOf(table, "$1"), cluster))
 }
 
 // bound changes the connection, so restore matters.
@@ -56,17 +54,17 @@ func (sqlite) bound(ctx context.Context, tx Tx, wait time.Duration) (func(contex
 	return func(ctx context.Context) error { return set(ctx, own) }, set(ctx, max(1, wait.Milliseconds()))
 }
 
-func (sqlite) due(ctx context.Context, tx Tx, table string, floorMS uint64, keysMS int64) (bool, error) {
-	return dueNumbered(ctx, tx, table, floorMS, keysMS)
+func (sqlite) due(ctx context.Context, tx Tx, table string, o old) (bool, error) {
+	return dueNumbered(ctx, tx, table, o)
 }
 
-func (sqlite) raise(ctx context.Context, tx Tx, table string, floorMS uint64) error {
-	return raiseNumbered(ctx, tx, table, floorMS)
+func (sqlite) raise(ctx context.Context, tx Tx, table string, o old) error {
+	return raiseNumbered(ctx, tx, table, o)
 }
 
-func (sqlite) drop(ctx context.Context, tx *sql.Tx, table string, floorMS uint64, keysMS int64, limit int) (int64, error) {
+func (sqlite) drop(ctx context.Context, tx *sql.Tx, table string, o old, limit int) (int64, error) {
 	res, err := tx.ExecContext(ctx, "DELETE FROM "+table+" WHERE (gid, branch, part) IN (SELECT gid, branch, part FROM "+table+" WHERE"+dueRows+
-		"LIMIT "+strconv.Itoa(limit)+")", int64(floorMS), keysMS)
+		"LIMIT "+strconv.Itoa(limit)+")", o.cluster, int64(o.floorMS), o.keysMS)
 	if err != nil {
 		return 0, err
 	}

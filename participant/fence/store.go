@@ -32,8 +32,8 @@ type KeyedStore[T Keyed] interface {
 // KeyPrefix begins the keys of a fence in a store of keys.
 const KeyPrefix = "quorate-fence/"
 
-// keyFloor holds how far records have been swept, 8 bytes big-endian.
-const keyFloor = KeyPrefix + "floor"
+// keyFloor and a cluster's id hold how far its records have been swept, 8 bytes big-endian.
+const keyFloor = KeyPrefix + "floor/"
 
 // DoStore is [Fence.Do] for a store of keys: fn runs once for the call, in a transaction
 // of the store that it shares with the call's record.
@@ -118,7 +118,7 @@ func inStore[T Keyed](ctx context.Context, s KeyedStore[T], c Call, fn func(T, *
 	if standing != nil && next == *standing {
 		return nil
 	}
-	if err := tx.Put(storeKey(c), []byte(next.encode())); err != nil {
+	if err := tx.Put(storeKey(c), []byte(c.Cluster+" "+next.encode())); err != nil {
 		return c.failed(err)
 	}
 	if err := tx.Commit(ctx); err != nil {
@@ -137,9 +137,10 @@ func recordIn[T Keyed](s KeyedStore[T], tx T, c Call) (*Record, error) {
 	case err != nil:
 		return nil, c.failed(err)
 	case value != nil:
-		return decodeRecord(string(value))
+		_, record, _ := strings.Cut(string(value), " ") // the cluster first
+		return decodeRecord(record)
 	}
-	floor, err := storeFloor(s)
+	floor, err := storeFloor(s, c.Cluster)
 	if err != nil {
 		return nil, c.failed(err)
 	}
@@ -155,8 +156,8 @@ func isLocked(err error) bool {
 	return errors.As(err, &locked) && locked.Timeout()
 }
 
-func storeFloor[T Keyed](s KeyedStore[T]) (uint64, error) {
-	value, err := s.Get(keyFloor)
+func storeFloor[T Keyed](s KeyedStore[T], cluster string) (uint64, error) {
+	value, err := s.Get(keyFloor + cluster)
 	if err != nil || len(value) != 8 {
 		return 0, err
 	}
@@ -172,9 +173,10 @@ func storeKey(c Call) string {
 	return KeyPrefix + kind + url.PathEscape(c.GID) + "/" + url.PathEscape(c.Branch) + "/" + url.PathEscape(c.Part)
 }
 
-// PrepareStore is [Fence.Prepare] in a transaction of a store of keys.
-func PrepareStore[T Keyed](s KeyedStore[T], tx T, gid string) error {
-	c, err := mark(gid, Action)
+// PrepareStore is [Fence.Prepare] in a transaction of a store of keys. The cluster is its
+// id; see [Fence.Of].
+func PrepareStore[T Keyed](s KeyedStore[T], tx T, cluster, gid string) error {
+	c, err := mark(gid, cluster, Action)
 	if err != nil {
 		return err
 	}
@@ -189,12 +191,12 @@ func PrepareStore[T Keyed](s KeyedStore[T], tx T, gid string) error {
 	case !step.run:
 		return c.failed(ErrDone)
 	}
-	return tx.Put(storeKey(c), []byte(step.next.encode()))
+	return tx.Put(storeKey(c), []byte(c.Cluster+" "+step.next.encode()))
 }
 
 // CommittedStore is [Fence.Committed] for a store of keys.
-func CommittedStore[T Keyed](ctx context.Context, s KeyedStore[T], gid string) (bool, error) {
-	c, err := mark(gid, Cancel)
+func CommittedStore[T Keyed](ctx context.Context, s KeyedStore[T], cluster, gid string) (bool, error) {
+	c, err := mark(gid, cluster, Cancel)
 	if err != nil {
 		return false, err
 	}
@@ -209,24 +211,24 @@ func CommittedStore[T Keyed](ctx context.Context, s KeyedStore[T], gid string) (
 	return committed, err
 }
 
-// SweepStore drops the records of GIDs born at or below floorMS; see [Fence.Sweep]. Those
+// SweepStore drops the records of the cluster's GIDs born at or below floorMS; see [Fence.Sweep]. Those
 // of keys stay: a store of keys has no clock of theirs.
-func SweepStore[T Keyed](ctx context.Context, s KeyedStore[T], floorMS uint64) error {
+func SweepStore[T Keyed](ctx context.Context, s KeyedStore[T], cluster string, floorMS uint64) error {
 	ctx = participant.Outside(ctx)
-	standing, err := storeFloor(s)
+	standing, err := storeFloor(s, cluster)
 	if err != nil {
 		return err
 	}
 	if floorMS > standing {
 		err := update(ctx, s, func(tx T) error {
-			return tx.Put(keyFloor, binary.BigEndian.AppendUint64(nil, floorMS))
+			return tx.Put(keyFloor+cluster, binary.BigEndian.AppendUint64(nil, floorMS))
 		})
 		if err != nil {
 			return err
 		}
 	}
 	for {
-		old, err := storeKeysUpTo(s, floorMS)
+		old, err := storeKeysUpTo(s, cluster, floorMS)
 		if err != nil || len(old) == 0 {
 			return err
 		}
@@ -243,16 +245,18 @@ func SweepStore[T Keyed](ctx context.Context, s KeyedStore[T], floorMS uint64) e
 	}
 }
 
-// storeKeysUpTo lists some records' keys of GIDs born at or below floorMS.
-func storeKeysUpTo[T Keyed](s KeyedStore[T], floorMS uint64) (old []string, err error) {
+// storeKeysUpTo lists some records' keys of the cluster's GIDs born at or below floorMS.
+func storeKeysUpTo[T Keyed](s KeyedStore[T], cluster string, floorMS uint64) (old []string, err error) {
 	enough := errors.New("enough")
 	prefix := KeyPrefix + "gid/"
-	err = s.Range(prefix, func(key string, _ []byte) error {
+	err = s.Range(prefix, func(key string, value []byte) error {
 		gid, _, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
 		if participant.GID(gid).BornMS() > floorMS || len(old) == sweepRowsMax {
 			return enough // they are in the order of birth
 		}
-		old = append(old, key)
+		if of, _, _ := strings.Cut(string(value), " "); of == cluster {
+			old = append(old, key)
+		}
 		return nil
 	})
 	if errors.Is(err, enough) {

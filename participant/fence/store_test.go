@@ -47,8 +47,8 @@ func (k keyedStore) Value(_ context.Context, counter string) (int64, error) {
 	return int64(binary.BigEndian.Uint64(value)), nil
 }
 
-func (k keyedStore) Sweep(ctx context.Context, floorMS uint64) error {
-	return fence.SweepStore(ctx, k.s, floorMS)
+func (k keyedStore) Sweep(ctx context.Context, cluster string, floorMS uint64) error {
+	return fence.SweepStore(ctx, k.s, cluster, floorMS)
 }
 
 func (k keyedStore) Send(ctx context.Context, gid string, w fencetest.Work) error {
@@ -57,7 +57,7 @@ func (k keyedStore) Send(ctx context.Context, gid string, w fencetest.Work) erro
 		return err
 	}
 	defer func() { _ = tx.Rollback() }()
-	if err := fence.PrepareStore(k.s, tx, gid); err != nil {
+	if err := fence.PrepareStore(k.s, tx, "", gid); err != nil {
 		return err
 	}
 	if err := k.business(tx, w); err != nil {
@@ -67,7 +67,7 @@ func (k keyedStore) Send(ctx context.Context, gid string, w fencetest.Work) erro
 }
 
 func (k keyedStore) Committed(ctx context.Context, gid string) (bool, error) {
-	return fence.CommittedStore(ctx, k.s, gid)
+	return fence.CommittedStore(ctx, k.s, "", gid)
 }
 
 // TestS15_InTheEmbeddedStore: "each effect once". The short lock timeout makes repeats

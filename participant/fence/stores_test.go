@@ -134,8 +134,8 @@ func (s *sqlStore) Value(ctx context.Context, counter string) (n int64, err erro
 	return n, err
 }
 
-func (s *sqlStore) Sweep(ctx context.Context, floorMS uint64) error {
-	_, err := s.f.Sweep(ctx, s.db, floorMS)
+func (s *sqlStore) Sweep(ctx context.Context, cluster string, floorMS uint64) error {
+	_, err := s.f.Of(cluster).Sweep(ctx, s.db, floorMS)
 	return err
 }
 

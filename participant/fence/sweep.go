@@ -20,8 +20,8 @@ const (
 	sweepBudget = 2 * time.Second
 )
 
-// Sweep drops the rows of GIDs born at or below floorMS, and those of keys older than
-// the retention. The floor is raised first: from then on a call of that age is refused.
+// Sweep drops the rows of GIDs born at or below floorMS, of the cluster that [Fence.Of]
+// named, and those of keys older than the retention. The floor is raised first: from then on a call of that age is refused.
 // Do sweeps by itself; see [SweepInterval]. It returns how many rows went.
 func (f *Fence) Sweep(ctx context.Context, db DB, floorMS uint64) (int64, error) {
 	ctx = participant.Outside(ctx)
@@ -37,18 +37,18 @@ func (f *Fence) Sweep(ctx context.Context, db DB, floorMS uint64) (int64, error)
 
 // sweepSome raises the floor in one transaction and drops some rows in the next one.
 func (f *Fence) sweepSome(ctx context.Context, db DB, floorMS uint64) (dropped int64, err error) {
-	keysMS := f.now().Add(-f.keyRetention).UnixMilli()
+	o := old{cluster: f.cluster, floorMS: floorMS, keysMS: f.now().Add(-f.keyRetention).UnixMilli()}
 	due := false
 	err = f.within(ctx, db, func(tx *sql.Tx) (err error) {
 		// Where no row can go the floor stays: nobody should meet a writer in vain.
-		if due, err = f.sql.due(ctx, tx, f.table, floorMS, keysMS); err == nil && due {
-			err = f.sql.raise(ctx, tx, f.table, floorMS)
+		if due, err = f.sql.due(ctx, tx, f.table, o); err == nil && due {
+			err = f.sql.raise(ctx, tx, f.table, o)
 		}
 		return err
 	})
 	if err == nil && due {
 		err = f.within(ctx, db, func(tx *sql.Tx) (err error) {
-			dropped, err = f.sql.drop(ctx, tx, f.table, floorMS, keysMS, sweepRowsMax)
+			dropped, err = f.sql.drop(ctx, tx, f.table, o, sweepRowsMax)
 			return err
 		})
 	}
@@ -91,25 +91,16 @@ func (f *Fence) within(ctx context.Context, db DB, fn func(*sql.Tx) error) error
 // sweepSometimes is Do's own sweep. What it cannot do now it does later, so its error
 // is nobody's.
 func (f *Fence) sweepSometimes(ctx context.Context, db DB, c Call) {
-	if floor, due := sweepDue(&f.floorMS, &f.sweepAfter, f.sweepEvery, f.now(), c); due {
+	if sweepDue(f.sweepAfter, f.sweepEvery, f.now(), c) {
 		ctx, cancel := context.WithTimeout(ctx, sweepBudget)
 		defer cancel()
-		_, _ = f.Sweep(ctx, db, floor)
+		_, _ = f.Of(c.Cluster).Sweep(ctx, db, c.FloorMS)
 	}
 }
 
-// sweepDue takes in a call's floor, and tells whether it is this call that sweeps.
-func sweepDue(floorMS *atomic.Uint64, after *atomic.Int64, every time.Duration, now time.Time, c Call) (uint64, bool) {
-	if every <= 0 {
-		return 0, false
-	}
-	if c.FloorMS < c.ClockMS { // a floor above the clock is nonsense
-		for standing := floorMS.Load(); c.FloorMS > standing; standing = floorMS.Load() {
-			if floorMS.CompareAndSwap(standing, c.FloorMS) {
-				break
-			}
-		}
-	}
+// sweepDue tells whether it is this call that sweeps, up to its floor. One above the clock
+// is nonsense.
+func sweepDue(after *atomic.Int64, every time.Duration, now time.Time, c Call) bool {
 	due := after.Load()
-	return floorMS.Load(), now.UnixMilli() >= due && after.CompareAndSwap(due, now.Add(every).UnixMilli())
+	return every > 0 && c.FloorMS <= c.ClockMS && now.UnixMilli() >= due && after.CompareAndSwap(due, now.Add(every).UnixMilli())
 }

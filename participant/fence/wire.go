@@ -10,33 +10,20 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// Names on the wire: gRPC metadata as they stand, HTTP headers in canonical form.
-const (
-	headerGID       = "quorate-gid"
-	headerKey       = "quorate-key"
-	headerBranch    = "quorate-branch"
-	headerOperation = "quorate-operation"
-	headerMode      = "quorate-mode"
-	headerAttempt   = "quorate-attempt"
-	headerEpoch     = "quorate-epoch"
-	headerFloor     = "quorate-floor"
-	headerClock     = "quorate-clock"
-)
-
 // isDTM reports whether a request comes in DTM's protocol.
 func isDTM(r *http.Request) bool {
 	q := r.URL.Query()
-	return r.Header.Get(headerOperation) == "" && q.Get("op") != "" && q.Get("trans_type") != ""
+	return r.Header.Get(callheader.Operation) == "" && q.Get("op") != "" && q.Get("trans_type") != ""
 }
 
 // FromHTTP reads the call that a request is: Quorate's headers, or the query of DTM's
 // protocol. The zero Call and no error: it is none.
 func FromHTTP(r *http.Request) (Call, error) {
-	if r.Header.Get(headerOperation) != "" {
+	if r.Header.Get(callheader.Operation) != "" {
 		return fromHeaders(r.Header.Get)
 	}
 	if q := r.URL.Query(); isDTM(r) {
-		return fromDTM(q.Get("gid"), q.Get("trans_type"), q.Get("branch_id"), q.Get("op"))
+		return fromDTM(q.Get("gid"), q.Get("trans_type"), q.Get("branch_id"), q.Get("op"), r.Header.Get)
 	}
 	return Call{}, nil
 }
@@ -51,32 +38,33 @@ func FromGRPC(ctx context.Context) (Call, error) {
 		}
 		return ""
 	}
-	if get(headerOperation) != "" {
+	if get(callheader.Operation) != "" {
 		return fromHeaders(get)
 	}
 	if get("dtm-op") != "" && get("dtm-trans_type") != "" {
-		return fromDTM(get("dtm-gid"), get("dtm-trans_type"), get("dtm-branch_id"), get("dtm-op"))
+		return fromDTM(get("dtm-gid"), get("dtm-trans_type"), get("dtm-branch_id"), get("dtm-op"), get)
 	}
 	return Call{}, nil
 }
 
 func fromHeaders(get func(string) string) (Call, error) {
-	gid, err := participant.ParseGID(get(headerGID))
+	gid, err := participant.ParseGID(get(callheader.GID))
 	if err != nil {
-		return Call{}, badCall("header %s: %v", headerGID, err)
+		return Call{}, badCall("header %s: %v", callheader.GID, err)
 	}
-	c := Call{GID: string(gid), Operation: Operation(get(headerOperation)), Mode: get(headerMode)}
-	for name, to := range map[string]*string{headerKey: &c.Key, headerBranch: &c.Branch} {
+	c := Call{
+		GID: string(gid), Cluster: get(callheader.Cluster),
+		Operation: Operation(get(callheader.Operation)), Mode: get(callheader.Mode),
+	}
+	for name, to := range map[string]*string{callheader.Key: &c.Key, callheader.Branch: &c.Branch} {
 		if *to, err = callheader.Unescape(get(name)); err != nil {
-			return Call{}, badCall("header %s is %q: %v", name, get(name), err)
+			return Call{}, badCall("header %s: %v", name, err)
 		}
 	}
-	if s := get(headerEpoch); s != "" {
-		if c.Epoch, err = parseEpoch(s); err != nil {
-			return Call{}, err
-		}
+	if c.Epoch, err = epochIn(get); err != nil {
+		return Call{}, err
 	}
-	for name, to := range map[string]*uint64{headerAttempt: &c.Attempt, headerFloor: &c.FloorMS, headerClock: &c.ClockMS} {
+	for name, to := range map[string]*uint64{callheader.Attempt: &c.Attempt, callheader.Floor: &c.FloorMS, callheader.Clock: &c.ClockMS} {
 		s := get(name)
 		if s == "" {
 			continue
@@ -86,6 +74,15 @@ func fromHeaders(get func(string) string) (Call, error) {
 		}
 	}
 	return c, c.checkOnWire()
+}
+
+// epochIn reads the leader that a call names, in either dialect; none is no error.
+func epochIn(get func(string) string) (Epoch, error) {
+	s := get(callheader.Epoch)
+	if s == "" {
+		return Epoch{}, nil
+	}
+	return parseEpoch(s)
 }
 
 // dtmOperations maps DTM's words. Its XA and workflows say commit and rollback of a
@@ -98,12 +95,16 @@ var dtmOperations = map[string]Operation{
 // dtmModes maps DTM's words for modes.
 var dtmModes = map[string]string{"saga": "saga", "tcc": "tcc", "xa": "tcc", "msg": modeMessage, "workflow": "workflow"}
 
-func fromDTM(gid, transType, branch, op string) (Call, error) {
+func fromDTM(gid, transType, branch, op string, get func(string) string) (Call, error) {
 	mode, ok := dtmModes[transType]
 	if !ok {
 		return Call{}, badCall("trans_type %q", transType)
 	}
 	c := Call{GID: gid, Branch: branch, Operation: dtmOperations[op], Mode: mode, Dialect: DTM}
+	var err error
+	if c.Epoch, err = epochIn(get); err != nil {
+		return Call{}, err
+	}
 	switch {
 	case transType == "msg" && op == "msg":
 		c.Operation = CheckBack

@@ -24,11 +24,11 @@ const gid = "01JD9S7KQ0ABCDEFGHJKMNPQRS"
 
 var (
 	nativeHeaders = map[string]string{
-		"Quorate-Gid": gid, "Quorate-Key": "order-1", "Quorate-Branch": "1.2", "Quorate-Operation": "compensate", "Quorate-Mode": "saga",
+		"Quorate-Gid": gid, "Quorate-Key": "order%201%25", "Quorate-Branch": "1.2", "Quorate-Cluster": "C", "Quorate-Operation": "compensate", "Quorate-Mode": "saga",
 		"Quorate-Attempt": "3", "Quorate-Epoch": "2.17", "Quorate-Floor": "1000", "Quorate-Clock": "2000",
 	}
 	nativeCall = fence.Call{
-		GID: gid, Key: "order-1", Branch: "1.2", Operation: fence.Compensate, Mode: "saga", Attempt: 3,
+		GID: gid, Key: "order 1%", Branch: "1.2", Cluster: "C", Operation: fence.Compensate, Mode: "saga", Attempt: 3,
 		Epoch: fence.Epoch{Incarnation: 2, Term: 17}, FloorMS: 1000, ClockMS: 2000,
 	}
 )
@@ -49,7 +49,7 @@ func TestNativeCallsAreRead(t *testing.T) {
 		t.Errorf("gRPC: %+v, %v", got, err)
 	}
 	for _, bad := range []struct{ name, value string }{
-		{"Quorate-Gid", ""}, {"Quorate-Gid", "order-1"}, {"Quorate-Branch", ""}, {"Quorate-Branch", "a\nb"}, {"Quorate-Branch", strings.Repeat("1", 129)}, {"Quorate-Branch", "a%0Ab"}, {"Quorate-Branch", "a%"}, {"Quorate-Key", "a%zz"},
+		{"Quorate-Gid", ""}, {"Quorate-Gid", "order-1"}, {"Quorate-Branch", ""}, {"Quorate-Branch", "a%0Ab"}, {"Quorate-Branch", "%"}, {"Quorate-Key", "%zz"}, {"Quorate-Cluster", "a\x00"}, {"Quorate-Branch", strings.Repeat("1", 129)},
 		{"Quorate-Operation", "destroy"}, {"Quorate-Epoch", "2"}, {"Quorate-Epoch", "2.x"}, {"Quorate-Floor", "-1"}, {"Quorate-Clock", "soon"}, {"Quorate-Attempt", "1e3"},
 	} {
 		r := r.Clone(t.Context())
@@ -74,10 +74,12 @@ func TestDTMCallsAreRead(t *testing.T) {
 		{"workflow", "my-workflow", "workflow", fence.Resume},
 		{"saga", "destroy", "", ""}, {"sagas", "action", "", ""},
 	} {
-		want := fence.Call{GID: "order-1", Branch: "01", Operation: c.want, Mode: c.mode, Dialect: fence.DTM}
+		want := fence.Call{GID: "order-1", Branch: "01", Operation: c.want, Mode: c.mode, Dialect: fence.DTM, Epoch: fence.Epoch{Incarnation: 1, Term: 7}}
 		q := url.Values{"gid": {want.GID}, "trans_type": {c.transType}, "branch_id": {"01"}, "op": {c.op}}
-		got, err := fence.FromHTTP(httptest.NewRequest(http.MethodPost, "/take?n=1&"+q.Encode(), nil))
-		md := metadata.Pairs("dtm-gid", want.GID, "dtm-trans_type", c.transType, "dtm-branch_id", "01", "dtm-op", c.op, "dtm-dtm", "")
+		r := httptest.NewRequest(http.MethodPost, "/take?n=1&"+q.Encode(), nil)
+		r.Header.Set("Quorate-Epoch", "1.7") // our driver tells it in this dialect too
+		got, err := fence.FromHTTP(r)
+		md := metadata.Pairs("dtm-gid", want.GID, "dtm-trans_type", c.transType, "dtm-branch_id", "01", "dtm-op", c.op, "dtm-dtm", "", "quorate-epoch", "1.7")
 		overGRPC, grpcErr := fence.FromGRPC(metadata.NewIncomingContext(t.Context(), md))
 		if c.want == "" {
 			if !errors.Is(err, fence.ErrCall) || !errors.Is(grpcErr, fence.ErrCall) {

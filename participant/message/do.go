@@ -57,7 +57,7 @@ func (m *Message) local(ctx context.Context, guard *fence.Fence, db fence.DB, fn
 		return false, fmt.Errorf("message: begin the local transaction: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after the commit
-	switch err := guard.Prepare(ctx, tx, string(m.GID())); {
+	switch err := guard.Of(m.client.ClusterID()).Prepare(ctx, tx, string(m.GID())); {
 	case errors.Is(err, fence.ErrDone): // an earlier Do with this GID
 		return true, nil
 	case err != nil:
@@ -77,7 +77,7 @@ func (m *Message) local(ctx context.Context, guard *fence.Fence, db fence.DB, fn
 func (m *Message) askedBack(ctx context.Context, guard *fence.Fence, db fence.DB, failed error) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
-	committed, err := guard.Committed(ctx, db, string(m.GID()))
+	committed, err := guard.Of(m.client.ClusterID()).Committed(ctx, db, string(m.GID()))
 	if err != nil {
 		return false, &participant.OutcomeUnknownError{GID: m.GID(), Err: errors.Join(failed, err)}
 	}

@@ -103,7 +103,7 @@ func (t *Transaction) Call(ctx context.Context, b Branch, payload any) ([]byte, 
 	call := fence.Call{
 		GID: string(t.gid), Key: t.settings.Key, Branch: id, Operation: fence.Try, Mode: "tcc",
 		Epoch:   fence.Epoch{Incarnation: h.GetEpoch().GetIncarnation(), Term: h.GetEpoch().GetTerm()},
-		FloorMS: h.GetFloorMs(), ClockMS: h.GetClockMs(),
+		FloorMS: h.GetFloorMs(), ClockMS: h.GetClockMs(), Cluster: t.client.ClusterID(),
 	}
 	return t.try(ctx, b.Try, call, body)
 }

@@ -257,20 +257,23 @@ func keys(ctx context.Context, s Store) error {
 	return nil
 }
 
+// swept has clusters of its own: a new cluster's clock begins anew, and what is long ago to
+// one is the future of another.
 func swept(ctx context.Context, s Store) error {
-	// A time of its own, far below the other checks'.
-	old, young := newBranch(s, "saga"), newBranch(s, "saga")
-	old.gid, young.gid = GID(1000), GID(1002)
-	never := newBranch(s, "saga")
-	never.gid = GID(1001)
+	old, young, never, foreign := newBranch(s, "saga"), newBranch(s, "saga"), newBranch(s, "saga"), newBranch(s, "saga")
+	old.gid, young.gid, never.gid, foreign.gid = GID(1000), GID(1002), GID(1001), GID(1000)
+	cluster := GID(bornMS)
+	old.cluster, young.cluster, never.cluster, foreign.cluster = cluster, cluster, cluster, GID(bornMS)
 	return all(
-		old.do(ctx, fence.Action, 1, nil), young.do(ctx, fence.Action, 1, nil),
-		s.Sweep(ctx, 1001),
+		old.do(ctx, fence.Action, 1, nil), young.do(ctx, fence.Action, 1, nil), foreign.do(ctx, fence.Action, 1, nil),
+		s.Sweep(ctx, cluster, 1001),
 		expect("a swept action", old.do(ctx, fence.Action, 1, nil), fence.ErrSwept),
 		expect("a swept compensation", old.do(ctx, fence.Compensate, 1, nil), fence.ErrSwept),
 		expect("an action never heard of", never.do(ctx, fence.Action, 1, nil), fence.ErrSwept),
 		expect("a refused action never heard of", never.do(ctx, fence.Action, 1, refused("no")), fence.ErrSwept),
-		s.Sweep(ctx, 1000), // the floor never falls
+		s.Sweep(ctx, cluster, 1000), // the floor never falls
 		expect("a swept action", old.do(ctx, fence.Action, 1, nil), fence.ErrSwept),
-		young.do(ctx, fence.Action, 1, nil), young.is(ctx, 1, 0, 0), old.is(ctx, 1, 0, 0), never.is(ctx, 0, 0, 0))
+		young.do(ctx, fence.Action, 1, nil), young.is(ctx, 1, 0, 0), old.is(ctx, 1, 0, 0), never.is(ctx, 0, 0, 0),
+		expect("another cluster's", foreign.do(ctx, fence.Action, 1, nil), nil),
+		foreign.is(ctx, 1, 0, 0))
 }

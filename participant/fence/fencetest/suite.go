@@ -37,8 +37,8 @@ type Store interface {
 	Do(ctx context.Context, c fence.Call, w Work) error
 	// Value reads a counter; one that was never added to is 0.
 	Value(ctx context.Context, counter string) (int64, error)
-	// Sweep drops what is recorded of GIDs born at or below floorMS.
-	Sweep(ctx context.Context, floorMS uint64) error
+	// Sweep drops what is recorded of the cluster's GIDs born at or below floorMS.
+	Sweep(ctx context.Context, cluster string, floorMS uint64) error
 }
 
 // Sender is a [Store] that can send two-phase messages.
@@ -85,8 +85,8 @@ type branch struct {
 	s   Store
 	gid string
 	id  string
-	// mode of its calls.
-	mode string
+	// mode and cluster of its calls.
+	mode, cluster string
 }
 
 func newBranch(s Store, mode string) *branch {
@@ -94,7 +94,7 @@ func newBranch(s Store, mode string) *branch {
 }
 
 func (b *branch) call(o fence.Operation, term uint64) fence.Call {
-	c := fence.Call{GID: b.gid, Branch: b.id, Operation: o, Mode: b.mode, Attempt: 1, ClockMS: bornMS + 1000}
+	c := fence.Call{GID: b.gid, Branch: b.id, Operation: o, Mode: b.mode, Cluster: b.cluster, Attempt: 1, ClockMS: bornMS + 1000}
 	if term > 0 {
 		c.Epoch = fence.Epoch{Incarnation: 1, Term: term}
 	}

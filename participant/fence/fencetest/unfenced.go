@@ -41,7 +41,7 @@ func (u *Unfenced) Value(_ context.Context, counter string) (int64, error) {
 }
 
 // Sweep implements [Store].
-func (u *Unfenced) Sweep(context.Context, uint64) error { return nil }
+func (u *Unfenced) Sweep(context.Context, string, uint64) error { return nil }
 
 // Send implements [Sender].
 func (u *Unfenced) Send(ctx context.Context, _ string, w Work) error {

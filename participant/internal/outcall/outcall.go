@@ -178,6 +178,9 @@ func headersOf(c fence.Call) map[string]string {
 	if c.Key != "" {
 		h["quorate-key"] = callheader.Escape(c.Key)
 	}
+	if c.Cluster != "" {
+		h["quorate-cluster"] = c.Cluster
+	}
 	if c.Epoch != (fence.Epoch{}) {
 		h["quorate-epoch"] = c.Epoch.String()
 	}
