@@ -76,6 +76,10 @@ func TestModesBadInput(t *testing.T) {
 	for i := range 257 {
 		many = append(many, step(fmt.Sprintf("%03d", i)))
 	}
+	var five []*quoratev1.BranchSpec
+	for i := range 5 {
+		five = append(five, step(fmt.Sprint(i), func(s *quoratev1.BranchSpec) { s.Payload = make([]byte, 60<<10) }))
+	}
 	headers := make(map[string]string)
 	for i := range 300 {
 		headers[fmt.Sprintf("x-%d", i)] = "v"
@@ -106,6 +110,7 @@ func TestModesBadInput(t *testing.T) {
 		{"a topic of one's own", one(func(s *quoratev1.BranchSpec) { s.Topic = "orders" }), "set[0].topic", "topic://orders"},
 		{"a held step", one(func(s *quoratev1.BranchSpec) { s.Held = true }), `set["1"].held`, "two-phase"},
 		{"a large payload", one(func(s *quoratev1.BranchSpec) { s.Payload = make([]byte, 64<<10+1) }), "set[0].payload", "65537 bytes"},
+		{"five large payloads", saga(five...), "set", "at most 262144 fit into one entry"},
 		{"a negative timeout of a call", one(func(s *quoratev1.BranchSpec) { s.CallTimeout = durationpb.New(-1) }), "set[0].call_timeout", "at least 0"},
 		{"a day for a call", one(func(s *quoratev1.BranchSpec) { s.CallTimeout = durationpb.New(24 * time.Hour) }), "set[0].call_timeout", "still working"},
 		{"votes of a saga", func(ctx context.Context) error {

@@ -204,13 +204,10 @@ func stateOf(tx *quoratev1.Transaction) string {
 	return state
 }
 
-// branchInDoubt tells of a branch that voted and has not ended, or that was decided
-// about and has not been called to its end.
+// branchInDoubt tells of a branch that voted and has not ended: it may hold locks.
+// One that is called is not in doubt, it is due, or stuck.
 func branchInDoubt(tx *quoratev1.Transaction, b *quoratev1.Branch) bool {
-	if calledMode(tx) {
-		return tx.GetDecision() != quoratev1.Decision_DECISION_UNSPECIFIED && !b.GetTerminal()
-	}
-	return b.GetVote() == quoratev1.Vote_VOTE_PREPARED && !b.GetTerminal()
+	return !calledMode(tx) && b.GetVote() == quoratev1.Vote_VOTE_PREPARED && !b.GetTerminal()
 }
 
 // branchCount is `ended/all` once decided, `voted/all` before; a step of a saga
