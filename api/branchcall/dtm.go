@@ -80,7 +80,7 @@ func spelled(d coordinator.Delivery) string {
 
 // postDTM makes one call over HTTP.
 func (c *Caller) postDTM(ctx context.Context, t target, d coordinator.Delivery, l *dialect) (coordinator.Answered, error) {
-	if method := t.url.Query().Get("method"); l.jsonRPC && method != "" && d.Operation != fsm.OperationCheckBack {
+	if method := t.url.Query().Get("method"); l.jsonRPC && method != "" {
 		return c.postJSONRPC(ctx, t, d, l, method)
 	}
 	at, body, verb := *t.url, payloadOf(d), http.MethodPost

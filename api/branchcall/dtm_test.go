@@ -160,6 +160,13 @@ func TestDTMJSONRPC(t *testing.T) {
 	d.Operation = fsm.OperationCompensate
 	_, err = caller.Call(bounded(t), d)
 	said{err: "refuses what is decided"}.check(t, coordinator.Answered{}, err)
+	query := dtmCall(server.URL+"/rpc?method=Reserve", dtmRPC, "msg", message, fsm.OperationCheckBack)
+	query.Plan.CallbackPayload = nil
+	got, err = caller.Call(bounded(t), query)
+	said{refused: true}.check(t, got, err)
+	if params, _ := body["params"].(map[string]any); params["branch_id"] != "00" || params["op"] != "msg" || len(params) != 4 {
+		t.Errorf("asked %v", body)
+	}
 	d.Payload = []byte(`[1,2]`)
 	_, err = caller.Call(bounded(t), d)
 	said{err: "no JSON object"}.check(t, coordinator.Answered{}, err)
