@@ -392,7 +392,7 @@ func (s *squall) check() {
 		s.rt.Fatalf("%d calls (%d doubtful) are in flight, %d (%d) are counted, at most 8", calls, doubtful, s.core.calls, s.core.doubtful)
 	}
 	for name, r := range s.core.resources {
-		if r.calls > 4 || r.calls < 0 || r.hanging < 0 || r.hanging > r.calls {
+		if r.calls > 4 || r.hanging < 0 || r.newcomers < 0 || r.hanging+r.newcomers > r.calls {
 			s.rt.Fatalf("%s has %d calls, %d hanging; at most 4", name, r.calls, r.hanging)
 		}
 	}

@@ -193,6 +193,23 @@ func TestStepThatIsStillWorkingHasNotFailed(t *testing.T) {
 	w.wantState(gid, fsm.StateRolledBack)
 }
 
+// Where the plan says nothing, a branch that works long is not asked all the time.
+func TestStepThatWorksLongIsAskedEverySecond(t *testing.T) {
+	w := newWorld(t)
+	w.submit(work{mode: logpb.Mode_MODE_SAGA, set: chain(1)})
+	asked := 0
+	for w.now.Sub(w.start) < time.Minute {
+		for _, d := range w.takeCalls() {
+			asked++
+			w.called(d, busyAnswer, nil)
+		}
+		w.advance(10 * time.Millisecond)
+	}
+	if asked < 60 || asked > 130 {
+		t.Errorf("asked %d times in a minute", asked)
+	}
+}
+
 // The back-off doubles up to its cap, and never ends.
 func TestCompensationIsRetriedForEverWithCappedBackoff(t *testing.T) {
 	w := newWorld(t)

@@ -32,6 +32,9 @@ func (c *Core) answered(d *delivery, a Answered) {
 		// The code is running, or has failed to: only its own word ends it.
 		d.failures++
 		c.wait(d, "resumed; the workflow has not said its last word")
+	case !called(d.op) && a.Outcome == logpb.Outcome_OUTCOME_UNSPECIFIED:
+		d.r.callFailed()
+		c.attemptFailed(d, ResultError, "the answer says nothing of what was done: "+a.Detail)
 	case a.Refused && !mayRefuse(d.t, d.op):
 		d.r.callFailed()
 		c.attemptFailed(d, ResultError, "refused, which "+operationName(d.op)+" cannot be: "+a.Detail)

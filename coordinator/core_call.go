@@ -77,6 +77,9 @@ func (c *Core) startCall(r *resource, d *delivery) {
 	c.under[k.ref] = k
 	c.calls++
 	r.calls++
+	if k.attempt == 1 {
+		r.newcomers++
+	}
 	if r.failures > 0 {
 		c.doubt(k)
 	}
@@ -100,6 +103,9 @@ func (c *Core) callHangs(k *call, limit time.Duration) {
 	}
 	k.hangs = true
 	k.r.hanging++
+	if k.attempt == 1 {
+		k.r.newcomers--
+	}
 	c.doubt(k)
 	c.timers.arm(&k.limit, k.began.Add(limit), func() { c.callLost(k, limit) })
 	c.turn(k.r)
@@ -129,8 +135,11 @@ func (c *Core) endCall(k *call) {
 	c.timers.stop(&k.limit)
 	c.calls--
 	k.r.calls--
-	if k.hangs {
+	switch {
+	case k.hangs:
 		k.r.hanging--
+	case k.attempt == 1:
+		k.r.newcomers--
 	}
 	if k.doubtful {
 		c.doubtful--

@@ -37,6 +37,7 @@ type delivery struct {
 	attempts uint32
 	failed   uint32 // attempts without an answer
 	failures int    // in a row: the back-off's exponent
+	busy     int    // in a row: how often it was still working
 	last     time.Time
 	lastErr  string
 	warned   bool
@@ -298,11 +299,13 @@ func (c *Core) noteFailure(d *delivery, result, detail string) {
 		c.observeTold(d, result)
 	}
 	d.lastErr = detail
+	if result == ResultBusy && called(d.op) {
+		d.busy++
+	} else {
+		d.failures, d.busy = d.failures+1, 0
+	}
 	if result != ResultBusy {
 		d.failed++
-	}
-	if result != ResultBusy || !called(d.op) {
-		d.failures++
 	}
 	if due := c.now.Sub(d.since); !d.warned && due >= c.cfg.StuckAfter {
 		d.warned = true

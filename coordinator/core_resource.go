@@ -15,16 +15,18 @@ type resource struct {
 	parked   list       // nobody can be told
 	waiting  list       // their back-off runs
 
-	// Calls to endpoints. limit is how many of them may be in flight that do not
-	// hang: it doubles with each answer and halves with each failure, so that a
+	// Calls to endpoints, those of them that hang, and those that do not and are the
+	// first to their branch. limit is how many may be in flight that do not hang: it
+	// doubles with each answer and halves with each failure, so that a
 	// dead resource holds few places of the pool, and a live one all that it may.
-	fresh    list // ready, and never called before
-	ready    list // ready, and called before
-	calls    int
-	hanging  int
-	limit    int
-	failures int  // in a row
-	inTurn   bool // it is in Core.runnable
+	fresh     list // ready, and never called before
+	ready     list // ready, and called before
+	calls     int
+	hanging   int
+	newcomers int
+	limit     int
+	failures  int  // in a row
+	inTurn    bool // it is in Core.runnable
 }
 
 // failuresDown in a row make a resource count as down: its first answer then
@@ -35,8 +37,8 @@ const failuresDown = 3
 const (
 	// callsAtFirst is how many calls it gets before it has answered one.
 	callsAtFirst = 16
-	// callsFresh is how many more it gets for what it was never asked before: what
-	// hangs or fails for one transaction may be well for another.
+	// callsFresh is how many it gets beyond its limit for branches that were never
+	// called before: what hangs or fails for one transaction may be well for another.
 	callsFresh = 4
 	// callsHanging is how many it may have, those that hang too, once its calls fail.
 	callsHanging = 16
@@ -143,18 +145,18 @@ func (c *Core) startCalls() {
 // nextCall is what the resource's share of the pool lets be called next, or nil:
 // first what was called before, then what was not.
 func (c *Core) nextCall(r *resource) *delivery {
-	if d := r.ready.first; d != nil && c.mayCall(r, 0) {
+	within := r.calls-r.hanging < r.limit
+	if d := r.ready.first; d != nil && within && c.mayCall(r, 0) {
 		return d
 	}
-	if d := r.fresh.first; d != nil && c.mayCall(r, callsFresh) {
+	if d := r.fresh.first; d != nil && (within || r.newcomers < callsFresh) && c.mayCall(r, callsFresh) {
 		return d
 	}
 	return nil
 }
 
-// mayCall: calls that hang do not count against the resource's limit, so that what
-// is quick goes on beside them. All that hangs or fails gets half of the pool, so
-// that what is well never waits for it.
+// mayCall: what hangs or fails gets so many places of its own, and half of the pool
+// together, so that what is well never waits for it.
 func (c *Core) mayCall(r *resource, extra int) bool {
 	most := c.cfg.CallsPerResourceMax
 	if r.failures > 0 {
@@ -163,7 +165,7 @@ func (c *Core) mayCall(r *resource, extra int) bool {
 	if r.calls > 0 && r.failures+r.hanging > 0 && c.doubtful >= c.cfg.CallsMax/2 {
 		return false
 	}
-	return r.calls < most && r.calls-r.hanging < r.limit+extra
+	return r.calls < most
 }
 
 // callFailed halves the resource's share of the pool.

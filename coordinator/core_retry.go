@@ -9,19 +9,28 @@ import (
 
 // Bounds of what a transaction may ask of the driver, whatever its plan says.
 const (
-	// retryIntervalMax caps the delay between two calls.
-	retryIntervalMax = 24 * time.Hour
-	// callTimeoutMax caps the deadline of one call.
-	callTimeoutMax = 10 * time.Minute
+	// RetryIntervalMax caps the delay between two calls.
+	RetryIntervalMax = 24 * time.Hour
+	// CallTimeoutMax caps the deadline of one call.
+	CallTimeoutMax = 10 * time.Minute
 )
 
 func (d *delivery) plan() *logpb.Plan { return d.t.rec.GetBegin().GetPlan() }
 
+// busyIntervalMax caps the delay before a branch that is still working is asked
+// again, where its plan does not say.
+const busyIntervalMax = time.Second
+
 // backoff doubles with each failure up to its cap; half of it is jitter, so that
-// branches that failed together are not asked again together.
+// branches that failed together are not asked again together. A called branch that
+// is still working keeps to the interval that its plan gives.
 func (c *Core) backoff(d *delivery) time.Duration {
 	delay, most := c.intervals(d)
-	for i := 1; i < d.failures && delay < most; i++ {
+	doublings := d.failures
+	if d.busy > 0 && d.plan().GetRetry().GetIntervalMs() == 0 {
+		doublings, most = d.busy, min(most, busyIntervalMax)
+	}
+	for i := 1; i < doublings && delay < most; i++ {
 		delay *= 2
 	}
 	delay = min(delay, most)
@@ -36,11 +45,11 @@ func (c *Core) intervals(d *delivery) (least, most time.Duration) {
 	}
 	retry := d.plan().GetRetry()
 	if ms := retry.GetIntervalMs(); ms > 0 {
-		least = atMost(ms, retryIntervalMax)
+		least = atMost(ms, RetryIntervalMax)
 		most = max(least, most)
 	}
 	if ms := retry.GetIntervalMaxMs(); ms > 0 {
-		most = atMost(ms, retryIntervalMax)
+		most = atMost(ms, RetryIntervalMax)
 		least = min(least, most)
 	}
 	return least, most
@@ -57,10 +66,10 @@ func atMost(ms uint64, most time.Duration) time.Duration {
 func (c *Core) callTimeout(d *delivery) time.Duration {
 	if called(d.op) {
 		if ms := d.spec.GetCallTimeoutMs(); ms > 0 {
-			return atMost(ms, callTimeoutMax)
+			return atMost(ms, CallTimeoutMax)
 		}
 		if ms := d.plan().GetRetry().GetCallTimeoutMs(); ms > 0 {
-			return atMost(ms, callTimeoutMax)
+			return atMost(ms, CallTimeoutMax)
 		}
 	}
 	return c.cfg.DeliveryTimeout
@@ -106,7 +115,7 @@ func (c *Core) delay(d *delivery) bool {
 	}
 	d.phase = phaseDelayed
 	left := d.notBeforeMS - c.tick.clockMS(c.now)
-	c.timers.arm(&d.wait, c.now.Add(atMost(left, retryIntervalMax)), func() { c.route(d) })
+	c.timers.arm(&d.wait, c.now.Add(atMost(left, RetryIntervalMax)), func() { c.route(d) })
 	return true
 }
 

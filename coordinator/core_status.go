@@ -21,7 +21,7 @@ func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
 			continue
 		}
 		due++
-		d.failures, d.notBeforeMS = 0, 0
+		d.failures, d.busy, d.notBeforeMS = 0, 0, 0
 		switch d.phase {
 		case phaseDelayed, phaseWaiting, phaseParked:
 			c.route(d)

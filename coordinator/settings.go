@@ -104,7 +104,7 @@ func DefaultSettings() Settings {
 		BackoffMax:          15 * time.Second,
 		StuckAfter:          5 * time.Minute,
 		CallsMax:            1024,
-		CallsPerResourceMax: 64,
+		CallsPerResourceMax: 256,
 		NotifyAttemptsMax:   10,
 		CallbackAfter:       30 * time.Second,
 		ProposalsPendingMax: 16384,

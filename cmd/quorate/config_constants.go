@@ -37,7 +37,10 @@ func constants(profile string) []shownSetting {
 	span(source, "delivery.backoff_min", driver.BackoffMin, "First pause between two deliveries to one branch.")
 	span(source, "delivery.backoff_max", driver.BackoffMax, "Longest such pause, where tx.retry_max does not say otherwise.")
 	span(source, "delivery.timeout", driver.DeliveryTimeout, "How long one delivery may take, where tx.call_timeout does not say otherwise.")
-
+	span(source, "delivery.callback_after", driver.CallbackAfter, "When a message is first checked back, or a workflow resumed, where its plan does not say.")
+	add(source, "delivery.notify_attempts_max", strconv.Itoa(driver.NotifyAttemptsMax), "attempts", "Attempts at a best-effort branch, where its plan does not say.")
+	span("constant", "delivery.retry_interval_max", coordinator.RetryIntervalMax, "Longest pause between two calls that a plan may ask for.")
+	span("constant", "delivery.call_timeout_max", coordinator.CallTimeoutMax, "Longest deadline of a call that a plan may ask for.")
 	span(source, "cluster.audit_interval", driver.AuditInterval, "How often the leader compares the nodes' states.")
 
 	node := raftnode.DefaultConfig()
@@ -73,6 +76,10 @@ func replicatedLimits() []shownSetting {
 		{"text_bytes_max", number(l.GetTextBytesMax()), "bytes", "Length of a resource, endpoint, detail, reason or label."},
 		{"drops_per_tick_max", number(l.GetDropsPerTickMax()), "transactions", "Finished transactions dropped at one tick."},
 		{"expiries_per_tick_max", number(l.GetExpiriesPerTickMax()), "transactions", "Transactions that one tick may time out."},
+		{"topics_max", number(l.GetTopicsMax()), "topics", "Topics of the cluster."},
+		{"subscribers_per_topic_max", number(l.GetSubscribersPerTopicMax()), "subscribers", "Subscribers of one topic."},
+		{"headers_max", number(l.GetHeadersMax()), "headers", "Headers that a plan carries to its branches."},
+		{"transaction_bytes_max", number(l.GetTransactionBytesMax()), "bytes", "Payloads, results and headers of one transaction together."},
 	} {
 		shown = append(shown, shownSetting{Key: "limits." + s.name, Value: s.value, Source: "replicated", Default: s.value, Unit: s.unit, Help: s.help})
 	}

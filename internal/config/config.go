@@ -86,8 +86,8 @@ type Tx struct {
 	StuckAfter       time.Duration `key:"tx.stuck_after" flag:"stuck-after" unit:"duration" help:"A branch that has been due for longer is called stuck."`
 	CallTimeout      time.Duration `key:"tx.call_timeout" flag:"call-timeout" unit:"duration" help:"How long one delivery to a branch may take. 0s: the profile's."`
 	RetryMax         time.Duration `key:"tx.retry_max" flag:"retry-max" unit:"duration" help:"Longest pause between two deliveries to one branch. 0s: the profile's."`
-	InFlight         int           `key:"tx.in_flight" flag:"in-flight" unit:"deliveries" help:"Deliveries under way at once, over all resources."`
-	InFlightResource int           `key:"tx.in_flight_resource" flag:"in-flight-resource" unit:"deliveries" help:"Deliveries under way at once to one resource, so that a dead one starves no other."`
+	InFlight         int           `key:"tx.in_flight" flag:"in-flight" unit:"deliveries" help:"Calls of branches under way at once; half of them are kept from what hangs or fails."`
+	InFlightResource int           `key:"tx.in_flight_resource" flag:"in-flight-resource" unit:"deliveries" help:"Calls under way at once to one resource, or one path of a host. One that fails gets few, so that it starves no other."`
 }
 
 // Log is what the node says about itself, on standard error.
@@ -111,7 +111,7 @@ func Default() Config {
 		Storage: Storage{LogStore: "boltdb", OperationTimeout: 10 * time.Second},
 		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240},
 		Tx: Tx{
-			StuckAfter: 5 * time.Minute, InFlight: 256, InFlightResource: 32,
+			StuckAfter: 5 * time.Minute, InFlight: 1024, InFlightResource: 256,
 		},
 		Log: Log{Level: "info", Format: "text"},
 	}
