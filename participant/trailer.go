@@ -16,6 +16,8 @@ const (
 	headerCluster = "quorate-cluster"
 	headerTimeout = "quorate-timeout"
 	headerEntry   = "quorate-entry"
+	// headerOperation stands in branch calls only.
+	headerOperation = "quorate-operation"
 	// trailerComplete is `true` when every branch of the callee's subtree has voted.
 	trailerComplete = "quorate-complete"
 	// trailerBranches lists the subtree's branches: `id=resource`, comma-separated.
@@ -44,7 +46,9 @@ func (s *scope) headers(path string) map[string]string {
 
 // incoming reads the headers of a call; ok is false when it carries none.
 func incoming(get func(string) string) (info Info, ok bool, err error) {
-	if get(headerGID) == "" {
+	// A call that names an operation is the coordinator's own, or a try: it says what to do,
+	// and carries no two-phase transaction to join (package fence).
+	if get(headerGID) == "" || get(headerOperation) != "" {
 		return Info{}, false, nil
 	}
 	info.GID, err = ParseGID(get(headerGID))

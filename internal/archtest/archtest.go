@@ -71,6 +71,42 @@ var Rules = []Rule{
 		Why:     "users import it: light and stable",
 	},
 	{
+		Package: "participant/fence",
+		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
+		But:     []string{"./internal/callheader"},
+		Why:     "users import it: light and stable",
+	},
+	{
+		Package: "participant/handlers",
+		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
+		But:     []string{"./internal/callheader"},
+		Why:     "users import it: light and stable",
+	},
+	{
+		Package: "participant/saga",
+		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
+		But:     []string{"./internal/callheader"},
+		Why:     "users import it: light and stable",
+	},
+	{
+		Package: "participant/tcc",
+		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
+		But:     []string{"./internal/callheader"},
+		Why:     "users import it: light and stable",
+	},
+	{
+		Package: "participant/message",
+		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
+		But:     []string{"./internal/callheader"},
+		Why:     "users import it: light and stable",
+	},
+	{
+		Package: "participant/workflow",
+		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
+		But:     []string{"./internal/callheader"},
+		Why:     "users import it: light and stable",
+	},
+	{
 		Package: "chaos/disks",
 		Never:   []string{"./..."},
 		But:     []string{"./chaos/disks"},
