@@ -28,6 +28,9 @@ const (
 	BugNotFoundIsSuccess    Bug = "not-found-is-success"
 	BugNoFence              Bug = "empty-rollback-leaves-no-record"
 	BugRecoveryRollsBackAll Bug = "recovery-rolls-back-all"
+	// BugShopWithoutFence is of called branches: no row is kept, so that what comes twice
+	// is done twice, and what comes late is done late.
+	BugShopWithoutFence Bug = "shop-without-fence"
 )
 
 // Bugs lists them all.

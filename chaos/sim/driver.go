@@ -154,6 +154,10 @@ func (n *node) callEndpoint(d coordinator.Delivery) {
 		n.step(func(now time.Time) { n.core.Called(now, d, a, err) })
 	}
 	n.after(n.w.plan.Settings.DeliveryTimeout, func() { called(coordinator.Answered{}, errNoAnswer) })
+	if s := n.w.shopOf(d.Endpoint); s != nil {
+		n.callShop(s, d, called)
+		return
+	}
 	p := n.w.endpoint(d.Endpoint)
 	n.w.net.send(n.actor, p.actor, func() {
 		p.onCall(d, func(a coordinator.Answered) {

@@ -52,6 +52,7 @@ func (v Violation) String() string {
 type account struct {
 	gid      fsm.GID
 	run      *run
+	called   *calledRun // its branches are called: it has no votes
 	decision fsm.Decision
 	seenBy   string
 	// applied: a node has applied the decision, so a quorum has it.
@@ -481,6 +482,9 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 		return
 	}
 	o.commits++
+	if a.called != nil {
+		return
+	}
 	rec, ok := n.state.Get(ev.GID)
 	if !ok {
 		o.violate("S6", ev.GID.String(), "is decided at %d and not there", e.index)
@@ -573,6 +577,9 @@ func beforeTick(e logEntry, gid fsm.GID) bool {
 // something to undo or to do has spoken, or an operator for it.
 func (o *oracle) finishedNow(n *node, gid fsm.GID) {
 	o.of(gid).finished = true
+	if o.of(gid).called != nil {
+		return
+	}
 	rec, _ := n.state.Get(gid)
 	for _, b := range rec.GetBranches() {
 		spoken := b.GetOwn() != logpb.Own_OWN_UNSPECIFIED || b.GetResolved() != 0

@@ -30,7 +30,7 @@ func (o *oracle) proposes(n *node, c *logpb.Command) {
 	if !ok {
 		return
 	}
-	if d.GetDecision() == fsm.DecisionRollback {
+	if d.GetDecision() == fsm.DecisionRollback && o.of(gid).called == nil {
 		o.proposesLoss(n, gid, rec)
 		return
 	}

@@ -29,6 +29,9 @@ type Plan struct {
 	Scan                    time.Duration // most that lies between two scans of a participant's recovery
 	Named                   bool          // processes tell their names, so that a newer one proves an older one's death
 	Txs                     []txPlan
+	Shops                   int // whose branches are called
+	Called                  []calledPlan
+	ShopFaults              []shopFault
 	Faults                  []faultPlan
 	// Span is when the last fault heals at the latest.
 	Span time.Duration
@@ -151,6 +154,8 @@ func (f faultPlan) String() string {
 type Options struct {
 	// Calm makes plans without faults, rivals and refusals: everything must commit.
 	Calm bool
+	// Modes adds sagas, TCC and messages.
+	Modes bool
 	// Bug is planted in the simulated parts.
 	Bug Bug
 }
@@ -175,6 +180,9 @@ func NewPlan(seed uint64, o Options) *Plan {
 	p.Span = active
 	for _, f := range p.Faults {
 		p.Span = max(p.Span, f.At+f.For)
+	}
+	if o.Modes {
+		p.modesPlan(o.Calm)
 	}
 	return p
 }

@@ -64,6 +64,9 @@ func Run(plan *Plan, how How) *Result {
 	for i := range plan.Clients {
 		w.clients = append(w.clients, w.newClient(i))
 	}
+	for i := range plan.Shops {
+		w.shops = append(w.shops, w.newShop(i))
+	}
 	w.net.open(w)
 	w.faults.open(w)
 	for _, n := range w.nodes {
@@ -80,6 +83,10 @@ func Run(plan *Plan, how How) *Result {
 		c := w.clients[t.Client]
 		w.after(t.At, func() { c.do(c.life, func() { c.initiate(t) }) })
 	}
+	for _, s := range w.shops {
+		s.start()
+	}
+	w.openModes()
 	w.after(time.Second, w.oracle.watch)
 	w.runUntil(plan.Span, nil)
 	if !w.over {
@@ -109,6 +116,11 @@ func (w *World) heal() {
 	for _, c := range w.clients {
 		if !c.up {
 			c.boot()
+		}
+	}
+	for _, s := range w.shops {
+		if !s.up {
+			s.start()
 		}
 	}
 	w.healed = true
@@ -195,6 +207,7 @@ func (o *oracle) final() {
 			o.violate("S17", "", "at rest %s and %s differ", n.name, l.name)
 		}
 	}
+	o.finalEffects()
 	horizon := l.state.Clock().HorizonMS
 	for _, gid := range o.order {
 		o.finalOf(l, o.txs[gid], horizon)

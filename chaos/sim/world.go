@@ -23,6 +23,7 @@ type World struct {
 	procs   []*process
 	dbs     []*database
 	clients []*client
+	shops   []*shop
 	actors  []*actor
 
 	oracle  *oracle
