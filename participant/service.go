@@ -83,7 +83,8 @@ func (c *Client) Await(ctx context.Context, transaction string, done func(*quora
 		switch {
 		case err == nil && done(got):
 			return got, nil
-		case errors.As(err, &unavailable): // nothing was learnt
+		case errors.As(err, &unavailable), // nothing was learnt
+			gid != "" && refusedWith(err) == reasonNotFound: // dropped, once its retention was over
 			err = &OutcomeUnknownError{GID: gid, Err: err}
 		}
 		if err != nil {

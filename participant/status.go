@@ -22,6 +22,7 @@ const (
 	reasonLagging        = "LAGGING"
 	reasonSessionLost    = "SESSION_LOST"
 	reasonQuota          = "QUOTA"
+	reasonNotFound       = "NOT_FOUND"
 	reasonExpired        = "EXPIRED"
 	reasonWithheld       = "WITHHELD"
 	reasonQuarantined    = "QUARANTINED"

@@ -40,7 +40,8 @@ func Retry(first, longest time.Duration) Option {
 	return func(s *settings) { s.Settings.Retry.Interval, s.Settings.Retry.IntervalMax = first, longest }
 }
 
-// CallTimeout bounds one call: a try of ours, a confirm or cancel of the coordinator's.
+// CallTimeout bounds one call: a try of ours (default: the transaction's timeout), a
+// confirm or cancel of the coordinator's.
 func CallTimeout(d time.Duration) Option {
 	return func(s *settings) { s.Settings.Retry.CallTimeout = d }
 }

@@ -59,6 +59,10 @@ func (t *Transaction) commit(ctx context.Context) error {
 	if got.GetDecision() == quoratev1.Decision_DECISION_ROLLBACK {
 		err = participant.RolledBack(t.gid, got.GetReason(), got.GetDetail())
 	}
+	var refused *participant.RefusedError
+	if errors.As(err, &refused) { // nothing was decided, and nothing will be by asking again
+		t.rollback(ctx, err.Error())
+	}
 	var rolledBack *participant.RolledBackError
 	if err != nil && !errors.As(err, &rolledBack) {
 		return err

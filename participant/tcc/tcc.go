@@ -114,12 +114,8 @@ func (t *Transaction) try(ctx context.Context, endpoint string, call fence.Call,
 	for {
 		call.Attempt++
 		said, err := func() ([]byte, error) {
-			ctx := ctx
-			if d := t.settings.Settings.Retry.CallTimeout; d > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, d)
-				defer cancel()
-			}
+			ctx, cancel := context.WithTimeout(ctx, t.callTimeout())
+			defer cancel()
 			return caller.Do(ctx, endpoint, call, t.settings.Headers, body)
 		}()
 		if !errors.Is(err, participant.ErrOngoing) {
@@ -131,6 +127,17 @@ func (t *Transaction) try(ctx context.Context, endpoint string, call fence.Call,
 			return nil, errors.Join(err, context.Cause(ctx))
 		}
 	}
+}
+
+// callTimeout bounds one try: nothing that comes later than the deadline can commit.
+func (t *Transaction) callTimeout() time.Duration {
+	if d := t.settings.Settings.Retry.CallTimeout; d > 0 {
+		return d
+	}
+	if t.settings.Timeout > 0 {
+		return t.settings.Timeout
+	}
+	return participant.TransactionTimeoutDefault
 }
 
 // child is the next branch's id: a call path.

@@ -192,6 +192,24 @@ func TestTCC_AnOngoingTryIsAskedAgain(t *testing.T) {
 	}
 }
 
+// A try that never answers holds its initiator no longer than the transaction lasts, and is
+// cancelled: it may have been done.
+func TestTCC_ASilentTryIsCancelled(t *testing.T) {
+	w := modetest.New(t)
+	w.On("hold", func(ctx context.Context, _ []byte) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	err := tcc.Run(t.Context(), w.Client, func(ctx context.Context, tx *tcc.Transaction) error {
+		_, err := tx.Call(ctx, branch(w, "hold"), nil)
+		return err
+	}, tcc.Timeout(300*time.Millisecond))
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v, want a deadline exceeded", err)
+	}
+	eventually(t, w, "try 1 hold", "cancel 1 cancel")
+}
+
 func TestTCC_EndpointsAreChecked(t *testing.T) {
 	w := modetest.New(t)
 	for name, b := range map[string]tcc.Branch{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -119,16 +120,33 @@ func (e *Engine) start(gid participant.GID) *execution {
 		return x
 	}
 	e.running[gid] = x
-	e.work.Go(func() {
-		// A panic of the code ends the process, as it would anywhere else.
-		x.result, x.err = e.execute(e.ctx, gid)
+	e.work.Go(func() { e.run(x, gid) })
+	return x
+}
+
+// run runs the execution. A panic of the code is an error that decides nothing: the
+// coordinator asks again, and would end one process after the other otherwise.
+func (e *Engine) run(x *execution, gid participant.GID) {
+	x.err = unfinished(gid, errors.New("the workflow's code ended its goroutine"))
+	defer func() {
+		if p := recover(); p != nil {
+			x.err = unfinished(gid, &PanicError{Value: p, Stack: debug.Stack()})
+		}
 		e.mu.Lock()
 		delete(e.running, gid)
 		e.mu.Unlock()
 		close(x.done)
-	})
-	return x
+	}()
+	x.result, x.err = e.execute(e.ctx, gid)
 }
+
+// PanicError is a panic of a workflow's code, wrapped in what Execute returns.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("the workflow's code panicked: %v", e.Value) }
 
 func (e *Engine) wait(ctx context.Context, gid participant.GID, x *execution) ([]byte, error) {
 	select {

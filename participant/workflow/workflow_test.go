@@ -278,6 +278,28 @@ func TestWorkflow_MistakesDecideNothing(t *testing.T) {
 	}
 }
 
+// A panic decides nothing, and does not end the process: the next run may do better.
+func TestWorkflow_APanicIsRunAgain(t *testing.T) {
+	w, d := modetest.New(t), new(diary)
+	shaky := true
+	e := engine(t, w, "shaky", func(wf *workflow.Workflow, _ []byte) ([]byte, error) {
+		_, err := wf.Do("one", d.does("one"))
+		if shaky {
+			shaky = false
+			panic("lost my head")
+		}
+		return []byte("fine"), err
+	})
+	_, err := e.Execute(within(t), "shaky", "s", nil)
+	var panicked *workflow.PanicError
+	if !errors.Is(err, participant.ErrUnknown) || !errors.As(err, &panicked) || len(panicked.Stack) == 0 {
+		t.Fatalf("%v, want unknown, and the panic", err)
+	}
+	if got, err := e.Execute(within(t), "shaky", "s", nil); err != nil || string(got) != "fine" || d.String() != "one" {
+		t.Errorf("%q, %v, did %q", got, err, d)
+	}
+}
+
 // A long execution outlives the resume that asked for it, and a closed engine starts none.
 func TestWorkflow_Close(t *testing.T) {
 	w := modetest.New(t)
