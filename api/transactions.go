@@ -81,7 +81,7 @@ func (t *transactions) Commit(ctx context.Context, req *quoratev1.CommitRequest)
 	r := t.reader()
 	ask := coordinator.CommitRequest{
 		Transaction: r.ref("transaction", req.GetTransaction()), Set: r.set("set", req.GetSet()), Wait: r.wait("wait", req.GetWait()),
-		Result: req.GetResult(),
+		Result: req.GetResult(), DelayMS: r.milliseconds("delay", req.GetDelay()),
 	}
 	r.payload("result", req.GetResult())
 	if err := r.err(); err != nil {

@@ -27,6 +27,7 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) (Status, erro
 	}
 	res, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Decide{Decide: &logpb.Decide{
 		Gid: gid.Bytes(), Decision: fsm.DecisionCommit, Set: sorted(r.Set), Origin: logpb.Origin_ORIGIN_CLIENT, Result: r.Result,
+		DelayMs: r.DelayMS,
 	}}})
 	if err != nil {
 		return Status{}, err

@@ -56,6 +56,8 @@ type CommitRequest struct {
 	Wait Wait
 	// Result of a workflow: what its code returned, kept with the transaction.
 	Result []byte
+	// DelayMS of a message's actions since its begin; 0: the plan's.
+	DelayMS uint64
 }
 
 // RollbackRequest decides rollback.

@@ -128,8 +128,12 @@ func (s *State) commitActive(t *transaction, c *logpb.Decide) Result {
 	if refusal, ok := s.limitResult(t, c.GetResult()); !ok {
 		return refusal
 	}
+	if c.GetDelayMs() != 0 && !t.rules().prepares {
+		return t.notIn("delay")
+	}
 	next := t.clone()
 	next.setResult(c.GetResult())
+	next.setDelay(c.GetDelayMs())
 	if c.GetSet() != nil {
 		ids := c.GetSet().GetIds()
 		if outside, ok := memberOutside(t, ids); ok {

@@ -67,6 +67,33 @@ func stop(g GID) *logpb.Command {
 	return &logpb.Command{Kind: &logpb.Command_Stop{Stop: &logpb.Stop{Gid: g.Bytes(), Operator: "alice", Reason: "it hangs for a week"}}}
 }
 
+// TestMessageDelayedAtItsCommit: the delay may be known only then; the content
+// that it began with stays the same.
+func TestMessageDelayedAtItsCommit(t *testing.T) {
+	w := newWorld(t)
+	g := testGID(testStartMS, 1)
+	b := message(g, to("1", "http://a"))
+	w.must(b)
+	commit := decide(&logpb.Decide{Gid: g.Bytes(), Decision: DecisionCommit, Origin: logpb.Origin_ORIGIN_CLIENT, DelayMs: 9_000})
+	w.must(commit)
+	if d := w.s.DueOf(g); len(d) != 1 || d[0].Operation != OperationAction || d[0].NotBeforeMS != testStartMS+9_000 {
+		t.Fatalf("%+v", d)
+	}
+	if tx := w.get(g); tx.GetBegin().GetPlan().GetDelayMs() != 9_000 || tx.GetBegin().GetPlan().GetCallback() != "http://ask" {
+		t.Errorf("%v", tx.GetBegin().GetPlan())
+	}
+	w.must(b)
+	commit.GetDecide().DelayMs = 1
+	w.must(commit)
+	if d := w.s.DueOf(g); d[0].NotBeforeMS != testStartMS+9_000 {
+		t.Errorf("a second commit changed the delay: %+v", d)
+	}
+	other := testGID(testStartMS, 2)
+	w.must(begin(beginMode(other, logpb.Mode_MODE_TCC, nil)))
+	commit.GetDecide().Gid = other.Bytes()
+	w.want(Invalid, commit)
+}
+
 func TestMessageIsCheckedBack(t *testing.T) {
 	for _, decision := range []Decision{DecisionCommit, DecisionRollback} {
 		w := newWorld(t)

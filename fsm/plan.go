@@ -256,12 +256,28 @@ func (t *transaction) letGo() {
 		}
 	}
 	if plan := t.begin.GetPlan(); len(plan.GetCallbackPayload()) > 0 {
-		t.begin = withPlan(t.begin, &logpb.Plan{
-			Retry: plan.GetRetry(), Callback: plan.GetCallback(), CallbackAfterMs: plan.GetCallbackAfterMs(),
-			ConcurrencyMax: plan.GetConcurrencyMax(), DelayMs: plan.GetDelayMs(), Headers: plan.GetHeaders(),
-			Dialect: plan.GetDialect(), DialectMode: plan.GetDialectMode(), DialectData: plan.GetDialectData(),
-			Workflow: plan.GetWorkflow(),
-		})
+		lean := copyPlan(plan)
+		lean.CallbackPayload = nil
+		t.begin = withPlan(t.begin, lean)
+	}
+}
+
+// setDelay keeps a message's delay that came with its commit. What its content
+// was is kept as a hash, so a repeated Begin is still the same.
+func (t *transaction) setDelay(ms uint64) {
+	if ms != 0 {
+		plan := copyPlan(t.begin.GetPlan())
+		plan.DelayMs = ms
+		t.begin = withPlan(t.begin, plan)
+	}
+}
+
+// copyPlan is a copy that shares what it can: what stands is never edited.
+func copyPlan(p *logpb.Plan) *logpb.Plan {
+	return &logpb.Plan{
+		Retry: p.GetRetry(), Callback: p.GetCallback(), CallbackPayload: p.GetCallbackPayload(), CallbackAfterMs: p.GetCallbackAfterMs(),
+		ConcurrencyMax: p.GetConcurrencyMax(), DelayMs: p.GetDelayMs(), Headers: p.GetHeaders(),
+		Dialect: p.GetDialect(), DialectMode: p.GetDialectMode(), DialectData: p.GetDialectData(), Workflow: p.GetWorkflow(),
 	}
 }
 

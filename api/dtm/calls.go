@@ -163,14 +163,24 @@ func (g *Gateway) commit(ctx context.Context, t *trans) (gid string, err error) 
 	if stands.status() != statusPrepared {
 		return gid, stands.submittable()
 	}
-	return gid, g.decideCommit(ctx, t.Gid, nil)
+	request := &quoratev1.CommitRequest{}
+	if t.TransType == typeMessage {
+		// An SDK says the delay when it submits, not when it prepares.
+		c, err := t.custom()
+		if err != nil {
+			return "", err
+		}
+		if c.Delay > 0 {
+			request.Delay = seconds(int64(c.Delay))
+		}
+	}
+	return gid, g.decideCommit(ctx, t.Gid, request)
 }
 
 // decideCommit commits; who comes too late hears what stands.
-func (g *Gateway) decideCommit(ctx context.Context, gid string, result []byte) error {
-	answer, err := call(ctx, g, g.commitNative, &quoratev1.CommitRequest{
-		Transaction: keyRef(gid), Wait: quoratev1.Wait_WAIT_NONE, Result: result,
-	})
+func (g *Gateway) decideCommit(ctx context.Context, gid string, request *quoratev1.CommitRequest) error {
+	request.Transaction, request.Wait = keyRef(gid), quoratev1.Wait_WAIT_NONE
+	answer, err := call(ctx, g, g.commitNative, request)
 	switch {
 	case reasonOf(err) == reasonAlreadyDecided, err == nil && answer.GetDecision() == quoratev1.Decision_DECISION_ROLLBACK:
 		stands, err := g.find(ctx, gid)
@@ -198,7 +208,7 @@ func (g *Gateway) submitWorkflow(ctx context.Context, t *trans) error {
 	}
 	switch status := t.ReqExtra["status"]; status {
 	case statusSucceed:
-		return g.decideCommit(ctx, t.Gid, result)
+		return g.decideCommit(ctx, t.Gid, &quoratev1.CommitRequest{Result: result})
 	case statusFailed:
 		reason := t.ReqExtra["rollback_reason"]
 		return g.decideRollback(ctx, stands, reason, result)

@@ -99,6 +99,17 @@ func TestMessageDelay(t *testing.T) {
 	}
 	w.later(3 * time.Second)
 	w.becomes("g", "succeed")
+
+	// DTM's clients say it at submit, not at prepare.
+	w.post("prepare", w.message("h", nil, "a"), 200, success)
+	w.later(5 * time.Second)
+	w.post("submit", w.message("h", object{"custom_data": `{"delay":20}`}, "a"), 200, success)
+	w.later(14 * time.Second)
+	if calls := w.bank.of("h"); len(calls) != 0 {
+		t.Fatalf("called too early: %v", calls)
+	}
+	w.later(2 * time.Second)
+	w.becomes("h", "succeed")
 }
 
 // TestTopics: subscribe, expand, unsubscribe, delete, each at once.

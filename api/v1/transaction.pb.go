@@ -1635,7 +1635,10 @@ type CommitRequest struct {
 	Set  *BranchSet `protobuf:"bytes,2,opt,name=set,proto3" json:"set,omitempty"`
 	Wait Wait       `protobuf:"varint,3,opt,name=wait,proto3,enum=quorate.v1.Wait" json:"wait,omitempty"`
 	// Workflow: what its code returned.
-	Result        []byte `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
+	Result []byte `protobuf:"bytes,4,opt,name=result,proto3" json:"result,omitempty"`
+	// Message: its actions start no sooner than this after the begin; empty: as the
+	// plan has it.
+	Delay         *durationpb.Duration `protobuf:"bytes,5,opt,name=delay,proto3" json:"delay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1694,6 +1697,13 @@ func (x *CommitRequest) GetWait() Wait {
 func (x *CommitRequest) GetResult() []byte {
 	if x != nil {
 		return x.Result
+	}
+	return nil
+}
+
+func (x *CommitRequest) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
 	}
 	return nil
 }
@@ -3855,12 +3865,13 @@ const file_transaction_proto_rawDesc = "" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12-\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x13.quorate.v1.VerdictR\averdict\"\x1d\n" +
 	"\tBranchSet\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x98\x01\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xc9\x01\n" +
 	"\rCommitRequest\x12 \n" +
 	"\vtransaction\x18\x01 \x01(\tR\vtransaction\x12'\n" +
 	"\x03set\x18\x02 \x01(\v2\x15.quorate.v1.BranchSetR\x03set\x12$\n" +
 	"\x04wait\x18\x03 \x01(\x0e2\x10.quorate.v1.WaitR\x04wait\x12\x16\n" +
-	"\x06result\x18\x04 \x01(\fR\x06result\"\x93\x02\n" +
+	"\x06result\x18\x04 \x01(\fR\x06result\x12/\n" +
+	"\x05delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05delay\"\x93\x02\n" +
 	"\x0eCommitResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12\x10\n" +
 	"\x03gid\x18\x02 \x01(\tR\x03gid\x120\n" +
@@ -4191,96 +4202,97 @@ var file_transaction_proto_depIdxs = []int32{
 	65,  // 53: quorate.v1.VoteResponse.verdict:type_name -> quorate.v1.Verdict
 	16,  // 54: quorate.v1.CommitRequest.set:type_name -> quorate.v1.BranchSet
 	0,   // 55: quorate.v1.CommitRequest.wait:type_name -> quorate.v1.Wait
-	64,  // 56: quorate.v1.CommitResponse.header:type_name -> quorate.v1.ResponseHeader
-	62,  // 57: quorate.v1.CommitResponse.decision:type_name -> quorate.v1.Decision
-	61,  // 58: quorate.v1.CommitResponse.state:type_name -> quorate.v1.State
-	63,  // 59: quorate.v1.CommitResponse.reason:type_name -> quorate.v1.RollbackReason
-	2,   // 60: quorate.v1.RollbackRequest.branches:type_name -> quorate.v1.BranchSpec
-	0,   // 61: quorate.v1.RollbackRequest.wait:type_name -> quorate.v1.Wait
-	64,  // 62: quorate.v1.RollbackResponse.header:type_name -> quorate.v1.ResponseHeader
-	62,  // 63: quorate.v1.RollbackResponse.decision:type_name -> quorate.v1.Decision
-	61,  // 64: quorate.v1.RollbackResponse.state:type_name -> quorate.v1.State
-	10,  // 65: quorate.v1.SubmitRequest.begin:type_name -> quorate.v1.BeginRequest
-	2,   // 66: quorate.v1.SubmitRequest.set:type_name -> quorate.v1.BranchSpec
-	5,   // 67: quorate.v1.SubmitRequest.votes:type_name -> quorate.v1.Ballot
-	0,   // 68: quorate.v1.SubmitRequest.wait:type_name -> quorate.v1.Wait
-	64,  // 69: quorate.v1.SubmitResponse.header:type_name -> quorate.v1.ResponseHeader
-	62,  // 70: quorate.v1.SubmitResponse.decision:type_name -> quorate.v1.Decision
-	61,  // 71: quorate.v1.SubmitResponse.state:type_name -> quorate.v1.State
-	63,  // 72: quorate.v1.SubmitResponse.reason:type_name -> quorate.v1.RollbackReason
-	64,  // 73: quorate.v1.RecordResponse.header:type_name -> quorate.v1.ResponseHeader
-	64,  // 74: quorate.v1.StopResponse.header:type_name -> quorate.v1.ResponseHeader
-	61,  // 75: quorate.v1.StopResponse.state:type_name -> quorate.v1.State
-	28,  // 76: quorate.v1.Topic.subscribers:type_name -> quorate.v1.Subscriber
-	6,   // 77: quorate.v1.Topic.created:type_name -> quorate.v1.Stamp
-	6,   // 78: quorate.v1.Topic.updated:type_name -> quorate.v1.Stamp
-	28,  // 79: quorate.v1.SubscribeRequest.subscriber:type_name -> quorate.v1.Subscriber
-	64,  // 80: quorate.v1.SubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
-	27,  // 81: quorate.v1.SubscribeResponse.topic:type_name -> quorate.v1.Topic
-	64,  // 82: quorate.v1.UnsubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
-	27,  // 83: quorate.v1.UnsubscribeResponse.topic:type_name -> quorate.v1.Topic
-	64,  // 84: quorate.v1.DeleteTopicResponse.header:type_name -> quorate.v1.ResponseHeader
-	64,  // 85: quorate.v1.ListTopicsResponse.header:type_name -> quorate.v1.ResponseHeader
-	27,  // 86: quorate.v1.ListTopicsResponse.topics:type_name -> quorate.v1.Topic
-	56,  // 87: quorate.v1.ResolveRequest.outcome:type_name -> quorate.v1.Outcome
-	64,  // 88: quorate.v1.ResolveResponse.header:type_name -> quorate.v1.ResponseHeader
-	61,  // 89: quorate.v1.ResolveResponse.state:type_name -> quorate.v1.State
-	64,  // 90: quorate.v1.RetryResponse.header:type_name -> quorate.v1.ResponseHeader
-	66,  // 91: quorate.v1.GetRequest.consistency:type_name -> quorate.v1.Consistency
-	64,  // 92: quorate.v1.GetResponse.header:type_name -> quorate.v1.ResponseHeader
-	9,   // 93: quorate.v1.GetResponse.transaction:type_name -> quorate.v1.Transaction
-	44,  // 94: quorate.v1.ListRequest.filter:type_name -> quorate.v1.Filter
-	66,  // 95: quorate.v1.ListRequest.consistency:type_name -> quorate.v1.Consistency
-	61,  // 96: quorate.v1.Filter.states:type_name -> quorate.v1.State
-	59,  // 97: quorate.v1.Filter.modes:type_name -> quorate.v1.Mode
-	53,  // 98: quorate.v1.Filter.older_than:type_name -> google.protobuf.Duration
-	52,  // 99: quorate.v1.Filter.labels:type_name -> quorate.v1.Filter.LabelsEntry
-	64,  // 100: quorate.v1.ListResponse.header:type_name -> quorate.v1.ResponseHeader
-	9,   // 101: quorate.v1.ListResponse.transactions:type_name -> quorate.v1.Transaction
-	1,   // 102: quorate.v1.Event.kind:type_name -> quorate.v1.EventKind
-	61,  // 103: quorate.v1.Event.state:type_name -> quorate.v1.State
-	62,  // 104: quorate.v1.Event.decision:type_name -> quorate.v1.Decision
-	6,   // 105: quorate.v1.Event.stamp:type_name -> quorate.v1.Stamp
-	47,  // 106: quorate.v1.WatchResponse.events:type_name -> quorate.v1.Event
-	10,  // 107: quorate.v1.TransactionService.Begin:input_type -> quorate.v1.BeginRequest
-	12,  // 108: quorate.v1.TransactionService.Enlist:input_type -> quorate.v1.EnlistRequest
-	14,  // 109: quorate.v1.TransactionService.Vote:input_type -> quorate.v1.VoteRequest
-	17,  // 110: quorate.v1.TransactionService.Commit:input_type -> quorate.v1.CommitRequest
-	19,  // 111: quorate.v1.TransactionService.Rollback:input_type -> quorate.v1.RollbackRequest
-	21,  // 112: quorate.v1.TransactionService.Submit:input_type -> quorate.v1.SubmitRequest
-	37,  // 113: quorate.v1.TransactionService.Resolve:input_type -> quorate.v1.ResolveRequest
-	39,  // 114: quorate.v1.TransactionService.Retry:input_type -> quorate.v1.RetryRequest
-	41,  // 115: quorate.v1.TransactionService.Get:input_type -> quorate.v1.GetRequest
-	43,  // 116: quorate.v1.TransactionService.List:input_type -> quorate.v1.ListRequest
-	46,  // 117: quorate.v1.TransactionService.Watch:input_type -> quorate.v1.WatchRequest
-	23,  // 118: quorate.v1.TransactionService.Record:input_type -> quorate.v1.RecordRequest
-	25,  // 119: quorate.v1.TransactionService.Stop:input_type -> quorate.v1.StopRequest
-	29,  // 120: quorate.v1.TransactionService.Subscribe:input_type -> quorate.v1.SubscribeRequest
-	31,  // 121: quorate.v1.TransactionService.Unsubscribe:input_type -> quorate.v1.UnsubscribeRequest
-	33,  // 122: quorate.v1.TransactionService.DeleteTopic:input_type -> quorate.v1.DeleteTopicRequest
-	35,  // 123: quorate.v1.TransactionService.ListTopics:input_type -> quorate.v1.ListTopicsRequest
-	11,  // 124: quorate.v1.TransactionService.Begin:output_type -> quorate.v1.BeginResponse
-	13,  // 125: quorate.v1.TransactionService.Enlist:output_type -> quorate.v1.EnlistResponse
-	15,  // 126: quorate.v1.TransactionService.Vote:output_type -> quorate.v1.VoteResponse
-	18,  // 127: quorate.v1.TransactionService.Commit:output_type -> quorate.v1.CommitResponse
-	20,  // 128: quorate.v1.TransactionService.Rollback:output_type -> quorate.v1.RollbackResponse
-	22,  // 129: quorate.v1.TransactionService.Submit:output_type -> quorate.v1.SubmitResponse
-	38,  // 130: quorate.v1.TransactionService.Resolve:output_type -> quorate.v1.ResolveResponse
-	40,  // 131: quorate.v1.TransactionService.Retry:output_type -> quorate.v1.RetryResponse
-	42,  // 132: quorate.v1.TransactionService.Get:output_type -> quorate.v1.GetResponse
-	45,  // 133: quorate.v1.TransactionService.List:output_type -> quorate.v1.ListResponse
-	48,  // 134: quorate.v1.TransactionService.Watch:output_type -> quorate.v1.WatchResponse
-	24,  // 135: quorate.v1.TransactionService.Record:output_type -> quorate.v1.RecordResponse
-	26,  // 136: quorate.v1.TransactionService.Stop:output_type -> quorate.v1.StopResponse
-	30,  // 137: quorate.v1.TransactionService.Subscribe:output_type -> quorate.v1.SubscribeResponse
-	32,  // 138: quorate.v1.TransactionService.Unsubscribe:output_type -> quorate.v1.UnsubscribeResponse
-	34,  // 139: quorate.v1.TransactionService.DeleteTopic:output_type -> quorate.v1.DeleteTopicResponse
-	36,  // 140: quorate.v1.TransactionService.ListTopics:output_type -> quorate.v1.ListTopicsResponse
-	124, // [124:141] is the sub-list for method output_type
-	107, // [107:124] is the sub-list for method input_type
-	107, // [107:107] is the sub-list for extension type_name
-	107, // [107:107] is the sub-list for extension extendee
-	0,   // [0:107] is the sub-list for field type_name
+	53,  // 56: quorate.v1.CommitRequest.delay:type_name -> google.protobuf.Duration
+	64,  // 57: quorate.v1.CommitResponse.header:type_name -> quorate.v1.ResponseHeader
+	62,  // 58: quorate.v1.CommitResponse.decision:type_name -> quorate.v1.Decision
+	61,  // 59: quorate.v1.CommitResponse.state:type_name -> quorate.v1.State
+	63,  // 60: quorate.v1.CommitResponse.reason:type_name -> quorate.v1.RollbackReason
+	2,   // 61: quorate.v1.RollbackRequest.branches:type_name -> quorate.v1.BranchSpec
+	0,   // 62: quorate.v1.RollbackRequest.wait:type_name -> quorate.v1.Wait
+	64,  // 63: quorate.v1.RollbackResponse.header:type_name -> quorate.v1.ResponseHeader
+	62,  // 64: quorate.v1.RollbackResponse.decision:type_name -> quorate.v1.Decision
+	61,  // 65: quorate.v1.RollbackResponse.state:type_name -> quorate.v1.State
+	10,  // 66: quorate.v1.SubmitRequest.begin:type_name -> quorate.v1.BeginRequest
+	2,   // 67: quorate.v1.SubmitRequest.set:type_name -> quorate.v1.BranchSpec
+	5,   // 68: quorate.v1.SubmitRequest.votes:type_name -> quorate.v1.Ballot
+	0,   // 69: quorate.v1.SubmitRequest.wait:type_name -> quorate.v1.Wait
+	64,  // 70: quorate.v1.SubmitResponse.header:type_name -> quorate.v1.ResponseHeader
+	62,  // 71: quorate.v1.SubmitResponse.decision:type_name -> quorate.v1.Decision
+	61,  // 72: quorate.v1.SubmitResponse.state:type_name -> quorate.v1.State
+	63,  // 73: quorate.v1.SubmitResponse.reason:type_name -> quorate.v1.RollbackReason
+	64,  // 74: quorate.v1.RecordResponse.header:type_name -> quorate.v1.ResponseHeader
+	64,  // 75: quorate.v1.StopResponse.header:type_name -> quorate.v1.ResponseHeader
+	61,  // 76: quorate.v1.StopResponse.state:type_name -> quorate.v1.State
+	28,  // 77: quorate.v1.Topic.subscribers:type_name -> quorate.v1.Subscriber
+	6,   // 78: quorate.v1.Topic.created:type_name -> quorate.v1.Stamp
+	6,   // 79: quorate.v1.Topic.updated:type_name -> quorate.v1.Stamp
+	28,  // 80: quorate.v1.SubscribeRequest.subscriber:type_name -> quorate.v1.Subscriber
+	64,  // 81: quorate.v1.SubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
+	27,  // 82: quorate.v1.SubscribeResponse.topic:type_name -> quorate.v1.Topic
+	64,  // 83: quorate.v1.UnsubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
+	27,  // 84: quorate.v1.UnsubscribeResponse.topic:type_name -> quorate.v1.Topic
+	64,  // 85: quorate.v1.DeleteTopicResponse.header:type_name -> quorate.v1.ResponseHeader
+	64,  // 86: quorate.v1.ListTopicsResponse.header:type_name -> quorate.v1.ResponseHeader
+	27,  // 87: quorate.v1.ListTopicsResponse.topics:type_name -> quorate.v1.Topic
+	56,  // 88: quorate.v1.ResolveRequest.outcome:type_name -> quorate.v1.Outcome
+	64,  // 89: quorate.v1.ResolveResponse.header:type_name -> quorate.v1.ResponseHeader
+	61,  // 90: quorate.v1.ResolveResponse.state:type_name -> quorate.v1.State
+	64,  // 91: quorate.v1.RetryResponse.header:type_name -> quorate.v1.ResponseHeader
+	66,  // 92: quorate.v1.GetRequest.consistency:type_name -> quorate.v1.Consistency
+	64,  // 93: quorate.v1.GetResponse.header:type_name -> quorate.v1.ResponseHeader
+	9,   // 94: quorate.v1.GetResponse.transaction:type_name -> quorate.v1.Transaction
+	44,  // 95: quorate.v1.ListRequest.filter:type_name -> quorate.v1.Filter
+	66,  // 96: quorate.v1.ListRequest.consistency:type_name -> quorate.v1.Consistency
+	61,  // 97: quorate.v1.Filter.states:type_name -> quorate.v1.State
+	59,  // 98: quorate.v1.Filter.modes:type_name -> quorate.v1.Mode
+	53,  // 99: quorate.v1.Filter.older_than:type_name -> google.protobuf.Duration
+	52,  // 100: quorate.v1.Filter.labels:type_name -> quorate.v1.Filter.LabelsEntry
+	64,  // 101: quorate.v1.ListResponse.header:type_name -> quorate.v1.ResponseHeader
+	9,   // 102: quorate.v1.ListResponse.transactions:type_name -> quorate.v1.Transaction
+	1,   // 103: quorate.v1.Event.kind:type_name -> quorate.v1.EventKind
+	61,  // 104: quorate.v1.Event.state:type_name -> quorate.v1.State
+	62,  // 105: quorate.v1.Event.decision:type_name -> quorate.v1.Decision
+	6,   // 106: quorate.v1.Event.stamp:type_name -> quorate.v1.Stamp
+	47,  // 107: quorate.v1.WatchResponse.events:type_name -> quorate.v1.Event
+	10,  // 108: quorate.v1.TransactionService.Begin:input_type -> quorate.v1.BeginRequest
+	12,  // 109: quorate.v1.TransactionService.Enlist:input_type -> quorate.v1.EnlistRequest
+	14,  // 110: quorate.v1.TransactionService.Vote:input_type -> quorate.v1.VoteRequest
+	17,  // 111: quorate.v1.TransactionService.Commit:input_type -> quorate.v1.CommitRequest
+	19,  // 112: quorate.v1.TransactionService.Rollback:input_type -> quorate.v1.RollbackRequest
+	21,  // 113: quorate.v1.TransactionService.Submit:input_type -> quorate.v1.SubmitRequest
+	37,  // 114: quorate.v1.TransactionService.Resolve:input_type -> quorate.v1.ResolveRequest
+	39,  // 115: quorate.v1.TransactionService.Retry:input_type -> quorate.v1.RetryRequest
+	41,  // 116: quorate.v1.TransactionService.Get:input_type -> quorate.v1.GetRequest
+	43,  // 117: quorate.v1.TransactionService.List:input_type -> quorate.v1.ListRequest
+	46,  // 118: quorate.v1.TransactionService.Watch:input_type -> quorate.v1.WatchRequest
+	23,  // 119: quorate.v1.TransactionService.Record:input_type -> quorate.v1.RecordRequest
+	25,  // 120: quorate.v1.TransactionService.Stop:input_type -> quorate.v1.StopRequest
+	29,  // 121: quorate.v1.TransactionService.Subscribe:input_type -> quorate.v1.SubscribeRequest
+	31,  // 122: quorate.v1.TransactionService.Unsubscribe:input_type -> quorate.v1.UnsubscribeRequest
+	33,  // 123: quorate.v1.TransactionService.DeleteTopic:input_type -> quorate.v1.DeleteTopicRequest
+	35,  // 124: quorate.v1.TransactionService.ListTopics:input_type -> quorate.v1.ListTopicsRequest
+	11,  // 125: quorate.v1.TransactionService.Begin:output_type -> quorate.v1.BeginResponse
+	13,  // 126: quorate.v1.TransactionService.Enlist:output_type -> quorate.v1.EnlistResponse
+	15,  // 127: quorate.v1.TransactionService.Vote:output_type -> quorate.v1.VoteResponse
+	18,  // 128: quorate.v1.TransactionService.Commit:output_type -> quorate.v1.CommitResponse
+	20,  // 129: quorate.v1.TransactionService.Rollback:output_type -> quorate.v1.RollbackResponse
+	22,  // 130: quorate.v1.TransactionService.Submit:output_type -> quorate.v1.SubmitResponse
+	38,  // 131: quorate.v1.TransactionService.Resolve:output_type -> quorate.v1.ResolveResponse
+	40,  // 132: quorate.v1.TransactionService.Retry:output_type -> quorate.v1.RetryResponse
+	42,  // 133: quorate.v1.TransactionService.Get:output_type -> quorate.v1.GetResponse
+	45,  // 134: quorate.v1.TransactionService.List:output_type -> quorate.v1.ListResponse
+	48,  // 135: quorate.v1.TransactionService.Watch:output_type -> quorate.v1.WatchResponse
+	24,  // 136: quorate.v1.TransactionService.Record:output_type -> quorate.v1.RecordResponse
+	26,  // 137: quorate.v1.TransactionService.Stop:output_type -> quorate.v1.StopResponse
+	30,  // 138: quorate.v1.TransactionService.Subscribe:output_type -> quorate.v1.SubscribeResponse
+	32,  // 139: quorate.v1.TransactionService.Unsubscribe:output_type -> quorate.v1.UnsubscribeResponse
+	34,  // 140: quorate.v1.TransactionService.DeleteTopic:output_type -> quorate.v1.DeleteTopicResponse
+	36,  // 141: quorate.v1.TransactionService.ListTopics:output_type -> quorate.v1.ListTopicsResponse
+	125, // [125:142] is the sub-list for method output_type
+	108, // [108:125] is the sub-list for method input_type
+	108, // [108:108] is the sub-list for extension type_name
+	108, // [108:108] is the sub-list for extension extendee
+	0,   // [0:108] is the sub-list for field type_name
 }
 
 func init() { file_transaction_proto_init() }

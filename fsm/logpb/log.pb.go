@@ -2012,7 +2012,10 @@ type Decide struct {
 	Detail   string                 `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
 	Operator string                 `protobuf:"bytes,9,opt,name=operator,proto3" json:"operator,omitempty"` // with ORIGIN_OPERATOR
 	// Workflow: what the initiator's code returned; kept with the transaction.
-	Result        []byte `protobuf:"bytes,10,opt,name=result,proto3" json:"result,omitempty"`
+	Result []byte `protobuf:"bytes,10,opt,name=result,proto3" json:"result,omitempty"`
+	// Commit of a message: its delay, where it was not yet known at the begin; 0:
+	// the plan's.
+	DelayMs       uint64 `protobuf:"varint,11,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2115,6 +2118,13 @@ func (x *Decide) GetResult() []byte {
 		return x.Result
 	}
 	return nil
+}
+
+func (x *Decide) GetDelayMs() uint64 {
+	if x != nil {
+		return x.DelayMs
+	}
+	return 0
 }
 
 type Submit struct {
@@ -4136,7 +4146,7 @@ const file_log_proto_rawDesc = "" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x12.\n" +
 	"\x06ballot\x18\x02 \x01(\v2\x16.quorate.log.v1.BallotR\x06ballot\"\x1d\n" +
 	"\tBranchSet\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x8e\x03\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xa9\x03\n" +
 	"\x06Decide\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x124\n" +
 	"\bdecision\x18\x02 \x01(\x0e2\x18.quorate.log.v1.DecisionR\bdecision\x12+\n" +
@@ -4148,7 +4158,8 @@ const file_log_proto_rawDesc = "" +
 	"\x06detail\x18\b \x01(\tR\x06detail\x12\x1a\n" +
 	"\boperator\x18\t \x01(\tR\boperator\x12\x16\n" +
 	"\x06result\x18\n" +
-	" \x01(\fR\x06result\"\x91\x01\n" +
+	" \x01(\fR\x06result\x12\x19\n" +
+	"\bdelay_ms\x18\v \x01(\x04R\adelayMs\"\x91\x01\n" +
 	"\x06Submit\x12+\n" +
 	"\x05begin\x18\x01 \x01(\v2\x15.quorate.log.v1.BeginR\x05begin\x12,\n" +
 	"\x03set\x18\x02 \x03(\v2\x1a.quorate.log.v1.BranchSpecR\x03set\x12,\n" +
