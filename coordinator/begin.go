@@ -107,6 +107,7 @@ func endless(m fsm.Mode) bool {
 func (c *Coordinator) newGID() fsm.GID {
 	var born uint64
 	c.replog.View(func(s *fsm.State) { born = s.ClockMS() })
+	born = max(born, 1) // zero is the horizon of a cluster's first day: EXPIRED
 	var random [10]byte
 	c.entropyLock.Lock()
 	defer c.entropyLock.Unlock()

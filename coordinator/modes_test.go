@@ -284,3 +284,17 @@ func TestStepThatWasDoneIsNotInDoubt(t *testing.T) {
 		t.Errorf("in doubt for %v", s.OldestInDoubt)
 	}
 }
+
+// unbornLog is the log of a cluster whose clock still stands at zero.
+type unbornLog struct{ *memLog }
+
+func (unbornLog) View(f func(*fsm.State)) { f(fsm.New()) }
+
+// A GID born at zero would be EXPIRED: the horizon is zero, too.
+func TestGIDIsNeverBornAtTheHorizonOfANewCluster(t *testing.T) {
+	n := newNode(t)
+	n.replog = unbornLog{n.log}
+	if born := n.newGID().BornMS(); born == 0 {
+		t.Errorf("born at %d", born)
+	}
+}
