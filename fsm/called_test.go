@@ -219,3 +219,32 @@ func TestTCC(t *testing.T) {
 		w.want(AlreadyDecided, enlist(g, other))
 	}
 }
+
+// A rollback may name branches that were called and never registered, in
+// whatever shape: they are cancelled, none waits for another for ever, and
+// nothing of it breaks the record.
+func TestTCCRollbackNamesWhatWasCalled(t *testing.T) {
+	w := newWorld(t)
+	g := testGID(testStartMS, 1)
+	w.must(begin(beginMode(g, logpb.Mode_MODE_TCC, nil)))
+	w.must(enlist(g, step("1")))
+	held := step("6")
+	held.Held, held.Topic = true, "news"
+	w.must(clientRollback(g, step("2<1"), step("3<4"), step("4<3"), step("5<5"), held, step("7-"), spec("8?")))
+	if w.get(g).GetQuarantined() {
+		t.Fatal(w.get(g).GetDetail())
+	}
+	w.wantDue(g, "cancel 2 4 5 6") // 4 named 3 when that stood; 3 named what did not
+	for _, id := range []string{"2", "4", "5", "6", "3"} {
+		w.must(report(g, id, rolledBack))
+	}
+	w.wantDue(g, "cancel 1")
+	w.must(report(g, "1", rolledBack))
+	w.state(g, StateRolledBack)
+
+	// Of a GID that never began nobody knows the mode: a branch that would be
+	// called is not sent what a branch that votes is.
+	h := testGID(testStartMS, 2)
+	w.must(clientRollback(h, step("1"), spec("2")))
+	w.wantDue(h, "rollback 2")
+}

@@ -242,7 +242,7 @@ func (s *State) callTo(t *transaction, branches []*logpb.BranchSpec) {
 	for _, spec := range branches {
 		switch b := t.member(spec.GetId()); {
 		case b == nil && !t.sealed:
-			t.join(spec, s.now)
+			t.join(t.called(spec), s.now)
 		case b != nil && b.hint:
 			s.introduce(t, spec)
 		}

@@ -257,6 +257,12 @@ func TestStop(t *testing.T) {
 	if tx := w.get(g); !tx.GetStopped() || tx.GetOperator() != "alice" || tx.GetFiledMs() == 0 {
 		t.Fatalf("%v", tx)
 	}
+	// What is over takes no answer any more, one way or the other.
+	for _, kind := range []logpb.Answer_Kind{answerRefused, answerDone} {
+		if r := w.must(answerOf(g, "02", kind)); r.Changed {
+			t.Fatalf("%v changed it", kind)
+		}
+	}
 	h := testGID(testStartMS, 2)
 	w.must(message(h, to("1", "http://a")))
 	w.must(commit(h))

@@ -37,6 +37,22 @@ func (t *transaction) callable(b *branch) bool {
 	return true
 }
 
+// called is a branch that a rollback names, as it can join: no limit refuses it
+// and no shape, but it waits only for what stands already.
+func (t *transaction) called(spec *logpb.BranchSpec) *logpb.BranchSpec {
+	if t.rules().votes || len(spec.GetAfter()) == 0 && !spec.GetHeld() && spec.GetTopic() == "" {
+		return spec
+	}
+	lean := withoutPayload(spec)
+	lean.Payload, lean.Held, lean.Topic, lean.After = spec.GetPayload(), false, "", nil
+	for _, id := range spec.GetAfter() {
+		if t.member(id) != nil {
+			lean.After = append(lean.After, id)
+		}
+	}
+	return lean
+}
+
 // markIdle notes, once it is decided, which branches have nothing to be called
 // for. What is answered later changes nothing in it.
 func (t *transaction) markIdle() {

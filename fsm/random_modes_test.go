@@ -68,7 +68,7 @@ func randomCalled(p pick, clock uint64) *logpb.Command {
 	case 16:
 		return driverDecides(g, []Decision{DecisionCommit, DecisionRollback}[p(2)], uint64(1+p(2)))
 	case 17:
-		return clientRollback(g, []*logpb.BranchSpec{step("1"), spec("2?")}[:p(3)]...)
+		return clientRollback(g, []*logpb.BranchSpec{step("4<3,9"), spec("2?"), step("3<4"), spec("5!"), step("1<1")}[:p(6)]...)
 	case 18:
 		if p(3) == 0 {
 			return stop(g)

@@ -88,7 +88,7 @@ func (s *State) stepAnswered(t *transaction, c *logpb.Answer) Result {
 // compensated whatever it did. Only that it did nothing, and never will, spares
 // it that.
 func (s *State) stepAnsweredLate(t *transaction, b *branch, c *logpb.Answer) Result {
-	if _, maybe := word(c); c.GetKind() != answerRefused || maybe || b.terminal() || t.decision != DecisionRollback {
+	if _, maybe := word(c); c.GetKind() != answerRefused || maybe || b.terminal() || t.state != StateRollingBack {
 		return t.answer(OK, "")
 	}
 	next := t.clone()

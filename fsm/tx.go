@@ -215,7 +215,9 @@ func (t *transaction) edit(id string) *branch {
 func (t *transaction) join(spec *logpb.BranchSpec, now stamp) {
 	i, ok := t.find(spec.GetId())
 	t.require(!ok, "branch %q joins twice", spec.GetId())
-	hint := !known(spec) && t.rules().votes
+	// What is called hears nothing that is meant for what votes, as a tombstone's
+	// branches would.
+	hint := t.rules().votes && (!known(spec) || spec.GetUndo() != "")
 	t.branches = slices.Insert(t.branches, i, &branch{spec: spec, hint: hint, enlisted: now})
 }
 
