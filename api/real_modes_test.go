@@ -94,6 +94,9 @@ func TestModesWithCurl(t *testing.T) {
 			t.Errorf("another saga of the same key: %d %v", code, other)
 		}
 		tx := until(t, follower, submitted["gid"], "STATE_COMMITTED")
+		if tx["deadline_ms"] != "0" {
+			t.Errorf("a saga without a timeout has the deadline %v", tx["deadline_ms"])
+		}
 		for _, b := range tx["branches"].([]any) {
 			if b := b.(map[string]any); b["operation"] != "OPERATION_ACTION" || b["terminal"] != true {
 				t.Errorf("branch %v", b)

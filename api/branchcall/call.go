@@ -54,7 +54,8 @@ const (
 func answeredCall(d coordinator.Delivery, said meaning, what, text string) (coordinator.Answered, error) {
 	switch said {
 	case done:
-		return coordinator.Answered{Outcome: outcomeOf(d.Operation), Detail: quoted(text)}, nil
+		// What a branch says beside "done" nobody needs in the log.
+		return coordinator.Answered{Outcome: outcomeOf(d.Operation)}, nil
 	case working:
 		return coordinator.Answered{Busy: true, Detail: quoted(text)}, nil
 	case refused:

@@ -98,6 +98,9 @@ func TestCallAnswers(t *testing.T) {
 			got, err := caller.Call(bounded(t), called(server.URL, c.mode, c.op))
 			t.Run(c.op.String()+" of "+c.mode.String()+" "+http.StatusText(answer), func(t *testing.T) {
 				want.check(t, got, err)
+				if got.Outcome != 0 && got.Detail != "" {
+					t.Errorf("a body goes into the log: %q", got.Detail)
+				}
 				if answer == 409 && want.refused && !strings.Contains(got.Detail, "no  [2Jfunds") {
 					t.Errorf("the branch's words are lost: %q", got.Detail)
 				}

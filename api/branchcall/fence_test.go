@@ -26,11 +26,11 @@ func TestTheFenceReadsCalls(t *testing.T) {
 	native := func(op fence.Operation, mode string) fence.Call {
 		return fence.Call{
 			GID: testGID.String(), Key: "é/1 %\t", Branch: "1 é", Operation: op, Mode: mode, Attempt: 3,
-			Epoch: fence.Epoch{Incarnation: 1, Term: 7}, FloorMS: 11, ClockMS: 12,
+			Epoch: fence.Epoch{Incarnation: 1, Term: 7}, FloorMS: 11, ClockMS: 12, Cluster: "CLUSTER",
 		}
 	}
 	dtm := func(op fence.Operation, mode string) fence.Call {
-		return fence.Call{GID: "order-1", Branch: "01", Operation: op, Mode: mode, Dialect: fence.DTM}
+		return fence.Call{GID: "order-1", Branch: "01", Operation: op, Mode: mode, Epoch: fence.Epoch{Incarnation: 1, Term: 7}, Dialect: fence.DTM}
 	}
 	for _, tt := range []struct {
 		mode      fsm.Mode

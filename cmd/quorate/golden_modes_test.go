@@ -124,6 +124,9 @@ func stoppedTransaction() *quoratev1.Transaction {
 	for _, b := range tx.Branches {
 		b.Terminal, b.Delivery = true, nil
 	}
+	// The second one reported before, in words of its own.
+	two := tx.Branches[1]
+	two.Outcome, two.Reported, two.Detail = quoratev1.Outcome_OUTCOME_MIXED, stamp(59, 3, 14*time.Minute), "half of it"
 	return tx
 }
 

@@ -198,17 +198,22 @@ func addBranch(tx *quoratev1.Transaction, b *quoratev1.Branch, add func(*quorate
 	if b.GetMaybePrepared() {
 		voted += " (maybe prepared)"
 	}
+	votedMore, reportedMore := of(b, true), of(b, false)
 	if calledMode(tx) {
+		// Its last words: the report's, once there is one.
+		if votedMore, reportedMore = b.GetDetail(), ""; b.GetReported() != nil {
+			votedMore, reportedMore = "", b.GetDetail()
+		}
 		voted, reported, where = name+" "+answeredWord(tx, b), name+" "+reportedWord(tx, b), calledWhere(tx, b.GetSpec())
 	}
 	if tx.GetMode() != quoratev1.Mode_MODE_WORKFLOW {
 		add(b.GetEnlisted(), rankEnlist, name+" joined", where)
 	}
-	add(b.GetVoted(), rankVote, voted, of(b, true))
+	add(b.GetVoted(), rankVote, voted, votedMore)
 	if h := b.GetHeuristic(); h != quoratev1.Heuristic_HEURISTIC_UNSPECIFIED {
 		reported += "  HEURISTIC " + heuristicWord(h)
 	}
-	add(b.GetReported(), rankReport, reported, of(b, false))
+	add(b.GetReported(), rankReport, reported, reportedMore)
 	add(b.GetResolvedAt(), rankResolve, name+" resolved as "+outcomeWord(b.GetResolved()),
 		fmt.Sprintf("by %s: %s", b.GetResolvedBy(), b.GetResolvedReason()))
 }
