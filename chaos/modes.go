@@ -53,6 +53,7 @@ type modesWorkload struct {
 
 	mu       sync.Mutex
 	begun    []*modesTx
+	ops      []linearizability.Operation
 	findings []Finding
 	counts   map[string]int64
 	finals   map[string]linearizability.Observation
@@ -222,6 +223,7 @@ func (w *modesWorkload) close() error {
 // initiators were told (S1, S6).
 func (w *modesWorkload) Judge(ctx context.Context, env *Env, _ *Replay) (Judgement, error) {
 	h := w.history()
+	w.counts["operations_recorded"] = int64(len(w.ops))
 	j := Judgement{Findings: w.findings, Counts: maps.Clone(w.counts)}
 	path := filepath.Join(env.Dir, "modes.history.jsonl")
 	if err := writeHistory(path, h); err != nil {
@@ -246,6 +248,7 @@ func (w *modesWorkload) history() *linearizability.History {
 	h := &linearizability.History{Header: linearizability.Header{
 		Format: linearizability.Format, Seed: w.o.Seed, Note: w.o.Command(), Partial: true, DeliveriesUnseen: true, ClockSkewed: w.env.clocks != nil,
 	}}
+	h.Operations = w.ops
 	observe := func(o linearizability.Observation) { h.Observations = append(h.Observations, o) }
 	decided := map[string]linearizability.Decision{}
 	for _, gid := range slices.Sorted(maps.Keys(w.finals)) {

@@ -39,7 +39,7 @@ const (
 	graphShare      = 0.40 // a saga that is no chain
 	hurriedShare    = 0.12 // a saga that hardly has time
 	askedShare      = 0.10 // a saga that its initiator rolls back
-	lateEnlistShare = 0.50 // a branch that enlists after the commit
+	lateEnlistShare = 0.70 // a branch that enlists after the commit
 	leftShare       = 0.10 // a TCC that its initiator leaves
 	lateTryShare    = 0.08 // a try that comes after the rollback
 	forgotShare     = 0.15 // a message whose sender goes away, at either place
@@ -58,6 +58,8 @@ func (w *modesWorkload) startLoad(load, all context.Context) {
 			}
 		}
 	})
+	reader := w.env.NewRand()
+	w.load.Go(func() { w.read(load, reader) })
 	for range modesWorkers {
 		r := w.env.NewRand()
 		w.load.Go(func() {
@@ -186,12 +188,12 @@ func (w *modesWorkload) saga(ctx context.Context, tx *modesTx, r *rand.Rand) err
 		})
 	}
 	w.plan(tx, steps)
-	if _, err := w.client.Service().Submit(ctx, req); err != nil {
+	if _, err := w.service().Submit(ctx, req); err != nil {
 		return participant.Decided(participant.GID(tx.gid), err)
 	}
 	if r.Float64() < askedShare {
 		pause(ctx, time.Duration(r.IntN(150))*time.Millisecond)
-		_, _ = w.client.Service().Rollback(ctx, &quoratev1.RollbackRequest{Transaction: tx.gid, Wait: quoratev1.Wait_WAIT_NONE})
+		_, _ = w.service().Rollback(ctx, &quoratev1.RollbackRequest{Transaction: tx.gid, Wait: quoratev1.Wait_WAIT_NONE})
 	}
 	w.sayAgain(ctx, tx, req, r)
 	return w.client.AwaitFinish(ctx, participant.GID(tx.gid))
@@ -202,7 +204,7 @@ func (w *modesWorkload) saga(ctx context.Context, tx *modesTx, r *rand.Rand) err
 func (w *modesWorkload) sayAgain(ctx context.Context, tx *modesTx, req *quoratev1.SubmitRequest, r *rand.Rand) {
 	if r.Float64() < repeatedShare {
 		pause(ctx, time.Duration(r.IntN(400))*time.Millisecond)
-		got, err := w.client.Service().Submit(ctx, req)
+		got, err := w.service().Submit(ctx, req)
 		var refused *participant.RefusedError
 		switch {
 		case err == nil && (got.GetCreated() || got.GetGid() != tx.gid):
@@ -216,7 +218,7 @@ func (w *modesWorkload) sayAgain(ctx context.Context, tx *modesTx, req *quoratev
 	if r.Float64() < otherShare {
 		other := proto.Clone(req).(*quoratev1.SubmitRequest)
 		other.Set[0].Payload = append(other.Set[0].Payload, ' ')
-		got, err := w.client.Service().Submit(ctx, other)
+		got, err := w.service().Submit(ctx, other)
 		var refused *participant.RefusedError
 		switch {
 		case err == nil:
@@ -239,7 +241,7 @@ func (w *modesWorkload) tcc(ctx context.Context, tx *modesTx, r *rand.Rand) erro
 	for k := range n {
 		steps = append(steps, linearizability.PlannedStep{ID: fmt.Sprint(k + 1)})
 	}
-	service := w.client.Service()
+	service := w.service()
 	begin := &quoratev1.BeginRequest{
 		Gid: tx.gid, Key: tx.key, Mode: quoratev1.Mode_MODE_TCC, Entry: quoratev1.Entry_ENTRY_EXPLICIT, Timeout: durationpb.New(modesTimeout), Plan: quick(),
 	}
@@ -296,7 +298,7 @@ func (w *modesWorkload) branchOf(id, gid, bank string, m branchbank.Move) *quora
 // lateTry rolls back first and tries then: if the try finds the cancel there, it must
 // not do anything.
 func (w *modesWorkload) lateTry(ctx context.Context, tx *modesTx, bank, branch string, m branchbank.Move) error {
-	_, err := w.client.Service().Rollback(ctx, &quoratev1.RollbackRequest{Transaction: tx.gid, Wait: quoratev1.Wait_WAIT_FINISH})
+	_, err := w.service().Rollback(ctx, &quoratev1.RollbackRequest{Transaction: tx.gid, Wait: quoratev1.Wait_WAIT_FINISH})
 	if err == nil {
 		call := fence.Call{GID: tx.gid, Key: tx.key, Branch: branch, Operation: fence.Try, Mode: modeTCC}
 		if err := w.maker.CallBranch(ctx, bank+branchbank.PathTry, call, m); err == nil {
@@ -312,11 +314,11 @@ func (w *modesWorkload) lateTry(ctx context.Context, tx *modesTx, bank, branch s
 func (w *modesWorkload) commitTCC(ctx context.Context, tx *modesTx, bank string, r *rand.Rand) error {
 	gid := participant.GID(tx.gid)
 	commit := &quoratev1.CommitRequest{Transaction: tx.gid, Wait: quoratev1.Wait_WAIT_DECISION}
-	if _, err := w.client.Service().Commit(ctx, commit); err != nil {
+	if _, err := w.service().Commit(ctx, commit); err != nil {
 		return participant.Decided(gid, err)
 	}
 	if r.Float64() < repeatedShare {
-		got, err := w.client.Service().Commit(ctx, commit)
+		got, err := w.service().Commit(ctx, commit)
 		switch err = participant.Decided(gid, err); {
 		case err == nil && got.GetDecision() == quoratev1.Decision_DECISION_COMMIT:
 			w.count("repeats_tcc")
@@ -325,7 +327,7 @@ func (w *modesWorkload) commitTCC(ctx context.Context, tx *modesTx, bank string,
 		}
 	}
 	if r.Float64() < lateEnlistShare {
-		got, err := w.client.Service().Enlist(ctx, w.branchOf("99", tx.gid, bank, branchbank.Move{Key: tx.key}))
+		got, err := w.service().Enlist(ctx, w.branchOf("99", tx.gid, bank, branchbank.Move{Key: tx.key}))
 		var refused *participant.RefusedError
 		switch {
 		case errors.As(err, &refused) || err == nil && got.GetVerdict() == quoratev1.Verdict_VERDICT_ROLLBACK:
@@ -384,7 +386,7 @@ func (w *modesWorkload) notify(ctx context.Context, tx *modesTx, r *rand.Rand) e
 			Id: "01", Endpoint: bank + branchbank.PathAction, Payload: payload(branchbank.Move{Key: tx.key, Account: r.IntN(branchAccounts)}),
 		}},
 	}
-	if _, err := w.client.Service().Submit(ctx, req); err != nil {
+	if _, err := w.service().Submit(ctx, req); err != nil {
 		return participant.Decided(participant.GID(tx.gid), err)
 	}
 	w.sayAgain(ctx, tx, req, r)

@@ -10,11 +10,17 @@ import (
 // S15 under faults: leaders and banks die and stand still while sagas, TCC, messages
 // and workflows run, each first answer is dropped, and each effect happened once.
 func TestModes(t *testing.T) {
-	o := options(t)
-	o.Duration, o.Seed, o.Faults = *chaosFor*2/3, *chaosSeed, []string{"kill", "branch"}
-	o.Workloads = nil
-	o.UseModes([]string{"all"})
-	v, err := Run(t.Context(), o)
+	run := func(d time.Duration) (*Verdict, error) {
+		o := options(t)
+		o.Duration, o.Seed, o.Faults, o.Workloads = d, *chaosSeed, []string{"kill", "branch"}, nil
+		o.UseModes([]string{"all"})
+		return Run(t.Context(), o)
+	}
+	v, err := run(*chaosFor * 2 / 3)
+	if err != nil && v != nil && v.Anomalies == 0 { // a busy machine does little in so short a time
+		t.Logf("once more, for longer: %v", vacuousBecause(v))
+		v, err = run(*chaosFor * 2)
+	}
 	if err != nil {
 		t.Fatalf("%v\nfindings: %v\nvacuous: %v", err, findings(v), vacuousBecause(v))
 	}
