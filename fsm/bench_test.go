@@ -40,12 +40,12 @@ func each(b *testing.B, measured func(GID) *logpb.Command, before ...func(GID) *
 	batches := make([]*logpb.Batch, b.N)
 	for i := range batches {
 		g := testGID(testStartMS, uint64(i))
-		first := new(logpb.Batch)
+		first := &logpb.Batch{FeatureLevel: FeatureLevel}
 		for _, c := range before {
 			first.Commands = append(first.Commands, c(g))
 		}
 		x.apply(first)
-		batches[i] = &logpb.Batch{ClockMs: testStartMS, Commands: []*logpb.Command{measured(g)}}
+		batches[i] = &logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel, Commands: []*logpb.Command{measured(g)}}
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -142,6 +142,32 @@ func BenchmarkSnapshot(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.SetBytes(n)
+			}
+		})
+	}
+}
+
+// BenchmarkSaga is what an answer and a look at what is due cost, by the number
+// of steps: a chain, so that each step waits for another.
+func BenchmarkSaga(b *testing.B) {
+	for _, n := range []int{10, 64, 256} {
+		texts := []string{"0000"}
+		for i := 1; i < n; i++ {
+			texts = append(texts, fmt.Sprintf("%04d<%04d", i, i-1))
+		}
+		b.Run(fmt.Sprintf("answer/%d", n), func(b *testing.B) {
+			each(b, func(g GID) *logpb.Command { return done(g, "0000") },
+				func(g GID) *logpb.Command { return saga(g, texts...) })
+		})
+		b.Run(fmt.Sprintf("due/%d", n), func(b *testing.B) {
+			x := newBencher(b)
+			g := testGID(testStartMS, 1)
+			x.apply(&logpb.Batch{FeatureLevel: FeatureLevel, Commands: []*logpb.Command{saga(g, texts...)}})
+			b.ReportAllocs()
+			for b.Loop() {
+				if len(x.s.DueOf(g)) != 1 {
+					b.Fatal("not due")
+				}
 			}
 		})
 	}

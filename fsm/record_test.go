@@ -145,3 +145,38 @@ func TestLogFormatHasNoMapsAndNoHoles(t *testing.T) {
 		}
 	}
 }
+
+// What is copied by hand without a part is copied whole but for it.
+func TestCopiesKeepEveryField(t *testing.T) {
+	n := uint64(0)
+	spec, begin := new(logpb.BranchSpec), new(logpb.Begin)
+	fill(spec.ProtoReflect(), &n)
+	fill(begin.ProtoReflect(), &n)
+
+	lean := withoutPayload(spec)
+	lean.Payload = spec.GetPayload()
+	if !proto.Equal(lean, spec) {
+		t.Errorf("a branch without its payload:\n%v\nof\n%v", lean, spec)
+	}
+	if plan := copyPlan(begin.GetPlan()); !proto.Equal(plan, begin.GetPlan()) {
+		t.Errorf("a plan:\n%v\nof\n%v", plan, begin.GetPlan())
+	}
+	alone := withPlan(begin, begin.GetPlan())
+	if len(alone.GetBranches()) != 0 {
+		t.Error("its branches stay")
+	}
+	alone.Branches = begin.GetBranches()
+	if !proto.Equal(alone, begin) {
+		t.Errorf("a begin:\n%v\nof\n%v", alone, begin)
+	}
+}
+
+// A topic is hashed, and kept in a snapshot, whole.
+func TestTopicsAreHashedWhole(t *testing.T) {
+	n := uint64(0)
+	topic, got := new(logpb.Topic), new(logpb.Topic)
+	fill(topic.ProtoReflect(), &n)
+	if err := proto.Unmarshal(appendTopic(nil, topic), got); err != nil || !proto.Equal(topic, got) {
+		t.Errorf("%v %v", got, err)
+	}
+}
