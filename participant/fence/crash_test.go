@@ -74,6 +74,7 @@ func TestACrashInTheMiddleLeavesNothing(t *testing.T) {
 // TestRowsSurviveTheServersDeath: the database is killed while calls run; afterwards each
 // call is repeated until it is answered, and has happened once.
 func TestRowsSurviveTheServersDeath(t *testing.T) {
+	t.Parallel()
 	server, err := testdb.StartPostgres(t.Context())
 	if err != nil {
 		t.Fatal(err)

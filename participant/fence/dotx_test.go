@@ -20,6 +20,7 @@ var notInTx = []string{
 // TestDoTxKeepsTheRulesInAnyIsolation runs the suite in transactions that the caller
 // begins, with a snapshot that is older than the fence's row.
 func TestDoTxKeepsTheRulesInAnyIsolation(t *testing.T) {
+	t.Parallel()
 	levels := map[fence.Database][]sql.IsolationLevel{
 		fence.Postgres: {sql.LevelDefault, sql.LevelRepeatableRead, sql.LevelSerializable},
 		fence.MySQL:    {sql.LevelDefault, sql.LevelReadCommitted},

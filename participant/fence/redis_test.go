@@ -175,6 +175,7 @@ func TestRedisKeepsRecordsAsLongAsTheyMatter(t *testing.T) {
 
 // TestRedisThatMayForgetIsRefused: each setting by itself.
 func TestRedisThatMayForgetIsRefused(t *testing.T) {
+	t.Parallel()
 	server, err := testdb.StartRedis(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +219,7 @@ func TestRedisThatMayForgetIsRefused(t *testing.T) {
 // TestRedisRemembersOverAKill: what was answered is there after kill -9, and is not done
 // again.
 func TestRedisRemembersOverAKill(t *testing.T) {
+	t.Parallel()
 	server, err := testdb.StartRedis(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -33,6 +33,7 @@ func (s *sqlStore) floor(t *testing.T) (ms int64) {
 // TestSweepDropsWhatIsDueAndNothingElse: more rows than one statement takes, one that a
 // call holds, keys young and old, and a floor that is not raised in vain.
 func TestSweepDropsWhatIsDueAndNothingElse(t *testing.T) {
+	t.Parallel()
 	eachDatabase(t, func(t *testing.T, s *sqlStore) {
 		now := time.Now()
 		fence.SetNow(s.f, func() time.Time { return now })
@@ -118,6 +119,7 @@ func TestDoSweepsByTheFloorOfItsCalls(t *testing.T) {
 
 // TestDatabasesThatMayForgetAreSeen.
 func TestDatabasesThatMayForgetAreSeen(t *testing.T) {
+	t.Parallel()
 	eachDatabase(t, func(t *testing.T, s *sqlStore) {
 		if err := s.f.Probe(t.Context(), s.db); err != nil {
 			t.Fatal(err)
