@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -34,15 +35,21 @@ func (s *Server) newHTTP() (*http.Server, error) {
 	mux.HandleFunc("GET /openapi.json", serveOpenAPI)
 	mux.Handle("GET /v1/events", s.events(gateway))
 	mux.Handle("/v1/", gateway)
-	mux.Handle("/api/", s.dtm)
 	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
 		writeRoutingError(req.Context(), nil, nil, w, req, http.StatusNotFound)
+	})
+	handler := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasPrefix(req.URL.Path, "/api/") {
+			s.dtm.ServeHTTP(w, req) // before the mux, whose redirects repeat the path
+			return
+		}
+		mux.ServeHTTP(w, req)
 	})
 	// A page of another origin must not begin or decide through a browser.
 	origins := http.NewCrossOriginProtection()
 	origins.SetDenyHandler(http.HandlerFunc(denyOrigin))
 	server := &http.Server{
-		Handler:           s.bounded(origins.Handler(mux)),
+		Handler:           s.bounded(origins.Handler(handler)),
 		ReadHeaderTimeout: HandshakeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    HeaderListBytesMax,

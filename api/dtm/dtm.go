@@ -10,6 +10,7 @@ package dtm
 import (
 	"log/slog"
 	"net/http"
+	"path"
 	"time"
 
 	"google.golang.org/grpc"
@@ -79,5 +80,12 @@ func New(cfg Config) *Gateway {
 // Register serves the gRPC side.
 func (g *Gateway) Register(r grpc.ServiceRegistrar) { dtmpb.RegisterDtmServer(r, g) }
 
-// ServeHTTP serves everything below /api/.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, req *http.Request) { g.mux.ServeHTTP(w, req) }
+// ServeHTTP serves everything below /api/. A path that a mux would clean by a
+// redirect is none of ours: the redirect's text would be that of the caller.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if path.Clean(req.URL.Path) != req.URL.Path {
+		g.serveUnknown(w, req)
+		return
+	}
+	g.mux.ServeHTTP(w, req)
+}

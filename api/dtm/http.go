@@ -95,9 +95,11 @@ func (g *Gateway) route() {
 	})
 	mux.HandleFunc("/api/ping", func(w http.ResponseWriter, _ *http.Request) { write(w, http.StatusOK, object{"msg": "pong"}) })
 	mux.HandleFunc("POST /api/json-rpc", g.serveJSONRPC)
-	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-		write(w, http.StatusNotFound, object{"message": fmt.Sprintf("%s %s is not served", req.Method, req.URL.Path)})
-	})
+	mux.HandleFunc("/", g.serveUnknown)
+}
+
+func (g *Gateway) serveUnknown(w http.ResponseWriter, req *http.Request) {
+	write(w, http.StatusNotFound, object{"message": fmt.Sprintf("%s %s is not served", req.Method, req.URL.Path)})
 }
 
 // servePrepareWorkflow has an error reply of its own: DTM's Go client takes any

@@ -224,6 +224,8 @@ func TestOperators(t *testing.T) {
 	w.want("GET", "/api/ping", nil, 200, `{"msg":"pong"}`)
 	w.want("PUT", "/api/ping", nil, 200, `{"msg":"pong"}`)
 	w.want("GET", "/api/dtmsvr/nothing", nil, 404, "not served")
+	w.want("GET", "/api//dtmsvr/FAILURE", nil, 404, `FAIL\u0055RE is not served`)
+	w.want("POST", "/api/dtmsvr/submit", strings.Repeat("FAILURE", 1<<18), 413, "larger than")
 }
 
 // TestJSONRPC: the five calls, the codes.

@@ -58,6 +58,7 @@ func calls(text string) map[string]func(*stand) reply {
 		"RPC newGid":             func(s *stand) reply { return s.rpc("newGid", text, nil) },
 		"RPC unknown":            func(s *stand) reply { return s.rpc(text, text, nil) },
 		"RPC without id":         func(s *stand) reply { return s.rpc("newGid", "", map[string]string{"id": text}) },
+		"GET unclean":            func(s *stand) reply { return s.do("GET", s.base+"/api//dtmsvr/"+url.PathEscape(text)+"/..//x", nil) },
 		"GET unknown":            func(s *stand) reply { return s.get(url.PathEscape(text)) },
 	}
 	for _, transType := range []string{typeSaga, typeTCC, typeXA, typeMessage, typeWorkflow, text} {
