@@ -87,7 +87,7 @@ func publisher(events jetstream.JetStream) handlers.Func {
 // startNATS runs a broker that keeps what it is given, and makes the stream.
 func startNATS(ctx context.Context, p *playground.Playground) jetstream.JetStream {
 	host, port := p.FreeAddress()
-	p.Run(p.Build("github.com/nats-io/nats-server/v2"), "--addr", host, "--port", port, "--jetstream", "--store_dir", p.Dir())
+	p.Run(p.Tool("nats-server"), "--addr", host, "--port", port, "--jetstream", "--store_dir", p.Dir())
 	conn := playground.Must(nats.Connect("nats://"+host+":"+port, nats.RetryOnFailedConnect(true), nats.ReconnectWait(50*time.Millisecond), nats.MaxReconnects(-1)))
 	p.AtEnd(conn.Close)
 	for !conn.IsConnected() && ctx.Err() == nil {

@@ -189,8 +189,15 @@ func (p *Playground) database(start func(context.Context, ...string) (*testdb.Se
 	return s.DSN()
 }
 
-// Build compiles a program that the example's go.mod names, and returns its path.
-func (p *Playground) Build(pkg string) string { return p.build("", pkg) }
+// Tool builds a tool that the example's go.mod names, unless the build cache has it, and
+// returns its path.
+func (p *Playground) Tool(name string) string {
+	cmd := exec.CommandContext(p.ctx, "go", "tool", "-n", name)
+	cmd.Stderr = os.Stderr
+	path, err := cmd.Output()
+	p.check(err)
+	return strings.TrimSpace(string(path))
+}
 
 func (p *Playground) build(dir, pkg string) string {
 	binary := filepath.Join(p.dir, "bin-"+filepath.Base(pkg))
@@ -211,7 +218,7 @@ func (p *Playground) sources(module string) string {
 
 // Run runs a program until the end.
 func (p *Playground) Run(path string, args ...string) {
-	child, err := proc.Start(proc.Spec{Name: filepath.Base(path), Path: path, Args: args, LogPath: path + ".log"})
+	child, err := proc.Start(proc.Spec{Name: filepath.Base(path), Path: path, Args: args, LogPath: filepath.Join(p.dir, filepath.Base(path)+".log")})
 	p.check(err)
 	p.AtEnd(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), stopWaitMax)
