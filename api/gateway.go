@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -27,8 +28,13 @@ var jsonMarshaler = &runtime.JSONPb{
 	UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: false},
 }
 
+// setQueryParser is an option that the library keeps for all muxes of the
+// process: it is set once, since tests make servers beside each other.
+var setQueryParser = sync.OnceFunc(func() { runtime.SetQueryParameterParser(&strictQuery{})(nil) })
+
 // newGateway serves the services as JSON under /v1.
 func (s *Server) newGateway() (http.Handler, error) {
+	setQueryParser()
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonMarshaler),
 		runtime.WithErrorHandler(writeError),
@@ -41,7 +47,6 @@ func (s *Server) newGateway() (http.Handler, error) {
 		}),
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
 		runtime.WithMiddlewares(unescapeParams),
-		runtime.SetQueryParameterParser(&strictQuery{}),
 		runtime.WithDisablePathLengthFallback(),
 	)
 	register := errors.Join(
