@@ -71,6 +71,11 @@ var suites = []suite{
 		touching: []string{"fsm/", "coordinator/core", "coordinator/timers"}, limit: 10 * time.Minute,
 	},
 	{
+		name: "sim-modes", doc: "chaos/sim: sagas, TCC and messages in it", dir: "chaos/sim",
+		args:     []string{"-test.run=TestModes$|TestModesCalm"},
+		touching: []string{"fsm/due", "fsm/order", "fsm/modes", "fsm/step", "coordinator/core_answer", "coordinator/core_call"}, limit: 10 * time.Minute,
+	},
+	{
 		name: "search", doc: "chaos/search: every order of events on the pure core", dir: "chaos/search",
 		args:     []string{"-test.run=TestSmallest$"},
 		touching: []string{"fsm/"}, limit: 10 * time.Minute,
