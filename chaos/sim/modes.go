@@ -26,6 +26,8 @@ type calledPlan struct {
 	// Leaves is after how many of its own doings the initiator is not heard of again;
 	// more than it has to do: it stays.
 	Leaves int
+	// Attempts at an action before it counts as given up; 0: no bound.
+	Attempts uint32
 	// Takes back: it asks for a rollback so long after its submit; 0: never.
 	TakesBack time.Duration
 	// Again says everything a second time, so long after.
@@ -93,6 +95,12 @@ func (p *Plan) calledTrouble(r *rand.Rand, t *calledPlan) {
 	}
 	if t.Mode == logpb.Mode_MODE_SAGA && chance(r, 0.2) {
 		t.TimeoutMS = 50 + r.Uint64N(3_000)
+	}
+	switch {
+	case t.Mode == logpb.Mode_MODE_MESSAGE && chance(r, 0.4): // which must not end it
+		t.TimeoutMS = 500 + r.Uint64N(5_000)
+	case t.Mode == logpb.Mode_MODE_SAGA && chance(r, 0.3):
+		t.Attempts = 1 + uint32(r.IntN(3))
 	}
 	if chance(r, 0.15) {
 		t.TakesBack = between(r, time.Millisecond, 2*time.Second)
@@ -163,7 +171,7 @@ func (r *calledRun) beginning() *logpb.Begin {
 	b := &logpb.Begin{
 		Gid: r.gid.Bytes(), Namespace: namespace, Key: fmt.Sprintf("called-%d", r.plan.ID), Mode: r.plan.Mode,
 		Entry: logpb.Entry_ENTRY_EXPLICIT, TimeoutMs: r.plan.TimeoutMS,
-		Plan: &logpb.Plan{Retry: &logpb.Retry{IntervalMs: 100, IntervalMaxMs: 2_000}},
+		Plan: &logpb.Plan{Retry: &logpb.Retry{IntervalMs: 100, IntervalMaxMs: 2_000, AttemptsMax: r.plan.Attempts}},
 	}
 	if r.plan.Mode == logpb.Mode_MODE_MESSAGE {
 		b.Plan.Callback, b.Plan.CallbackAfterMs = r.shop(0).url, 1_500
