@@ -105,6 +105,8 @@ func (s *Server) sendEvents(ctx context.Context, w http.ResponseWriter, stream q
 				return
 			}
 			text = fmt.Sprintf("id: %d\ndata: %s\n\n", got.entry.GetIndex(), body)
+		case <-ctx.Done():
+			return // nobody reads any more, and the goroutine above may have gone
 		case <-time.After(eventsKeepalive):
 			text = ": still here\n\n"
 		}
