@@ -77,6 +77,7 @@ func (c *Core) startCall(r *resource, d *delivery) {
 	c.under[k.ref] = k
 	c.calls++
 	r.calls++
+	r.freshNext = k.attempt > 1
 	if k.attempt == 1 {
 		r.newcomers++
 	}

@@ -27,6 +27,7 @@ type resource struct {
 	limit     int
 	failures  int  // in a row
 	inTurn    bool // it is in Core.runnable
+	freshNext bool // the last call was of a branch that had been called before
 }
 
 // failuresDown in a row make a resource count as down: its first answer then
@@ -143,16 +144,21 @@ func (c *Core) startCalls() {
 }
 
 // nextCall is what the resource's share of the pool lets be called next, or nil:
-// first what was called before, then what was not.
+// what was called before and what was not, by turns. Where there is one place for
+// both, retries that fail as soon as they are made would leave none to the others.
 func (c *Core) nextCall(r *resource) *delivery {
 	within := r.calls-r.hanging < r.limit
-	if d := r.ready.first; d != nil && within && c.mayCall(r, 0) {
-		return d
+	again, fresh := r.ready.first, r.fresh.first
+	if !within || !c.mayCall(r, 0) {
+		again = nil
 	}
-	if d := r.fresh.first; d != nil && (within || r.newcomers < callsFresh) && c.mayCall(r, callsFresh) {
-		return d
+	if !within && r.newcomers >= callsFresh || !c.mayCall(r, callsFresh) {
+		fresh = nil
 	}
-	return nil
+	if again != nil && (fresh == nil || !r.freshNext) {
+		return again
+	}
+	return fresh
 }
 
 // mayCall: what hangs or fails gets so many places of its own, and half of the pool

@@ -166,3 +166,30 @@ func BenchmarkMessageBesideHangingSagas(b *testing.B) {
 		})
 	}
 }
+
+// Where the pool leaves one place to an endpoint that fails, retries that are ready
+// again at once take turns with what was never called.
+func TestRetriesLeaveATurnToNewcomers(t *testing.T) {
+	w := newWorld(t, func(s *Settings) {
+		s.CallsMax, s.CallsPerResourceMax, s.BackoffMin, s.BackoffMax = 2, 1, time.Millisecond, time.Millisecond
+	})
+	var specs []*logpb.BranchSpec
+	for i := range 4 {
+		specs = append(specs, &logpb.BranchSpec{Id: fmt.Sprint(i + 1), Endpoint: "http://h:1/x"})
+	}
+	w.committedTx("", specs...)
+	called := map[string]int{}
+	for range 12 {
+		for _, d := range w.takeCalls() {
+			called[d.Branch]++
+			w.advance(2 * time.Second) // the others are ready again by then
+			w.called(d, Answered{}, errors.New("down"))
+		}
+		w.advance(10 * time.Millisecond)
+	}
+	for _, spec := range specs {
+		if called[spec.GetId()] == 0 {
+			t.Errorf("branch %s was never called: %v", spec.GetId(), called)
+		}
+	}
+}
