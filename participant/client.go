@@ -148,15 +148,18 @@ func (c *Client) refreshClock(ctx context.Context) error {
 // mint makes a GID from the newest clock heard, a fresh one if it is too old.
 func (c *Client) mint(ctx context.Context) (GID, error) {
 	ms, age := c.clock.now()
-	var pause backoff
-	for ms == 0 || age > c.cfg.staleAfter {
+	if age > c.cfg.staleAfter {
+		ms = 0 // not to be relied on
+	}
+	for pause := (backoff{}); ms == 0; { // or founded just now: nothing can be born at zero
 		if err := c.refreshClock(ctx); err != nil {
 			return "", err
 		}
-		if ms, age = c.clock.now(); ms == 0 { // founded just now: nothing can be born at zero
-			if err := sleep(ctx, pause.next()); err != nil {
-				return "", &UnavailableError{Err: err}
-			}
+		if ms, _ = c.clock.now(); ms != 0 {
+			break
+		}
+		if err := sleep(ctx, pause.next()); err != nil {
+			return "", &UnavailableError{Err: err}
 		}
 	}
 	return newGID(ms)
