@@ -104,7 +104,12 @@ type Config struct {
 
 	// SnapshotEntries is how many entries after the last snapshot make the next one due.
 	SnapshotEntries uint64
-	// SnapshotInterval is how often the node looks whether one is due; the
+	// SnapshotBytes is how many bytes of commands after the last snapshot make
+	// the next one due at once, or as many as that snapshot has when that is more:
+	// a node that comes back reads the snapshot and applies what follows it, and
+	// what is written for snapshots stays within what is written to the log.
+	SnapshotBytes int64
+	// SnapshotInterval is how often the node looks whether entries make one due; the
 	// library adds up to as much again.
 	SnapshotInterval time.Duration
 	// TrailingEntries stay in the log after a snapshot, so that a node that was
@@ -158,6 +163,7 @@ func DefaultConfig() Config {
 		HandshakeMax:       5 * time.Second,
 		ConnectionsMax:     256,
 		SnapshotEntries:    8192,
+		SnapshotBytes:      16 << 20,
 		SnapshotInterval:   20 * time.Second,
 		TrailingEntries:    10240,
 		SnapshotsKept:      2,
@@ -213,7 +219,7 @@ func (c *Config) validate() error {
 		{"StoreOperationMax", int64(c.StoreOperationMax)}, {"TransferMax", int64(c.TransferMax)},
 		{"TransferRefusalMax", int64(c.TransferRefusalMax)}, {"HandshakeMax", int64(c.HandshakeMax)},
 		{"ConnectionsMax", int64(c.ConnectionsMax)}, {"SnapshotEntries", int64(c.SnapshotEntries)},
-		{"SnapshotInterval", int64(c.SnapshotInterval)}, {"SnapshotsKept", int64(c.SnapshotsKept)},
+		{"SnapshotBytes", c.SnapshotBytes}, {"SnapshotInterval", int64(c.SnapshotInterval)}, {"SnapshotsKept", int64(c.SnapshotsKept)},
 	} {
 		if v.value <= 0 {
 			bad("%s is %d and must be positive", v.name, v.value)

@@ -45,6 +45,10 @@ type machine struct {
 	fail       *failStop
 	notify     func(index uint64)
 	unreadable error // why the last Restore failed
+
+	unsaved int64         // bytes of commands applied after the last snapshot
+	due     func() int64  // how many make the next one due
+	grown   chan struct{} // holds one token once it is due
 }
 
 var (
@@ -70,7 +74,23 @@ func (a *machine) ApplyBatch(logs []*raft.Log) []any {
 	last := logs[len(logs)-1].Index
 	a.progress.advance(last)
 	a.notify(last)
+	a.grow(logs)
 	return answers
+}
+
+// grow counts what a restarted node would have to apply, and asks for a snapshot
+// when that is much.
+func (a *machine) grow(logs []*raft.Log) {
+	for _, l := range logs {
+		a.unsaved += int64(len(l.Data))
+	}
+	if a.unsaved < a.due() {
+		return
+	}
+	select {
+	case a.grown <- struct{}{}:
+	default: // it has been asked for
+	}
 }
 
 func (a *machine) applyLocked(logs []*raft.Log, answers []any) error {
@@ -100,6 +120,11 @@ func (a *machine) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.unsaved = 0
+	select {
+	case <-a.grown: // this is the one that was due
+	default:
+	}
 	return &pinned{state: a.m.Pin(), index: a.progress.applied()}, nil
 }
 
@@ -115,6 +140,7 @@ func (a *machine) Restore(source io.ReadCloser) error {
 		}
 		return err
 	}
+	a.unsaved = 0
 	a.progress.advance(index)
 	a.notify(index)
 	if !a.fail.running.Load() {

@@ -333,6 +333,44 @@ func TestSnapshotAndInstall(t *testing.T) {
 	}
 }
 
+// A snapshot is due by the log's bytes, however few entries they are in, and the
+// next one not before as many as it has itself: a node that comes back has little
+// to apply, and snapshots are not written more than the log is.
+func TestSnapshotsAreDueByBytes(t *testing.T) {
+	const due = 16 << 10
+	c := newCluster(t, 1, func(_ int, cfg *Config) { cfg.SnapshotBytes = due })
+	node := c.leader()
+	value := strings.Repeat("x", 1<<10)
+	taken := func() uint64 { return node.Status().Metrics.Snapshot.Count }
+	for i := range due>>10 - 1 {
+		c.set(fmt.Sprint("a", i), value)
+	}
+	if n := taken(); n != 0 {
+		t.Fatalf("%d snapshots were taken of a log shorter than %d bytes", n, due)
+	}
+	for i := range 16 * due >> 10 {
+		c.set(fmt.Sprint("b", i), value)
+	}
+	// After 16 KiB, 32, 64, 128 and 256: each doubles what stands.
+	testkit.Eventually(t, within, func() bool { return taken() >= 2 })
+	if n := taken(); n > 6 {
+		t.Errorf("%d snapshots of a log of %d bytes: they are written more than it is", n, 17*due)
+	}
+	if size := node.stores.snapshots.latest.Load().bytes; size < due {
+		t.Errorf("the snapshot counts %d bytes of values of %d", size, due)
+	}
+	end := node.Status().AppliedIndex
+	c.stop(node)
+	c.start(node)
+	node = c.leader()
+	if got := node.Status().AppliedIndex; got < end {
+		t.Fatalf("applied up to %d after the restart, %d before", got, end)
+	}
+	if size := node.stores.snapshots.latest.Load().bytes; size != node.snapshotDue() || size < due {
+		t.Errorf("after the restart the snapshot has %d bytes, the next is due after %d", size, node.snapshotDue())
+	}
+}
+
 // Snapshots are taken by themselves, while commands are applied.
 func TestSnapshotsAreTakenByThemselves(t *testing.T) {
 	c := newCluster(t, 1, func(_ int, cfg *Config) {

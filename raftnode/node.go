@@ -79,7 +79,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 		closed:     make(chan struct{}),
 	}
 	n.peers = newPeers(n.alarmInstalls, n.alarmSetBack)
-	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied}
+	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied, due: n.snapshotDue, grown: make(chan struct{}, 1)}
 	if err := n.start(); err != nil {
 		return nil, errors.Join(withRoom(err), n.release())
 	}
@@ -115,7 +115,8 @@ func (n *Node) start() (err error) {
 		return err
 	}
 	n.fail.running.Store(true)
-	n.wait.Add(3)
+	n.wait.Add(4)
+	go n.watchGrowth()
 	go n.watchLeadership()
 	go n.pack()
 	go n.serveReads()
@@ -149,6 +150,27 @@ func (n *Node) Snapshot(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// snapshotDue is how many bytes of commands after the last snapshot make the next
+// one due.
+func (n *Node) snapshotDue() int64 {
+	return max(n.cfg.SnapshotBytes, n.stores.snapshots.latest.Load().bytes)
+}
+
+// watchGrowth takes the snapshots that the log's bytes make due.
+func (n *Node) watchGrowth() {
+	defer n.wait.Done()
+	for {
+		select {
+		case <-n.machine.grown:
+		case <-n.closing:
+			return
+		}
+		if err := n.Snapshot(context.Background()); err != nil && !errors.Is(err, ErrClosed) {
+			n.cfg.Logger.Info("a snapshot that is due was not taken; the next one will be", "error", err)
+		}
+	}
 }
 
 // Shutdown hands leadership over, when this node has it and another can take

@@ -23,7 +23,7 @@ type snapshotStore struct {
 	inner  *raft.FileSnapshotStore
 	dir    string
 	fail   *failStop
-	latest atomic.Pointer[place] // of the latest snapshot
+	latest atomic.Pointer[saved] // the latest snapshot
 	naming chan struct{}         // holds one token while a snapshot is given its name
 	named  int64                 // the millisecond in the last name, under naming
 
@@ -35,11 +35,17 @@ var _ raft.SnapshotStore = (*snapshotStore)(nil)
 // place is an entry's index and term, 0 for none.
 type place struct{ index, term uint64 }
 
+// saved is a snapshot on the disk: up to which entry it goes, and its size.
+type saved struct {
+	place
+	bytes int64
+}
+
 // openSnapshots opens the snapshots of a data directory, drops unfinished ones
 // and verifies the latest.
 func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
 	s := &snapshotStore{dir: filepath.Join(cfg.DataDir, "snapshots"), fail: fail, naming: make(chan struct{}, 1)}
-	s.latest.Store(&place{})
+	s.latest.Store(&saved{})
 	if err := makeDir(s.dir); err != nil {
 		return nil, err
 	}
@@ -55,7 +61,7 @@ func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
 	if err != nil {
 		return nil, s.damaged(names[0], err)
 	}
-	s.latest.Store(&place{meta.Index, meta.Term})
+	s.latest.Store(&saved{place{meta.Index, meta.Term}, meta.Size})
 	return s, content.Close()
 }
 
@@ -111,7 +117,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		s.fail.halt(err)
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s, end: place{index, term}, begun: time.Now()}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, saved: saved{place: place{index, term}}, begun: time.Now()}, nil
 }
 
 // hit is a place where a test may stop the node; an error there ends it as one
@@ -179,13 +185,14 @@ func (s *snapshotStore) open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 type snapshotSink struct {
 	raft.SnapshotSink
 	store  *snapshotStore
-	end    place
+	saved  saved
 	begun  time.Time
 	closed bool
 }
 
 func (s *snapshotSink) Write(p []byte) (int, error) {
 	n, err := s.SnapshotSink.Write(p)
+	s.saved.bytes += int64(n)
 	if err != nil {
 		err = fmt.Errorf("write snapshot %s: %w", s.path(), err)
 		s.store.fail.halt(err)
@@ -209,7 +216,7 @@ func (s *snapshotSink) Close() error {
 		s.store.fail.halt(err)
 		return err
 	}
-	s.store.latest.Store(&s.end)
+	s.store.latest.Store(&s.saved)
 	s.store.duration.observe(time.Since(s.begun))
 	return s.store.hit(failpoint.SnapshotWritten)
 }

@@ -81,7 +81,7 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 
 // end returns the last entry of the log, or of the snapshot when the log is empty.
 func (s *stores) end() (place, error) {
-	latest := *s.snapshots.latest.Load()
+	latest := s.snapshots.latest.Load().place
 	last := s.log.last.Load()
 	if last < latest.index || last == 0 {
 		return latest, nil

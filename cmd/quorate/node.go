@@ -144,6 +144,7 @@ func (n *servingNode) raftConfig(tls nodeTLS, l net.Listener) raftnode.Config {
 	cfg.Profile, _ = profileOf(n.cfg.Raft.Profile)
 	cfg.StoreOperationMax = n.cfg.Storage.OperationTimeout
 	cfg.SnapshotEntries = n.cfg.Raft.SnapshotThreshold
+	cfg.SnapshotBytes = int64(n.cfg.Raft.SnapshotBytes)
 	cfg.SnapshotInterval = n.cfg.Raft.SnapshotInterval
 	cfg.TrailingEntries = n.cfg.Raft.TrailingLogs
 	cfg.Logger = n.logger

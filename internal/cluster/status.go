@@ -119,9 +119,36 @@ func (c *Cluster) waitLeader(ctx context.Context, needed []*Node) (*Node, error)
 }
 
 // WaitWhole waits until every node of the cluster is a voter that the leader
-// has heard from lately.
+// has heard from lately, and has applied what was committed by then: one that
+// was restarted may have much to apply, and is no successor before it has.
 func (c *Cluster) WaitWhole(ctx context.Context) error {
-	return c.poll(ctx, "every node to be a voter", func() error { return c.IsWhole(ctx) })
+	if err := c.poll(ctx, "every node to be a voter", func() error { return c.IsWhole(ctx) }); err != nil {
+		return err
+	}
+	var committed uint64 // what the leader had committed at the first look
+	return c.poll(ctx, "every node to have applied the log", func() error {
+		if committed == 0 {
+			leader, ok := c.Leader(ctx)
+			if !ok {
+				return errors.New("no node says that it leads")
+			}
+			status, err := leader.Status(ctx)
+			if err != nil {
+				return err
+			}
+			committed = status.GetCommitIndex()
+		}
+		for _, node := range c.nodes {
+			status, err := node.Status(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", node.Name, err)
+			}
+			if applied := status.GetHeader().GetAppliedIndex(); applied < committed {
+				return fmt.Errorf("%s has applied up to %d of %d", node.Name, applied, committed)
+			}
+		}
+		return nil
+	})
 }
 
 // IsWhole says whether every node is a voter that the leader has heard from

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -131,6 +132,7 @@ func validateTiming(c *Config) error {
 		{"tx.in_flight", c.Tx.InFlight > 0},
 		{"tx.in_flight_resource", c.Tx.InFlightResource > 0},
 		{"raft.snapshot_threshold", c.Raft.SnapshotThreshold > 0},
+		{"raft.snapshot_bytes", c.Raft.SnapshotBytes > 0 && c.Raft.SnapshotBytes <= math.MaxInt64},
 		{"raft.snapshot_interval", c.Raft.SnapshotInterval > 0},
 	} {
 		if !s.positive {
