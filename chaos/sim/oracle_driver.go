@@ -146,7 +146,7 @@ func (n *node) mayTellOthers(holder []byte) bool {
 			return true
 		}
 	}
-	return n.clock()-max(n.leadsSince, n.leftAt[string(holder)]) > 2*n.w.plan.Settings.SessionGrace
+	return n.clock()-n.missedSince(holder) > 2*n.w.plan.Settings.SessionGrace
 }
 
 // goesToHolder: an outcome goes to the process that holds the branch, and to
@@ -178,7 +178,16 @@ func (o *oracle) goesToHolder(n *node, over *conn, d coordinator.Delivery) {
 
 // awayFor is how long this leader has missed a holder.
 func (n *node) awayFor(holder []byte) time.Duration {
-	return n.passed() - max(n.leadsSince, n.leftAt[string(holder)])
+	return n.passed() - n.missedSince(holder)
+}
+
+// missedSince is when a holder's session ended, or when this leader began to lead
+// without one: by a clock that jumped back, that is before zero.
+func (n *node) missedSince(holder []byte) time.Duration {
+	if left, ok := n.leftAt[string(holder)]; ok {
+		return max(n.leadsSince, left)
+	}
+	return n.leadsSince
 }
 
 // floorHolds: fence rows may be swept at or below the floor, so nothing that is as
