@@ -76,7 +76,7 @@ type Storage struct {
 type Raft struct {
 	Profile           string        `key:"raft.profile" flag:"profile" unit:"fast|default" help:"Timing: fast is heartbeat and election 300 ms (one machine, one rack), default is 1 s."`
 	SnapshotThreshold uint64        `key:"raft.snapshot_threshold" flag:"raft-snapshot-threshold" unit:"entries" help:"Log entries after which a snapshot is taken."`
-	SnapshotBytes     uint64        `key:"raft.snapshot_bytes" flag:"raft-snapshot-bytes" unit:"bytes" help:"Bytes of the log after which a snapshot is taken at once; as many as the last snapshot has, when that is more."`
+	SnapshotBytes     uint64        `key:"raft.snapshot_bytes" flag:"raft-snapshot-bytes" unit:"bytes" help:"Bytes of the log after which a snapshot is taken at once; half of the last snapshot's, when that is more."`
 	SnapshotInterval  time.Duration `key:"raft.snapshot_interval" flag:"raft-snapshot-interval" unit:"duration" help:"How often a node counts the log's entries for that; up to as much again is added."`
 	TrailingLogs      uint64        `key:"raft.trailing_logs" flag:"raft-trailing-logs" unit:"entries" help:"Log entries kept behind a snapshot, so that a node that is a little behind needs no snapshot."`
 }
@@ -110,7 +110,7 @@ func Default() Config {
 			DrainTimeout: 5 * time.Second,
 		},
 		Storage: Storage{LogStore: "boltdb", OperationTimeout: 10 * time.Second},
-		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotBytes: 16 << 20, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240},
+		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotBytes: 8 << 20, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240},
 		Tx: Tx{
 			StuckAfter: 5 * time.Minute, InFlight: 1024, InFlightResource: 256,
 		},
