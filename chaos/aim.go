@@ -17,7 +17,7 @@ import (
 // one of them is the leader.
 var leaderPhases = []string{
 	failpoint.BeforeBegin, failpoint.Begun, failpoint.BeforeEnlist, failpoint.Enlisted, failpoint.BeforeVote, failpoint.Voted,
-	failpoint.BeforeDecision, failpoint.AtDecision, failpoint.AfterDecision, failpoint.PartlyDone, failpoint.BeforeReport, failpoint.AllReported,
+	failpoint.BeforeDecision, failpoint.AtDecision, failpoint.AfterDecision, failpoint.PartlyDone, failpoint.BeforeReport, failpoint.AfterReport, failpoint.BeforeAnswer, failpoint.AfterAnswer, failpoint.AllReported,
 }
 
 // nodePhases are places of a node's disk that every node passes: on the leader an
@@ -93,8 +93,8 @@ func (s *sights) aim(scope, phase, action string) (*shot, error) {
 
 // wait waits until it has fired and returns the pid of who passed; 0 when nobody
 // did in time. Either way it is disarmed.
-func (h *shot) wait(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, aimMax)
+func (h *shot) wait(ctx context.Context, most time.Duration) int {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for h.pid() == 0 && ctx.Err() == nil {
 		pause(ctx, 2*time.Millisecond)
@@ -108,19 +108,26 @@ func (h *shot) wait(ctx context.Context) int {
 	return h.pid()
 }
 
-func (h *shot) pid() int {
+func (h *shot) pid() (pid int) {
+	_, _ = fmt.Sscan(h.field("pid="), &pid)
+	return pid
+}
+
+// key is that of the transaction, or of the branch, under which it was passed.
+func (h *shot) key() string { return h.field("key=") }
+
+// field is one of what who fired has left.
+func (h *shot) field(name string) string {
 	text, err := os.ReadFile(h.fired)
 	if err != nil {
-		return 0
+		return ""
 	}
 	for _, field := range strings.Fields(string(text)) {
-		if value, ok := strings.CutPrefix(field, "pid="); ok {
-			pid := 0
-			_, _ = fmt.Sscan(value, &pid)
-			return pid
+		if value, ok := strings.CutPrefix(field, name); ok {
+			return value
 		}
 	}
-	return 0
+	return ""
 }
 
 // passed counts how often each place was passed, on all nodes.
@@ -140,7 +147,11 @@ func (s *sights) passed() map[string]int64 {
 // nobody passed or nothing was aimed.
 func strike(ctx context.Context, env *Env, n *cluster.Node, action string, phases []string) (*cluster.Node, string, error) {
 	if len(phases) > 0 && env.Chance(aimedShare) {
-		struck, phase, err := aimed(ctx, env, n, action, phases[env.IntN(len(phases))])
+		phase, scope := phases[env.IntN(len(phases))], n.Name
+		if slices.Contains(leaderPhases, phase) {
+			scope = anyNode
+		}
+		struck, err := aimedAt(ctx, env, n, scope, action, phase, aimMax)
 		if struck != nil || err != nil {
 			return struck, phase, err
 		}
@@ -154,20 +165,17 @@ func strike(ctx context.Context, env *Env, n *cluster.Node, action string, phase
 // aimedShare of the kills and pauses wait for a phase.
 const aimedShare = 0.5
 
-// aimed waits for a node to pass the phase and be struck; nil when none did.
-func aimed(ctx context.Context, env *Env, n *cluster.Node, action, phase string) (*cluster.Node, string, error) {
-	scope := anyNode
-	if !slices.Contains(leaderPhases, phase) {
-		scope = n.Name
-	}
+// aimedAt waits for a node to pass the phase and be struck, which is claimed then in
+// place of n; nil when none did.
+func aimedAt(ctx context.Context, env *Env, n *cluster.Node, scope, action, phase string, most time.Duration) (*cluster.Node, error) {
 	for _, other := range env.Cluster.Nodes() {
 		defer env.Expect(other)() // whoever passes may end
 	}
 	h, err := env.sights.aim(scope, phase, action)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	pid := h.wait(ctx)
+	pid := h.wait(ctx, most)
 	for _, other := range env.Cluster.Nodes() {
 		if pid == 0 || other.Pid() != pid {
 			continue
@@ -179,8 +187,9 @@ func aimed(ctx context.Context, env *Env, n *cluster.Node, action, phase string)
 		if action == "kill" {
 			env.Doom(other)
 			<-other.Exited()
+			env.steps.dead(h.key(), phase)
 		}
-		return other, phase, nil
+		return other, nil
 	}
-	return nil, "", nil
+	return nil, nil
 }

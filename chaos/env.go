@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quorate/quorate/chaos/bank"
 	"github.com/quorate/quorate/chaos/disks"
 	"github.com/quorate/quorate/chaos/links"
 	"github.com/quorate/quorate/internal/cluster"
@@ -50,6 +51,10 @@ type Env struct {
 	bank   *bankWorkload // nil while, or where, that workload does not run
 
 	modes *modesWorkload // the same
+
+	databases *bank.Servers // of all workloads; nil before the first one asks
+	claims    claims
+	steps     steps
 
 	clocks map[string]skew.Clock // of nodes whose clock is wrong, at their next start
 

@@ -15,7 +15,7 @@ type Fault struct {
 	// Doc says in one sentence what it does.
 	Doc string
 	// Kind is its family, by which --faults may name it: kill, pause, partition,
-	// link, disk, power, corrupt, member, clock, duplicate, participant, branch, database.
+	// link, disk, power, corrupt, member, clock, duplicate, participant, branch, step, database.
 	Kind string
 	// Weight is how often it is chosen within its family; 0 counts as 1.
 	Weight int
@@ -80,6 +80,7 @@ var Table = slices.Concat(
 	clockFaults,
 	participantFaults,
 	branchFaults,
+	stepFaults,
 	databaseFaults,
 	diskFaults,
 	powerFaults,

@@ -18,17 +18,17 @@ import (
 // databaseFaults hurt the databases under the participants.
 var databaseFaults = []Fault{
 	{
-		Name: "kill-database", Kind: "database", Weight: 3, Possible: needsDatabase(true, servers...),
+		Name: "kill-database", Kind: "database", Weight: 3, Possible: needsServer,
 		Doc:    "kill -9 every process of a database server, and start it again: some were in the middle of a PREPARE",
 		Inject: killDatabase,
 	},
 	{
-		Name: "stop-database", Kind: "database", Weight: 1, Possible: needsDatabase(true, servers...),
+		Name: "stop-database", Kind: "database", Weight: 1, Possible: needsServer,
 		Doc:    "stop a database server at once (Postgres without a checkpoint), and start it again",
 		Inject: stopDatabase,
 	},
 	{
-		Name: "pause-database", Kind: "database", Weight: 2, Possible: needsDatabase(true, servers...), Hold: Range{time.Second, 8 * time.Second},
+		Name: "pause-database", Kind: "database", Weight: 2, Possible: needsServer, Hold: Range{time.Second, 8 * time.Second},
 		Doc:    "SIGSTOP a database server with its sessions, then SIGCONT",
 		Inject: pauseDatabase,
 	},
@@ -69,9 +69,6 @@ var databaseFaults = []Fault{
 	},
 }
 
-// servers are the kinds that are servers.
-var servers = []bankstore.Kind{bankstore.Postgres, bankstore.MySQL}
-
 // pickDatabase claims a resource; false when none is free.
 func pickDatabase(env *Env, own bool, kinds ...bankstore.Kind) (bank.Resource, bool) {
 	all := env.bank.resources(own, kinds...)
@@ -85,22 +82,21 @@ func pickDatabase(env *Env, own bool, kinds ...bankstore.Kind) (bank.Resource, b
 
 // endServer ends a claimed resource's server and starts it again.
 func endServer(env *Env, end func(context.Context, *testdb.Server) error, ctx context.Context) (*Injection, error) {
-	r, ok := pickDatabase(env, true, servers...)
-	if !ok {
+	name, server := pickServer(env)
+	if server == nil {
 		return nil, nil
 	}
-	server := env.bank.servers.Private[r.Name]
 	pid := server.Pid()
 	err := end(ctx, server)
 	return &Injection{
-		Target: r.Name,
+		Target: name,
 		Heal: func(ctx context.Context) error {
-			defer env.bank.release(r.Name)
+			defer env.claims.release(name)
 			return server.Restart(ctx)
 		},
 		Evidence: func() (string, error) {
 			if server.Pid() == pid || pid == 0 {
-				return "", fmt.Errorf("the server of %s is pid %d, as before", r.Name, pid)
+				return "", fmt.Errorf("the server of %s is pid %d, as before", name, pid)
 			}
 			return fmt.Sprintf("pid %d ended, pid %d has taken its data over", pid, server.Pid()), nil
 		},
@@ -118,23 +114,23 @@ func stopDatabase(ctx context.Context, env *Env) (*Injection, error) {
 }
 
 func pauseDatabase(_ context.Context, env *Env) (*Injection, error) {
-	r, ok := pickDatabase(env, true, servers...)
-	if !ok {
+	name, server := pickServer(env)
+	if server == nil {
 		return nil, nil
 	}
-	server, began, stopped := env.bank.servers.Private[r.Name], time.Now(), ""
+	began, stopped := time.Now(), ""
 	var lasted time.Duration
 	err := server.Signal(syscall.SIGSTOP)
 	return &Injection{
-		Target: r.Name,
+		Target: name,
 		Heal: func(context.Context) error {
-			defer env.bank.release(r.Name)
+			defer env.claims.release(name)
 			stopped, lasted = processState(server.Pid()), time.Since(began)
 			return server.Signal(syscall.SIGCONT)
 		},
 		Evidence: func() (string, error) {
 			if stopped != "T" {
-				return "", fmt.Errorf("the server of %s was in state %q, not stopped", r.Name, stopped)
+				return "", fmt.Errorf("the server of %s was in state %q, not stopped", name, stopped)
 			}
 			return fmt.Sprintf("stopped for %v", lasted.Round(time.Millisecond)), nil
 		},

@@ -99,7 +99,7 @@ func killVoter(ctx context.Context, env *Env) (*Injection, error) {
 		return nil, err
 	}
 	err = killTogether(env, leader)
-	if shot.wait(ctx) == 0 {
+	if shot.wait(ctx, aimMax) == 0 {
 		phase = "" // another one won before it was asked
 		err = errors.Join(err, killTogether(env, voter))
 	} else {

@@ -35,9 +35,6 @@ var memberFaults = []Fault{
 		"member-change@promote=kill"),
 }
 
-// changeMax bounds one step of a change of the nodes' set.
-const changeMax = 20 * time.Second
-
 func transferLeader(ctx context.Context, env *Env) (*Injection, error) {
 	from := env.ClaimLeader(ctx)
 	if from == nil {
@@ -264,10 +261,8 @@ func (r *replacement) run(ctx context.Context) (err error) {
 }
 
 // retry repeats a step until it succeeds; a node that a toggle has killed is
-// started again, once the toggle has fired.
+// started again, once the toggle has fired. The heal's patience bounds it.
 func (r *replacement) retry(ctx context.Context, what string, step func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, changeMax)
-	defer cancel()
 	for {
 		err := step(ctx)
 		if err == nil {
@@ -283,7 +278,7 @@ func (r *replacement) retry(ctx context.Context, what string, step func(context.
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, err)
+			return fmt.Errorf("%s: %w: %w", what, context.Cause(ctx), err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -44,7 +44,6 @@ type modesWorkload struct {
 	client *participant.Client
 	maker  *branchbank.Initiator
 	banks  []*branchProcess
-	closer func() error // of the databases
 
 	stopLoad, stopAll context.CancelFunc
 	load              sync.WaitGroup
@@ -59,7 +58,6 @@ type modesWorkload struct {
 	finals   map[string]linearizability.Observation
 	gids     map[string]string // by key
 	books    map[string]branchbank.Books
-	claimed  map[string]bool
 	numbered int64
 }
 
@@ -73,7 +71,7 @@ type modesTx struct {
 
 func newModesWorkload(o Options) Workload {
 	return &modesWorkload{o: o, counts: map[string]int64{}, finals: map[string]linearizability.Observation{}, gids: map[string]string{},
-		books: map[string]branchbank.Books{}, claimed: map[string]bool{}}
+		books: map[string]branchbank.Books{}}
 }
 
 // Name is `modes`.
@@ -92,7 +90,7 @@ func (w *modesWorkload) Start(ctx context.Context, env *Env) (err error) {
 	if err := w.startBanks(ctx, dir); err != nil {
 		return errors.Join(err, w.close())
 	}
-	if w.client, err = participant.Dial(ctx, env.Cluster.Endpoints(), participant.WithName("chaos-modes")); err != nil {
+	if w.client, err = w.dial(ctx); err != nil {
 		return errors.Join(err, w.close())
 	}
 	if w.maker, err = branchbank.NewInitiator(w.client); err != nil {
@@ -212,10 +210,7 @@ func (w *modesWorkload) close() error {
 	for _, b := range w.banks {
 		errs = append(errs, b.stop())
 	}
-	if w.closer != nil {
-		errs = append(errs, w.closer())
-	}
-	w.maker, w.client, w.closer = nil, nil, nil
+	w.maker, w.client = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -224,7 +219,11 @@ func (w *modesWorkload) close() error {
 func (w *modesWorkload) Judge(ctx context.Context, env *Env, _ *Replay) (Judgement, error) {
 	h := w.history()
 	w.counts["operations_recorded"] = int64(len(w.ops))
-	j := Judgement{Findings: w.findings, Counts: maps.Clone(w.counts)}
+	reports, err := w.report()
+	if err != nil {
+		return Judgement{}, err
+	}
+	j := Judgement{Findings: w.findings, Counts: maps.Clone(w.counts), Modes: reports}
 	path := filepath.Join(env.Dir, "modes.history.jsonl")
 	if err := writeHistory(path, h); err != nil {
 		return j, err
@@ -239,7 +238,7 @@ func (w *modesWorkload) Judge(ctx context.Context, env *Env, _ *Replay) (Judgeme
 			j.Findings = append(j.Findings, Finding{Promise: "S14", Text: workloadModes + ": " + m})
 		}
 	}
-	j.Vacuous = w.doubts(j.Counts)
+	j.Vacuous = append(w.doubts(j.Counts), w.stepDoubts(j.Counts)...)
 	return j, nil
 }
 
@@ -291,7 +290,7 @@ func (w *modesWorkload) doubts(counts map[string]int64) (doubts []string) {
 		modeNotify:   {"decided_notify_commit"},
 	}
 	for _, mode := range w.o.Modes {
-		for _, name := range want[mode] {
+		for _, name := range append(want[mode], "called_again_"+mode) {
 			if counts[name] == 0 {
 				doubts = append(doubts, "modes: none of "+strings.ReplaceAll(name, "_", " "))
 			}
@@ -315,21 +314,4 @@ func (w *modesWorkload) found(promise, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.findings = append(w.findings, Finding{Promise: promise, Text: workloadModes + ": " + fmt.Sprintf(format, args...)})
-}
-
-// claim reserves a bank for one fault of a window.
-func (w *modesWorkload) claim(name string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.claimed[name] {
-		return false
-	}
-	w.claimed[name] = true
-	return true
-}
-
-func (w *modesWorkload) release(name string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.claimed, name)
 }

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/quorate/quorate/chaos/bank"
+	"github.com/quorate/quorate/chaos/links"
 	"github.com/quorate/quorate/internal/bankstore"
 	"github.com/quorate/quorate/internal/bankstore/drivers"
 	"github.com/quorate/quorate/internal/branchbank"
@@ -50,15 +50,11 @@ func (w *modesWorkload) startBanks(ctx context.Context, dir string) error {
 	for _, name := range []string{"branch-a", "branch-b"} {
 		specs[name] = bankstore.Spec{Kind: bankstore.SQLite, DSN: branchbank.SQLiteDSN(filepath.Join(dir, name+".sqlite"))}
 	}
-	servers, impossible, err := bank.OpenServers(ctx, dir, w.o.Databases)
+	opened, err := w.env.openDatabases(ctx)
 	if err != nil {
 		return err
 	}
-	w.closer = servers.Close
-	for name, why := range impossible {
-		w.env.Log.Warn("a database is not possible here", "database", name, "why", why)
-	}
-	for _, d := range servers.Databases {
+	for _, d := range opened.Databases {
 		if d.Kind != bankstore.SQLite {
 			specs["branch-"+strings.TrimPrefix(d.Name, "bank-")] = bankstore.Spec{Kind: d.Kind, DSN: d.DSN}
 		}
@@ -69,12 +65,17 @@ func (w *modesWorkload) startBanks(ctx context.Context, dir string) error {
 			return err
 		}
 		b := &branchProcess{w: w, dir: dir, asked: map[int]bool{}, config: branchbank.ProcessConfig{
-			Listen: address, Seeds: w.env.Cluster.Endpoints(), Config: branchbank.Config{
+			Listen: address, Seeds: w.env.Cluster.Endpoints(), CallsPath: filepath.Join(dir, name+".calls"), Config: branchbank.Config{
 				Resource: name, Spec: specs[name], Prefix: "m_", Accounts: branchAccounts, Opening: branchOpening, Opener: drivers.Open, DropAnswers: true,
 				Unfenced: w.o.unfenced,
 			},
 		}}
 		w.banks = append(w.banks, b)
+		if w.env.Links != nil {
+			if err := w.env.Links.Listens(name, map[string]string{links.HTTP: address}); err != nil {
+				return err
+			}
+		}
 		if err := b.Restart(ctx); err != nil {
 			return err
 		}
@@ -122,6 +123,7 @@ func (b *branchProcess) start() error {
 		return err
 	}
 	b.starts++
+	env = append(env, b.w.env.DialEnv(b.Name())...)
 	env = append(env, fmt.Sprintf("%s=%s=kill,when=%s,once=%s", failpoint.Variable, failpoint.Ended, b.aim(), b.mark(b.starts)))
 	b.process, err = proc.Start(proc.Spec{Name: b.Name(), Path: b.w.binary(), DropEnv: "QUORATE_", Args: args, Env: env, LogPath: b.logPath()})
 	if err != nil {
@@ -276,7 +278,7 @@ func needsModes(env *Env) error {
 // pick claims a bank that runs, drawn at random; nil when none is free.
 func (w *modesWorkload) pick() *branchProcess {
 	for _, i := range w.env.NewRand().Perm(len(w.banks)) {
-		if w.banks[i].Running() && w.claim(w.banks[i].Name()) {
+		if w.banks[i].Running() && w.env.claims.claim(w.banks[i].Name()) {
 			return w.banks[i]
 		}
 	}
@@ -286,7 +288,7 @@ func (w *modesWorkload) pick() *branchProcess {
 // restarting is an injection that is healed by a start.
 func (w *modesWorkload) restarting(b *branchProcess, evidence func() (string, error)) *Injection {
 	return &Injection{Target: b.Name(), Evidence: evidence, Heal: func(ctx context.Context) error {
-		defer w.release(b.Name())
+		defer w.env.claims.release(b.Name())
 		return b.Restart(ctx)
 	}}
 }
@@ -314,7 +316,7 @@ func killBranchEnded(ctx context.Context, env *Env) (*Injection, error) {
 	defer cancel()
 	mark, err := b.KillAt(aimed)
 	if err != nil && b.Running() && ctx.Err() == nil {
-		env.modes.release(b.Name())
+		env.claims.release(b.Name())
 		return nil, nil
 	}
 	injection := env.modes.restarting(b, Evident("%s", mark))
@@ -328,7 +330,7 @@ func pauseBranch(_ context.Context, env *Env) (*Injection, error) {
 		return nil, nil
 	}
 	if err := b.Pause(); err != nil {
-		env.modes.release(b.Name())
+		env.claims.release(b.Name())
 		return nil, err
 	}
 	began, state := time.Now(), ""
@@ -336,7 +338,7 @@ func pauseBranch(_ context.Context, env *Env) (*Injection, error) {
 	return &Injection{
 		Target: b.Name(),
 		Heal: func(ctx context.Context) error {
-			defer env.modes.release(b.Name())
+			defer env.claims.release(b.Name())
 			state, lasted = processState(b.Pid()), time.Since(began)
 			return errors.Join(b.Resume(), b.Restart(ctx))
 		},

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -79,11 +81,12 @@ func (w *modesWorkload) attempt(ctx context.Context, r *rand.Rand) {
 		w.unknown.Add(1)
 		return
 	}
+	mode := w.o.Modes[r.IntN(len(w.o.Modes))]
 	w.mu.Lock()
 	w.numbered++
-	key := fmt.Sprintf("%s%06d", keyPrefixModes, w.numbered)
+	key := fmt.Sprintf("%s%06d", modeKeys(mode), w.numbered)
 	w.mu.Unlock()
-	tx := &modesTx{gid: string(gid), key: key, mode: w.o.Modes[r.IntN(len(w.o.Modes))]}
+	tx := &modesTx{gid: string(gid), key: key, mode: mode}
 	switch tx.mode {
 	case modeSaga:
 		err = w.saga(ctx, tx, r)
@@ -391,4 +394,25 @@ func (w *modesWorkload) notify(ctx context.Context, tx *modesTx, r *rand.Rand) e
 	}
 	w.sayAgain(ctx, tx, req, r)
 	return w.client.AwaitFinish(ctx, participant.GID(tx.gid))
+}
+
+// modesInitiator is the process of the initiators, as the network of links knows it.
+const modesInitiator = "modes-initiator"
+
+// dial makes the initiators' client, by links that faults may hurt where there are any.
+func (w *modesWorkload) dial(ctx context.Context) (*participant.Client, error) {
+	options := []participant.Option{participant.WithName("chaos-modes")}
+	if w.env.Links != nil {
+		w.env.DialEnv(modesInitiator) // one of those that can be cut off
+		options = append(options, participant.WithDialOptions(grpc.WithContextDialer(func(ctx context.Context, meant string) (net.Conn, error) {
+			for _, n := range w.env.Cluster.Nodes() {
+				if n.GRPC == meant {
+					meant = w.env.Address(modesInitiator, n)
+					break
+				}
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", meant)
+		})))
+	}
+	return participant.Dial(ctx, w.env.Cluster.Endpoints(), options...)
 }

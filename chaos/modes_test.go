@@ -12,7 +12,7 @@ import (
 func TestModes(t *testing.T) {
 	run := func(d time.Duration) (*Verdict, error) {
 		o := options(t)
-		o.Duration, o.Seed, o.Faults, o.Workloads = d, *chaosSeed, []string{"kill", "branch"}, nil
+		o.Duration, o.Seed, o.Faults, o.Workloads = d, *chaosSeed, []string{"kill", "step", "branch"}, nil
 		o.UseModes([]string{"all"})
 		return Run(t.Context(), o)
 	}
@@ -25,7 +25,10 @@ func TestModes(t *testing.T) {
 		t.Fatalf("%v\nfindings: %v\nvacuous: %v", err, findings(v), vacuousBecause(v))
 	}
 	for _, mode := range ModesAll {
-		t.Logf("%s: %d commits, %d rollbacks", mode, v.Counts["modes_decided_"+mode+"_commit"], v.Counts["modes_decided_"+mode+"_rollback"])
+		t.Logf("%s: %+v", mode, v.Modes[mode])
+		if v.Modes[mode].Committed == 0 || v.Modes[mode].CalledAgain == 0 {
+			t.Errorf("%s: a green run that shows nothing", mode)
+		}
 	}
 }
 
@@ -63,7 +66,7 @@ func TestModesDoubts(t *testing.T) {
 	o := NewOptions()
 	o.UseModes([]string{"tcc"})
 	w := newModesWorkload(o).(*modesWorkload)
-	doubts := w.doubts(map[string]int64{"decided_tcc_commit": 1, "effects_try": 2, "effects_confirm": 2, "repeats_tcc": 1, "late_enlists_refused": 1})
+	doubts := w.doubts(map[string]int64{"decided_tcc_commit": 1, "effects_try": 2, "effects_confirm": 2, "repeats_tcc": 1, "late_enlists_refused": 1, "called_again_tcc": 1})
 	if len(doubts) != 2 {
 		t.Errorf("doubts %v: want those of rollbacks and cancels", doubts)
 	}

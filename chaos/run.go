@@ -146,6 +146,7 @@ func (r *run) run(ctx context.Context) error {
 	}
 	r.env.Cluster = c
 	defer func() { _ = c.Stop() }()
+	defer func() { _ = r.env.closeDatabases() }()
 	if r.prober, err = startProber(ctx, r.env); err != nil {
 		return err
 	}
@@ -158,6 +159,9 @@ func (r *run) run(ctx context.Context) error {
 	r.tell("%d nodes in %s, seed %d", r.o.Nodes, r.o.Dir, r.o.Seed)
 	r.hurt(ctx)
 	r.settle(ctx)
+	if err := r.env.closeDatabases(); err != nil {
+		r.env.Surprise("the databases did not end in order: %v", err)
+	}
 	if ctx.Err() != nil {
 		r.interrupted()
 		return nil
@@ -302,6 +306,9 @@ func (r *run) judge(ctx context.Context, committed uint64, digests map[string]st
 		}
 		v.Findings = append(v.Findings, judgement.Findings...)
 		v.VacuousBecause = append(v.VacuousBecause, judgement.Vacuous...)
+		if judgement.Modes != nil {
+			v.Modes = judgement.Modes
+		}
 		for name, count := range judgement.Counts {
 			v.Counts[w.Name()+"_"+name] += count
 		}

@@ -24,9 +24,6 @@ const (
 	serviceMax = 5 * time.Second
 	// firstMax bounds the wait for it once the cluster is whole again.
 	firstMax = 20 * time.Second
-	// wholeMax is how long a healed cluster may take until every node is a healthy
-	// voter again; longer is a finding.
-	wholeMax = 45 * time.Second
 	// injectMax bounds one injection.
 	injectMax = 20 * time.Second
 )
@@ -221,7 +218,7 @@ func (s *schedule) hold(ctx context.Context, all []*made) {
 
 // heal undoes all of them, at once.
 func (s *schedule) heal(ctx context.Context, all []*made) {
-	healCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wholeMax)
+	healCtx, cancel := s.env.patient(context.WithoutCancel(ctx))
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, m := range all {
@@ -241,10 +238,11 @@ func (s *schedule) whole(ctx context.Context, all []*made) {
 	if ctx.Err() != nil {
 		return // interrupted: everything ends now
 	}
-	wholeCtx, cancel := context.WithTimeout(ctx, wholeMax)
+	began := s.env.Now()
+	wholeCtx, cancel := s.env.patient(ctx)
 	defer cancel()
 	if err := s.env.Cluster.WaitWhole(wholeCtx); err != nil && ctx.Err() == nil {
-		s.findings = append(s.findings, Finding{Promise: "S5", Text: fmt.Sprintf("not whole %v after %s was healed: %v", wholeMax, names(all), err)})
+		s.findings = append(s.findings, Finding{Promise: "S5", Text: fmt.Sprintf("not whole %v after %s was healed: %v", (s.env.Now() - began).Round(time.Millisecond), names(all), err)})
 	}
 }
 
@@ -269,7 +267,7 @@ func (s *schedule) judge(w *Window, all []*made, began, healed time.Duration) {
 			switch {
 			case !quorum:
 				s.combined = append(s.combined, gap)
-			case m.fault.Kind == "kill":
+			case m.fault.Kind == "kill", m.fault.Kind == "step":
 				s.single = append(s.single, gap)
 			default:
 				s.isolated = append(s.isolated, gap)
@@ -291,7 +289,7 @@ func (s *schedule) count(m *made) {
 	}
 	leader := m.injection.Leader || strings.Contains(m.injection.Target, "(leader)")
 	switch m.fault.Kind {
-	case "kill":
+	case "kill", "step":
 		s.sums["kills"] += int64(times)
 		if leader {
 			s.sums["leader_kills"]++

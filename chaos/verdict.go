@@ -49,6 +49,8 @@ type Verdict struct {
 	// ByFault are the commits acknowledged in and after the windows that held a
 	// fault, by its name.
 	ByFault map[string]Share `json:"commits_by_fault,omitempty"`
+	// Modes is what each mode of the workload modes showed.
+	Modes map[string]ModeReport `json:"modes,omitempty"`
 	// Impossible says which faults could not be made here, and why.
 	Impossible map[string]string `json:"not_possible_here,omitempty"`
 	// Findings are the anomalies, in words.

@@ -72,6 +72,8 @@ type Judgement struct {
 	Histories []string
 	// Counts are more figures for the report, by name.
 	Counts map[string]int64
+	// Modes is what each mode showed, of the workload that has any.
+	Modes map[string]ModeReport
 }
 
 // workloadKind makes a workload for one run.

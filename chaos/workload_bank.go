@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/quorate/quorate/chaos/bank"
 	"github.com/quorate/quorate/internal/bankstore"
@@ -20,38 +19,29 @@ import (
 // their own (package bank), which move money between stores.
 type bankWorkload struct {
 	o        Options
+	env      *Env
 	bank     *bank.Bank
 	servers  *bank.Servers
 	evidence *bank.Evidence
-
-	mu      sync.Mutex
-	claimed map[string]bool // seats and resources that a fault of the window has
 }
 
 const workloadBank = "bank"
 
-func newBankWorkload(o Options) Workload { return &bankWorkload{o: o, claimed: map[string]bool{}} }
+func newBankWorkload(o Options) Workload { return &bankWorkload{o: o} }
 
 // Name is `bank`.
 func (w *bankWorkload) Name() string { return workloadBank }
 
 // Start starts the databases and every process of the bank.
 func (w *bankWorkload) Start(ctx context.Context, env *Env) error {
-	env.bank = w
+	w.env, env.bank = env, w
 	dir := filepath.Join(env.Dir, workloadBank)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	var err error
-	var impossible map[string]string
-	if w.servers, impossible, err = bank.OpenServers(ctx, dir, w.o.Databases); err != nil {
+	if w.servers, err = env.openDatabases(ctx); err != nil {
 		return err
-	}
-	for name, why := range impossible {
-		env.Log.Warn("a database is not possible here", "database", name, "why", why)
-	}
-	if err := w.listens(env); err != nil {
-		return errors.Join(err, w.servers.Close())
 	}
 	o := bank.NewOptions()
 	o.Binary, o.Dir, o.Seeds, o.Seed, o.Log = w.o.Binary, dir, env.Cluster.Endpoints(), w.o.Seed, env.Log
@@ -59,11 +49,11 @@ func (w *bankWorkload) Start(ctx context.Context, env *Env) error {
 	o.Rate = w.o.BankRate
 	o.Network = env.Links
 	if w.bank, err = bank.Start(ctx, o); err != nil {
-		return errors.Join(err, w.servers.Close())
+		return err
 	}
 	for name := range w.servers.Private {
 		if err := w.bank.PrepareForeign(ctx, name); err != nil {
-			return errors.Join(err, w.bank.Stop(), w.servers.Close())
+			return errors.Join(err, w.bank.Stop())
 		}
 	}
 	for _, p := range w.bank.Participants() {
@@ -75,34 +65,15 @@ func (w *bankWorkload) Start(ctx context.Context, env *Env) error {
 	return nil
 }
 
-// listens makes the databases known to the network, where links are proxied.
-func (w *bankWorkload) listens(env *Env) error {
-	if env.Links == nil {
-		return nil
-	}
-	for name, address := range w.servers.Addresses() {
-		if err := env.Links.Listens(name, map[string]string{portSQL: address}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// portSQL is the port of a database in the network of links.
-const portSQL = "sql"
-
 // Settle ends the load and waits until every branch has ended.
 func (w *bankWorkload) Settle(ctx context.Context, env *Env) []Finding {
 	evidence, err := w.bank.Settle(ctx)
 	if err != nil {
-		return []Finding{{Promise: "S5", Text: fmt.Sprintf("the bank did not come to rest: %v", errors.Join(err, w.bank.Stop(), w.servers.Close()))}}
+		return []Finding{{Promise: "S5", Text: fmt.Sprintf("the bank did not come to rest: %v", errors.Join(err, w.bank.Stop()))}}
 	}
 	w.evidence = evidence
 	for _, s := range w.bank.Surprises() {
 		env.Surprise("%s", s)
-	}
-	if err := w.servers.Close(); err != nil {
-		env.Surprise("the bank's databases did not end in order: %v", err)
 	}
 	return nil
 }
@@ -167,23 +138,9 @@ func (w *bankWorkload) Progress() Progress {
 }
 
 // claim reserves a seat or a resource for one fault of a window.
-func (w *bankWorkload) claim(name string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.claimed[name] {
-		return false
-	}
-	w.claimed[name] = true
-	return true
-}
+func (w *bankWorkload) claim(name string) bool { return w.env.claims.claim(name) }
 
-func (w *bankWorkload) release(names ...string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, name := range names {
-		delete(w.claimed, name)
-	}
-}
+func (w *bankWorkload) release(names ...string) { w.env.claims.release(names...) }
 
 // needsBank is the Possible of faults that hurt the bank's processes.
 func needsBank(env *Env) error {

@@ -28,7 +28,8 @@ every answer that any client was given.
 
 It exits 0 only if no promise was broken and the run proves it: every fault left evidence, and commits were acknowledged
 during and after it. Otherwise the directory with history, ledger, logs and data stays, and the command that repeats the
-run is printed. It needs neither root nor a database.`,
+run is printed. It needs neither root nor a database; with --modes it starts private servers of Postgres and MariaDB where they are
+installed.`,
 		Example: `  quorate chaos --duration 60s
   quorate chaos --duration 10m --nodes 5 --faults kill,pause -o json
   quorate chaos --modes all --duration 30m
@@ -43,6 +44,9 @@ run is printed. It needs neither root nor a database.`,
 			}
 			if cmd.Flags().Changed("modes") {
 				o.UseModes(modes)
+				if !cmd.Flags().Changed("databases") {
+					o.Databases = []string{"installed"}
+				}
 			}
 			if err := o.Validate(); err != nil {
 				return usageError(cmd, "%v", err)
@@ -62,7 +66,7 @@ run is printed. It needs neither root nor a database.`,
 	f.Float64Var(&o.BankRate, "bank-rate", o.BankRate, "transactions a second of the workload bank, at most")
 	f.StringSliceVar(&modes, "modes", nil, "also the workload modes, of these: all, saga, tcc, message, workflow, notify")
 	f.Float64Var(&o.ModesRate, "modes-rate", o.ModesRate, "transactions a second of the workload modes, at most")
-	f.StringArrayVar(&o.Databases, "databases", o.Databases, "where the workloads bank and modes keep money, besides files: sqlite, postgres, mariadb, installed, none, postgres=DSN, mysql=DSN; may be repeated")
+	f.StringArrayVar(&o.Databases, "databases", o.Databases, "where the workloads bank and modes keep money, besides files: sqlite, postgres, mariadb, installed (the default with --modes), none, postgres=DSN, mysql=DSN; may be repeated")
 	f.StringVar(&o.Profile, "profile", o.Profile, "timing profile of the nodes: fast or default")
 	f.StringVar(&o.Dir, "dir", "", "keep everything in this new directory (default: a temporary one, removed after a green run)")
 	f.StringVar(&o.Binary, "binary", "", "another quorate program to break (default: this one)")

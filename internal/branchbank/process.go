@@ -34,6 +34,9 @@ type ProcessConfig struct {
 	Listen string
 	// Seeds of the cluster, for a bank that sends messages.
 	Seeds []string
+	// CallsPath, when set, is a file that gets a line for each call of an operation on a
+	// branch that was done, the first time or again, before it is answered.
+	CallsPath string
 }
 
 // Arguments are the process' arguments and environment.
@@ -60,9 +63,17 @@ func ParseProcess(args []string, getenv func(string) string) (ProcessConfig, err
 // Serve runs a bank until ctx ends.
 func Serve(ctx context.Context, c ProcessConfig, opener bankstore.Opener, log *slog.Logger) error {
 	c.Opener = opener
+	calls, err := openCalls(c.CallsPath)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Resource, err)
+	}
+	defer calls.close()
 	if c.Witness == nil {
 		// Where --kill-participant strikes: it is done, and nobody was told.
-		c.Witness = func(_ Call, key string) { _ = failpoint.Hit(failpoint.Ended, key) }
+		c.Witness = func(call Call, key string) {
+			calls.note(call, key)
+			_ = failpoint.Hit(failpoint.Ended, key)
+		}
 	}
 	options := []participant.Option{participant.WithName(c.Resource), participant.WithLogger(log)}
 	if detour.Armed() {

@@ -17,7 +17,8 @@
 // SIGCONT. `note` does nothing; with `hits` it counts who passes.
 //
 // A point without a key fires for every key, and one with a transaction's key for
-// each of its branches, too; where a place is a branch's, `KEY#BRANCH` names one.
+// each of its branches, too; where a place is a branch's, `KEY#BRANCH` names one. A
+// key that ends in `*` is every one that begins so.
 // `when=FILE` fires only while FILE exists, so that a fault begins and ends in a
 // running process. `once=FILE` creates FILE and fires only if it did not exist, so
 // that several processes armed alike fire once between them. `hits=FILE` gets a
@@ -197,8 +198,12 @@ func BranchKey(key, branch string) string {
 	return key + "#" + branch
 }
 
-// meets says that the point is armed for the key, or for all of its branches.
+// meets says that the point is armed for the key, for all of its branches, or for all
+// keys that begin alike.
 func (p point) meets(key string) bool {
+	if prefix, ok := strings.CutSuffix(p.key, "*"); ok && strings.HasPrefix(key, prefix) {
+		return true
+	}
 	return p.key == "" || p.key == key || len(key) > len(p.key) && key[len(p.key)] == '#' && key[:len(p.key)] == p.key
 }
 

@@ -61,6 +61,22 @@ func TestHitFiresOnlyWhatIsArmed(t *testing.T) {
 	}
 }
 
+// A key that ends in a star is every one that begins so, a branch's too, and no other.
+func TestKeysThatBeginAlike(t *testing.T) {
+	did := record(t)
+	if err := Arm("begun@modes-saga-*=kill"); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"modes-saga-7", "modes-saga-7#01", "modes-sagas", "modes-saga", "x-modes-saga-7", ""} {
+		if err := Hit(Begun, key); err != nil {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+	if len(*did) != 2 {
+		t.Errorf("fired %d times, want for the first two keys", len(*did))
+	}
+}
+
 // A note does nothing and is counted: it tells that a place was passed.
 func TestNotesAndStops(t *testing.T) {
 	did := record(t)
