@@ -80,7 +80,7 @@ func openNode(cfg *config.Config, logger *slog.Logger, seams seams) (_ *servingN
 	raftCfg := n.raftConfig(tls, raftListener)
 	raftCfg.Fatal = seams.fatal
 	raftCfg.Applied = func(index uint64) {
-		if c := hears.Load(); c != nil {
+		if c := hears.Load(); c != nil && seams.hears() {
 			c.Applied(index)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 type seams struct {
 	// machine is what the log is applied to.
 	machine func(*fsm.State) raftnode.Machine
+	// hears says whether the coordinator is told of what was just applied.
+	hears func() bool
 	// settings are the coordinator's.
 	settings func(*config.Config) coordinator.Settings
 	// fatal ends a node that must not go on; nil ends the process.
@@ -19,5 +21,5 @@ type seams struct {
 }
 
 func defaultSeams() seams {
-	return seams{machine: raftnode.State, settings: driverSettings}
+	return seams{machine: raftnode.State, hears: func() bool { return true }, settings: driverSettings}
 }

@@ -35,6 +35,8 @@ Exit codes:  0 ok · 1 error · 2 usage · 3 not found · 4 unreachable, no lead
 		newDemoCommand(),
 		newDemoBankCommand(),
 		newBranchBankCommand(),
+		newBenchCommand(),
+		newFloorCommand(),
 		newChaosCommand(),
 		newConfigCommand(),
 		newTxCommand(),

@@ -51,6 +51,9 @@ func (s *sqlStore) attach(ctx context.Context, c Config, client *participant.Cli
 	}
 	proxy := wrap(connector, client, c.Resource, opts...)
 	s.db = sql.OpenDB(proxy)
+	if c.IdleConnections > 0 {
+		s.db.SetMaxIdleConns(c.IdleConnections)
+	}
 	return proxy.Ready(ctx)
 }
 

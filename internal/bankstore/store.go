@@ -60,6 +60,8 @@ type Config struct {
 	Opening func(account int) int64
 	// LockWait bounds a branch's wait for a lock; 0: the SDK's default.
 	LockWait time.Duration
+	// IdleConnections to a database are kept open; 0: database/sql's default.
+	IdleConnections int
 }
 
 // Move changes the balance of one account.

@@ -25,6 +25,8 @@ import (
 type Config struct {
 	// Binary is the quorate program; empty: the running one (os.Executable).
 	Binary string
+	// Command is the program's command that runs a node; empty: serve.
+	Command string
 	// Nodes is how many nodes: 1, 3 or 5.
 	Nodes int
 	// Dir holds a data directory (`n1`, `n2`, ...) and a log file (`n1.log`, ...)
@@ -147,6 +149,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	if cfg.Profile == "" {
 		cfg.Profile = "fast"
+	}
+	if cfg.Command == "" {
+		cfg.Command = "serve"
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

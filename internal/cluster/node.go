@@ -46,7 +46,7 @@ func newNode(c *Cluster, k int, ports []Ports) *Node {
 		DataDir: filepath.Join(cfg.Dir, name), LogPath: filepath.Join(cfg.Dir, name+".log"),
 	}
 	n.args = []string{
-		"serve", "--name", name, "--data-dir", n.DataDir, "--profile", cfg.Profile,
+		cfg.Command, "--name", name, "--data-dir", n.DataDir, "--profile", cfg.Profile,
 		"--listen-http", n.HTTP, "--listen-grpc", n.GRPC, "--listen-raft", n.Raft,
 	}
 	// Every node but the first joins the others: on a later start the flags are

@@ -1,0 +1,93 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
+)
+
+// The methods of the branches.
+const (
+	branchService   = "quorate.bench.v1.Branch"
+	methodDo        = "Do"
+	methodUndo      = "Undo"
+	methodCheckBack = "CheckBack"
+)
+
+// branches serves the calls to branches, in this process: each is done at once.
+type branches struct {
+	address string
+	server  *grpc.Server
+	conn    *grpc.ClientConn // for the tries, which an initiator makes itself
+	// calls counts those that were answered, of each method.
+	done, undone, asked atomic.Int64
+}
+
+func serveBranches() (*branches, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	b := &branches{address: l.Addr().String(), server: grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}))}
+	b.server.RegisterService(&grpc.ServiceDesc{
+		ServiceName: branchService, HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{
+			{MethodName: methodDo, Handler: b.handler(&b.done)},
+			{MethodName: methodUndo, Handler: b.handler(&b.undone)},
+			{MethodName: methodCheckBack, Handler: b.handler(&b.asked)},
+		},
+	}, b)
+	if b.conn, err = grpc.NewClient(b.address, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	go func() { _ = b.server.Serve(l) }() // ends with close
+	return b, nil
+}
+
+func (b *branches) close() {
+	_ = b.conn.Close()
+	b.server.Stop()
+}
+
+// endpoint names a method as a branch's endpoint.
+func (b *branches) endpoint(method string) string {
+	return "grpc://" + b.address + "/" + branchService + "/" + method
+}
+
+// handler counts a call, and has done what it asks.
+func (b *branches) handler(count *atomic.Int64) grpc.MethodHandler {
+	return func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		var body []byte
+		if err := decode(&body); err != nil {
+			return nil, err
+		}
+		count.Add(1)
+		return &[]byte{}, nil
+	}
+}
+
+// try calls a branch as an initiator does.
+func (b *branches) try(ctx context.Context, payload []byte) error {
+	var answer []byte
+	return b.conn.Invoke(ctx, "/"+branchService+"/"+methodDo, &payload, &answer, grpc.ForceCodecV2(rawCodec{}))
+}
+
+// rawCodec passes messages as the bytes they are.
+type rawCodec struct{}
+
+// Name is protobuf's: to the other side it is an ordinary call.
+func (rawCodec) Name() string { return "proto" }
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
+}
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	*v.(*[]byte) = data.Materialize()
+	return nil
+}

@@ -1,0 +1,182 @@
+package floor
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+)
+
+// work is what is left to do of a transaction once it is decided.
+type work struct {
+	gid      string
+	mu       sync.Mutex
+	branches []*quoratev1.BranchSpec
+	reports  []*quoratev1.ReportRequest
+	heard    []func() // answer the reports once they are in the log
+	done     chan error
+}
+
+// add names one more branch.
+func (w *work) add(spec *quoratev1.BranchSpec) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.branches = append(w.branches, spec)
+}
+
+// finish tells the branches what was decided, or calls them, all at once, and makes
+// one record of all that they say.
+func (s *Server) finish(ctx context.Context, w *work) error {
+	defer s.open.Delete(w.gid)
+	w.mu.Lock()
+	branches := w.branches
+	w.done = make(chan error, 1)
+	w.mu.Unlock()
+	if len(branches) == 0 {
+		return nil
+	}
+	if branches[0].GetEndpoint() == "" {
+		s.open.Store(w.gid, w) // reports find it there
+		return s.deliver(ctx, w, branches)
+	}
+	errs := make(chan error, len(branches))
+	for _, b := range branches {
+		go func() { errs <- s.calls.call(ctx, w.gid, b) }()
+	}
+	for range branches {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
+	return s.record(ctx, reportsOf(w.gid, branches)...)
+}
+
+// deliver sends the decision over the sessions and waits for the record of the reports.
+func (s *Server) deliver(ctx context.Context, w *work, branches []*quoratev1.BranchSpec) error {
+	for _, b := range branches {
+		to := s.session(b.GetResource())
+		if to == nil {
+			return errors.New("floor: no session of " + b.GetResource())
+		}
+		to.push(&quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Deliver{Deliver: &quoratev1.Deliver{
+			Gid: w.gid, Branch: b.GetId(), Resource: b.GetResource(), Verdict: quoratev1.Verdict_VERDICT_COMMIT, Attempt: 1,
+			Epoch: &quoratev1.Epoch{Incarnation: 1, Term: 1}, FloorMs: 1 << 20, ClockMs: 1 << 20,
+		}}})
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-time.After(reportMax):
+		return errors.New("floor: no report")
+	}
+}
+
+// reportMax is how long the floor waits for a participant.
+const reportMax = 30 * time.Second
+
+// reported takes a branch's report; the last one puts all of them into the log.
+func (s *Server) reported(ctx context.Context, req *quoratev1.ReportRequest, answer func()) error {
+	found, ok := s.open.Load(req.GetGid())
+	if !ok {
+		answer()
+		return nil
+	}
+	w := found.(*work)
+	w.mu.Lock()
+	w.reports, w.heard = append(w.reports, req), append(w.heard, answer)
+	last := len(w.reports) == len(w.branches)
+	w.mu.Unlock()
+	if !last {
+		return nil
+	}
+	err := s.record(ctx, messages(w.reports)...)
+	for _, hear := range w.heard {
+		hear()
+	}
+	w.done <- err
+	return err
+}
+
+// caller calls branches over gRPC with the bytes that they are to get.
+type caller struct {
+	mu    sync.Mutex
+	conns map[string]*grpc.ClientConn
+}
+
+func newCaller() *caller { return &caller{conns: map[string]*grpc.ClientConn{}} }
+
+func (c *caller) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+}
+
+// call makes the call that the product would make, with as much metadata.
+func (c *caller) call(ctx context.Context, gid string, b *quoratev1.BranchSpec) error {
+	address, method, _ := strings.Cut(strings.TrimPrefix(b.GetEndpoint(), "grpc://"), "/")
+	conn, err := c.conn(address)
+	if err != nil {
+		return err
+	}
+	ctx = metadata.NewOutgoingContext(ctx, metadata.Pairs(
+		"quorate-gid", gid, "quorate-op", "action", "quorate-mode", "saga", "quorate-attempt", "1", "quorate-epoch", "1.1",
+		"quorate-floor", "1048576", "quorate-clock", "1048576", "quorate-cluster", "00000000000000000000000000", "quorate-branch", b.GetId()))
+	body, answer := b.GetPayload(), []byte(nil)
+	return conn.Invoke(ctx, "/"+method, &body, &answer, grpc.ForceCodecV2(rawCodec{}))
+}
+
+func (c *caller) conn(address string) (*grpc.ClientConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if conn := c.conns[address]; conn != nil {
+		return conn, nil
+	}
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err == nil {
+		c.conns[address] = conn
+	}
+	return conn, err
+}
+
+// rawCodec passes messages as the bytes they are.
+type rawCodec struct{}
+
+func (rawCodec) Name() string { return "proto" }
+
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(*v.(*[]byte))}, nil
+}
+
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	*v.(*[]byte) = data.Materialize()
+	return nil
+}
+
+// canned is a finished transaction of two branches.
+func canned(gid string) *quoratev1.Transaction {
+	stamp := &quoratev1.Stamp{Index: 1 << 20, Term: 1, ClockMs: 1 << 20, WallTime: timestamppb.Now()}
+	branch := func(id string) *quoratev1.Branch {
+		return &quoratev1.Branch{
+			Spec: &quoratev1.BranchSpec{Id: id, Resource: "bench-0000000000-a"}, Vote: quoratev1.Vote_VOTE_READ_ONLY,
+			Enlisted: stamp, Voted: stamp, Terminal: true,
+		}
+	}
+	return &quoratev1.Transaction{
+		Gid: gid, Namespace: "default", Mode: quoratev1.Mode_MODE_TWO_PHASE, Entry: quoratev1.Entry_ENTRY_NAMED, State: quoratev1.State_STATE_COMMITTED,
+		Decision: quoratev1.Decision_DECISION_COMMIT, Labels: map[string]string{"a": cannedText, "b": cannedText},
+		Branches: []*quoratev1.Branch{branch("1"), branch("2")}, Began: stamp, Sealed: stamp, Decided: stamp, Finished: stamp, Initiator: "127.0.0.1:40000",
+	}
+}
+
+var cannedText = strings.Repeat("x", 256)

@@ -1,0 +1,121 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ticksPerSecond is the unit of /proc/PID/stat: USER_HZ, 100 on every Linux that Go runs on.
+const ticksPerSecond = 100
+
+// cpuTime is what a process has used of the CPU, in user and in system mode.
+func cpuTime(pid int) (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseStat(string(text))
+}
+
+// parseStat reads utime and stime: fields 14 and 15, counted behind the program's
+// name, which may hold spaces and brackets.
+func parseStat(text string) (time.Duration, error) {
+	end := strings.LastIndexByte(text, ')')
+	fields := strings.Fields(text[end+1:])
+	const utime, stime = 14 - 3, 15 - 3
+	if end < 0 || len(fields) <= stime {
+		return 0, errors.New("/proc/PID/stat is of an unknown form")
+	}
+	var ticks int64
+	for _, field := range []string{fields[utime], fields[stime]} {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/PID/stat: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+}
+
+// nodeMeter is one node's figures at one moment.
+type nodeMeter struct {
+	cpu time.Duration
+	// records are the commands of the node's log that it proposed itself and saw applied;
+	// entries those that its log holds; writes how often it wrote to its log, fsync included.
+	records, entries, writes float64
+}
+
+func (m nodeMeter) minus(o nodeMeter) nodeMeter {
+	return nodeMeter{cpu: m.cpu - o.cpu, records: m.records - o.records, entries: m.entries - o.entries, writes: m.writes - o.writes}
+}
+
+// The series that are read.
+const (
+	seriesRecords = `quorate_proposals_total{result="committed"}`
+	seriesEntries = "quorate_raft_applied_index"
+	seriesWrites  = "quorate_log_fsync_duration_seconds_count"
+	seriesCPU     = "process_cpu_seconds_total"
+)
+
+// scrape reads a node's metrics. The CPU is of /proc where the process is of this
+// machine (pid not 0), else what the node says of itself.
+func scrape(ctx context.Context, client *http.Client, url string, pid int) (nodeMeter, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nodeMeter{}, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nodeMeter{}, err
+	}
+	defer resp.Body.Close()
+	series, err := parseSeries(resp.Body)
+	if err != nil {
+		return nodeMeter{}, fmt.Errorf("%s: %w", url, err)
+	}
+	m := nodeMeter{
+		records: series[seriesRecords], entries: series[seriesEntries], writes: series[seriesWrites],
+		cpu: time.Duration(series[seriesCPU] * float64(time.Second)),
+	}
+	if pid != 0 {
+		m.cpu, err = cpuTime(pid)
+	}
+	return m, err
+}
+
+// parseSeries reads the series that scrape wants, of Prometheus' text; every one must be there.
+func parseSeries(r io.Reader) (map[string]float64, error) {
+	series := map[string]float64{}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		name, value, ok := strings.Cut(lines.Text(), " ")
+		if !ok {
+			continue
+		}
+		switch name {
+		case seriesRecords, seriesEntries, seriesWrites, seriesCPU:
+			v, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				return nil, err
+			}
+			series[name] = v
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{seriesRecords, seriesEntries, seriesWrites, seriesCPU} {
+		if _, ok := series[name]; !ok {
+			return nil, fmt.Errorf("the node has no metric %s", name)
+		}
+	}
+	return series, nil
+}
