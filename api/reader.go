@@ -111,11 +111,8 @@ func (r *reader) text(field, text string, bytesMax uint32) {
 }
 
 // unprintable tells of characters that would break a terminal, a log line or a
-// header. The state machine refuses the same ones.
-func unprintable(c rune) bool {
-	return c < 0x20 || c >= 0x7F && c < 0xA0 || c == 0x200E || c == 0x200F ||
-		c >= 0x2028 && c <= 0x202E || c >= 0x2066 && c <= 0x2069 || c == 0xFEFF
-}
+// header.
+func unprintable(c rune) bool { return fsm.IsControl(c) }
 
 // shownText cuts what is only shown to the text limit; a caller's long error
 // must not keep a branch from refusing or reporting.

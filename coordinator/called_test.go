@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
@@ -388,4 +389,34 @@ func TestLostParticipantOfATCCDecidesNothing(t *testing.T) {
 	w.ok(cmdCommit(gid))
 	w.called(w.one("confirm 1 #1"), doneAnswer, nil)
 	w.wantState(gid, fsm.StateCommitted)
+}
+
+// TestWhatABranchSaysIsLegible: bytes that are no text would keep the log, or an
+// answer to whoever looks, from being written; others steer a terminal.
+func TestWhatABranchSaysIsLegible(t *testing.T) {
+	const said = "500 \xff\xfe\x1b[31m\u202edaetsni"
+	check := func(where, text string) {
+		t.Helper()
+		if !strings.Contains(text, "500 ?") || !utf8.ValidString(text) || strings.ContainsFunc(text, fsm.IsControl) {
+			t.Errorf("%s: %q", where, text)
+		}
+	}
+	w := newWorld(t)
+	gid := w.submit(work{mode: logpb.Mode_MODE_SAGA, set: chain(2), plan: &logpb.Plan{Retry: &logpb.Retry{IntervalMs: 1000, AttemptsMax: 3}}})
+	lastError := func() string {
+		d := w.core.Deliveries(w.now, gid)
+		if len(d) != 1 {
+			t.Fatalf("%d deliveries", len(d))
+		}
+		return d[0].LastError
+	}
+	w.called(w.one("action 01 #1"), Answered{}, errors.New(said))
+	check("an error", lastError())
+	w.advance(time.Second)
+	w.called(w.one("action 01 #2"), Answered{Busy: true, Detail: said}, nil)
+	check("still working", lastError())
+	w.advance(time.Second)
+	w.called(w.one("action 01 #3"), Answered{Refused: true, Detail: said}, nil)
+	w.wantState(gid, fsm.StateRolledBack)
+	check("a refusal", w.record(gid).GetDetail())
 }

@@ -19,9 +19,15 @@ type word struct {
 // detailBytesMax is how much of what a branch says is kept.
 const detailBytesMax = 1024
 
-// legible is what a branch said, as the log can hold it: it may have said anything.
+// legible is what a branch said, as the log and an answer to people can hold it, and
+// a terminal can show it: it may have said anything.
 func legible(detail string) string {
-	return strings.ToValidUTF8(detail[:min(len(detail), detailBytesMax)], "?")
+	return strings.Map(func(r rune) rune {
+		if fsm.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(detail[:min(len(detail), detailBytesMax)], "?"))
 }
 
 // answered does what follows from a branch's answer.
@@ -103,7 +109,6 @@ func (c *Core) checkedBack(t *txn, a Answered) *logpb.Command {
 
 // gaveUp: the branch's attempts are used up, and nobody knows what it did.
 func (c *Core) gaveUp(d *delivery, detail string) {
-	detail = legible(detail)
 	c.release(d)
 	if d.t.mode() == logpb.Mode_MODE_SAGA {
 		d.word = answerWord(&logpb.Answer{

@@ -275,6 +275,7 @@ func (c *Core) Busy(now time.Time, id SessionID, ref BranchRef, detail string) {
 // attemptFailed ends an attempt without an answer. Another follows: for ever, but
 // where the branch's attempts are bounded.
 func (c *Core) attemptFailed(d *delivery, result, detail string) {
+	detail = legible(detail)
 	c.noteFailure(d, result, detail)
 	if most := c.attemptsMax(d); most > 0 && d.failed >= most {
 		c.gaveUp(d, detail)

@@ -19,15 +19,15 @@ func checkPrintable(field, text string) (Result, bool) {
 	if !utf8.ValidString(text) {
 		return invalid(field, "is not UTF-8: %q", text), false
 	}
-	if strings.ContainsFunc(text, isControl) {
+	if strings.ContainsFunc(text, IsControl) {
 		return invalid(field, "holds a control character: %q", text), false
 	}
 	return Result{}, true
 }
 
-// isControl holds for what ends lines, moves cursors, or turns the direction of
+// IsControl holds for what ends lines, moves cursors, or turns the direction of
 // writing, so that two texts which look alike may differ.
-func isControl(r rune) bool {
+func IsControl(r rune) bool {
 	return r < 0x20 || r >= 0x7F && r < 0xA0 || r == 0x200E || r == 0x200F ||
 		r >= 0x2028 && r <= 0x202E || r >= 0x2066 && r <= 0x2069 || r == 0xFEFF
 }

@@ -7,7 +7,11 @@ import (
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // Service is the transaction service in the hands of a client that follows the
@@ -37,9 +41,30 @@ func (f following) Invoke(ctx context.Context, method string, args, reply any, o
 		return fmt.Errorf("participant: %s answers with %T, which has no header", method, reply)
 	}
 	_, err := call(ctx, f.c, gidOf(args), func(ctx context.Context, cc grpc.ClientConnInterface) (answer, error) {
-		return said, cc.Invoke(ctx, method, args, reply, opts...)
+		err := cc.Invoke(ctx, method, args, reply, opts...)
+		if status.Code(err) == codes.Internal {
+			if request, ok := args.(proto.Message); ok {
+				err = unwritable(request, err)
+			}
+		}
+		return said, err
 	})
 	return err
+}
+
+// unwritable makes a refusal of an error that came of the request itself: one with a text
+// that is not UTF-8 was never sent, and to send it again helps nobody.
+func unwritable(request proto.Message, err error) error {
+	_, why := proto.Marshal(request)
+	if why == nil {
+		return err
+	}
+	s, detailErr := status.New(codes.InvalidArgument, "the request cannot be written: "+why.Error()).
+		WithDetails(&errdetails.ErrorInfo{Reason: "INVALID", Domain: errorDomain})
+	if detailErr != nil {
+		return err
+	}
+	return s.Err()
 }
 
 func (f following) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {

@@ -65,7 +65,7 @@ func (c *Caller) exchange(ctx context.Context, method, url string, body []byte, 
 		return exchanged{}, err
 	}
 	defer func() { _ = answer.Body.Close() }()
-	read := exchanged{code: answer.StatusCode, what: fmt.Sprintf("%s %s → %s", method, d.Endpoint, answer.Status)}
+	read := exchanged{code: answer.StatusCode, what: fmt.Sprintf("%s %s → %s", method, d.Endpoint, quoted(answer.Status))}
 	text, err := io.ReadAll(io.LimitReader(answer.Body, AnswerBytesMax+1))
 	if err != nil {
 		return exchanged{}, fmt.Errorf("%s: reading the answer: %w", read.what, err)

@@ -2,12 +2,16 @@ package branchcall
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -336,4 +340,41 @@ func TestCallCutShort(t *testing.T) {
 	cancel()
 	_, err = newCaller(t, nil).Call(ctx, called(server.URL, saga, fsm.OperationAction))
 	said{err: "canceled"}.check(t, coordinator.Answered{}, err)
+}
+
+// TestCallOddStatusLine: the words after a status are the branch's, and may be
+// anything: they stand in errors and in the log.
+func TestCallOddStatusLine(t *testing.T) {
+	for code, reason := range map[int]string{409: "\xff\xfe\x1b[31m\u202eneg", 500: "\xff\x07" + strings.Repeat("long ", 3000)} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d %s\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno", code, reason)
+				_ = conn.Close()
+			}
+		}()
+		for _, plan := range []*logpb.Plan{nil, {Dialect: logpb.Dialect_DIALECT_DTM_HTTP, DialectMode: "saga"}} {
+			for _, op := range []fsm.Operation{fsm.OperationAction, fsm.OperationCompensate, fsm.OperationRollback} {
+				d := called("http://"+listener.Addr().String()+"/x", saga, op)
+				d.Plan = plan
+				got, err := newCaller(t, nil).Call(bounded(t), d)
+				said := got.Detail
+				if err != nil {
+					said = err.Error()
+				}
+				if !strings.Contains(said, strconv.Itoa(code)) || !utf8.ValidString(said) || strings.ContainsFunc(said, fsm.IsControl) || len(said) > 1024 {
+					t.Errorf("%v answered %d: %d bytes: %.200q", op, code, len(said), said)
+				}
+			}
+		}
+	}
 }

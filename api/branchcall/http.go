@@ -7,12 +7,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"unicode"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
 )
 
 var (
@@ -39,14 +39,15 @@ func (c *Caller) callHTTP(ctx context.Context, t target, d coordinator.Delivery,
 		return coordinator.Answered{}, err
 	}
 	defer func() { _ = answer.Body.Close() }()
+	status := quoted(answer.Status) // its words are the branch's own
 	text, err := io.ReadAll(io.LimitReader(answer.Body, AnswerBytesMax+1))
 	if err != nil {
-		return coordinator.Answered{}, fmt.Errorf("POST %s → %s: reading the answer: %w", d.Endpoint, answer.Status, err)
+		return coordinator.Answered{}, fmt.Errorf("POST %s → %s: reading the answer: %w", d.Endpoint, status, err)
 	}
 	if len(text) > AnswerBytesMax {
-		return coordinator.Answered{}, fmt.Errorf("POST %s → %s: the answer is larger than %d bytes", d.Endpoint, answer.Status, AnswerBytesMax)
+		return coordinator.Answered{}, fmt.Errorf("POST %s → %s: the answer is larger than %d bytes", d.Endpoint, status, AnswerBytesMax)
 	}
-	return readHTTP(d, answer.StatusCode, answer.Status, text)
+	return readHTTP(d, answer.StatusCode, status, text)
 }
 
 // readHTTP is the HTTP half of BranchService's table of answers.
@@ -86,7 +87,7 @@ func because(text string) string {
 // quoted is the beginning of a branch's words, fit for a line of a log.
 func quoted(text string) string {
 	text = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if fsm.IsControl(r) {
 			return ' '
 		}
 		return r

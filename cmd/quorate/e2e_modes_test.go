@@ -86,6 +86,9 @@ func TestModesByTheCommandLine(t *testing.T) {
 		quorate(t, "topic", "unsubscribe", "orders", shop.URL+"/a", "-o", "json", flag).want(t, exitOK, `"version": "3"`)
 		quorate(t, "topic", "ls", "-o", "jsonl", flag).want(t, exitOK, shop.URL+"/b")
 		quorate(t, "topic", "rm", "orders", flag).want(t, exitOK, "deleted")
+		// A name that was mistyped is not said to be done.
+		quorate(t, "topic", "rm", "order", flag).want(t, exitOK, `no topic "order"`)
+		quorate(t, "topic", "unsubscribe", "order", shop.URL+"/a", flag).want(t, exitOK, `no topic "order"`)
 		quorateIn(t, `{"begin": {"mode": "MODE_NOTIFY", "key": "x"}, "set": [{"id": "1", "endpoint": "topic://orders"}]}`, "tx", "submit", "-", flag).
 			want(t, exitNotFound, "orders", "quorate topic subscribe")
 	})

@@ -130,6 +130,10 @@ func newTopicUnsubscribeCommand(flags *clientFlags) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if answer.GetTopic().GetVersion() == 0 && !machine(flags.output) {
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "there is no topic %q, so nothing is changed: quorate topic ls\n", args[0])
+			return err
+		}
 		return printTopic(cmd.OutOrStdout(), flags.output, answer.GetTopic())
 	})
 	return cmd
@@ -142,8 +146,12 @@ func newTopicRmCommand(flags *clientFlags) *cobra.Command {
 		Args:  exactArgs("TOPIC"),
 	}
 	cmd.RunE = withClient(flags, func(cmd *cobra.Command, c *client, args []string) error {
+		stood, err := c.topics(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
 		var answer *quoratev1.DeleteTopicResponse
-		err := c.call(cmd.Context(), "delete topic "+args[0], func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+		err = c.call(cmd.Context(), "delete topic "+args[0], func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 			answer, err = quoratev1.NewTransactionServiceClient(conn).DeleteTopic(ctx, &quoratev1.DeleteTopicRequest{Topic: args[0]})
 			return err
 		})
@@ -153,7 +161,11 @@ func newTopicRmCommand(flags *clientFlags) *cobra.Command {
 		if machine(flags.output) {
 			return printMessage(cmd.OutOrStdout(), flags.output, answer)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "topic %s is deleted\n", args[0])
+		text := "topic %s is deleted\n"
+		if len(stood) == 0 { // repeated, or mistyped
+			text = "there was no topic %q, so nothing is changed: quorate topic ls\n"
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), text, args[0])
 		return err
 	})
 	return cmd

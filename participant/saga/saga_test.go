@@ -256,6 +256,22 @@ func TestSaga_MistakesAreRefusedBeforeAnythingIsCalled(t *testing.T) {
 	}
 }
 
+// A text that is not UTF-8 fits into no request: that is said at once, and is no unknown
+// outcome after the last try.
+func TestSaga_WhatCannotBeWrittenIsRefused(t *testing.T) {
+	w := modetest.New(t)
+	for name, s := range map[string]*saga.Saga{
+		"key":  two(w, saga.Key("\xff")),
+		"step": saga.New(w.Client).Step(w.URL("take"), "", nil, saga.ID("\xff")),
+	} {
+		ctx := within(t)
+		var refused *participant.RefusedError
+		if err := s.Run(ctx); !errors.As(err, &refused) || refused.Reason != "INVALID" || !strings.Contains(err.Error(), "UTF-8") || ctx.Err() != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestSaga_ATimeoutCompensates(t *testing.T) {
 	w := modetest.New(t)
 	w.On("pay", func(context.Context, []byte) ([]byte, error) { return nil, participant.ErrOngoing })

@@ -3,6 +3,8 @@ package tcc_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -208,6 +210,28 @@ func TestTCC_ASilentTryIsCancelled(t *testing.T) {
 		t.Fatalf("%v, want a deadline exceeded", err)
 	}
 	eventually(t, w, "try 1 hold", "cancel 1 cancel")
+}
+
+// A redirect is no answer: what it leads to is not the try, and would be asked by GET.
+func TestTCC_ARedirectIsNotFollowed(t *testing.T) {
+	w := modetest.New(t)
+	var elsewhere atomic.Bool
+	gate := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/login" {
+			elsewhere.Store(true) // 200, as login pages are
+			return
+		}
+		http.Redirect(rw, r, "/login", http.StatusFound)
+	}))
+	defer gate.Close()
+	err := tcc.Run(within(t), w.Client, func(ctx context.Context, tx *tcc.Transaction) error {
+		_, err := tx.Call(ctx, tcc.Branch{Try: gate.URL + "/try", Confirm: w.URL("confirm"), Cancel: w.URL("cancel")}, nil)
+		return err
+	}, tcc.WaitFinish())
+	if err == nil || !strings.Contains(err.Error(), "302") || elsewhere.Load() {
+		t.Errorf("%v, followed: %v", err, elsewhere.Load())
+	}
+	eventually(t, w, "cancel 1 cancel")
 }
 
 func TestTCC_EndpointsAreChecked(t *testing.T) {

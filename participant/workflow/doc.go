@@ -18,7 +18,9 @@
 // the function is run again later.
 //
 // The function must be deterministic: given the same data and the same answers of its
-// steps, it does the same steps. What is not (time, chance, calls) belongs into a step. A
+// steps, it does the same steps. What is not (time, chance, calls) belongs into a step.
+// Code that has changed may do more steps than before, but none that was done may be
+// missing, or have another name: such a run decides nothing, and its error says so. A
 // step whose record was lost runs again, so it fences its work: the context of a step
 // carries a branch call, as that of a handler does (package fence).
 //

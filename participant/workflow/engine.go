@@ -176,6 +176,11 @@ func (e *Engine) execute(ctx context.Context, gid participant.GID) ([]byte, erro
 	if broken := wf.broken(); broken != nil { // whatever the code made of it
 		return e.settle(ctx, gid, broken)
 	}
+	if err == nil || errors.Is(err, participant.ErrRefused) {
+		if missed := wf.missed(); missed != nil {
+			return e.settle(ctx, gid, missed)
+		}
+	}
 	switch {
 	case err == nil:
 		err = wf.confirm()

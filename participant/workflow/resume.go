@@ -36,6 +36,6 @@ func (e *Engine) Serve(ctx context.Context, _ []byte) ([]byte, error) {
 func withCall(ctx context.Context, wf *Workflow, name string, operation fence.Operation) context.Context {
 	return fence.NewContext(ctx, fence.Call{
 		GID: string(wf.gid), Key: wf.key, Branch: name, Operation: operation, Mode: "workflow",
-		FloorMS: wf.engine.client.FloorMS(), ClockMS: wf.engine.client.ClockMS(),
+		FloorMS: wf.engine.client.FloorMS(), ClockMS: wf.engine.client.ClockMS(), Cluster: wf.engine.client.ClusterID(),
 	})
 }

@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/participant"
@@ -127,8 +132,9 @@ func (wf *Workflow) Do(name string, f func(ctx context.Context) ([]byte, error),
 func (wf *Workflow) enter(s *step) error {
 	wf.mu.Lock()
 	defer wf.mu.Unlock()
-	if s.name == "" || len(s.name) > participant.BranchIDBytesMax {
-		return wf.fails(fmt.Errorf("workflow: step %q: want a name of 1 to %d bytes", s.name, participant.BranchIDBytesMax))
+	// Checked before the step runs: what cannot be recorded would run in each run again.
+	if s.name == "" || len(s.name) > participant.BranchIDBytesMax || !utf8.ValidString(s.name) || strings.ContainsFunc(s.name, notPrinted) {
+		return wf.fails(fmt.Errorf("workflow: step %q: want a name of 1 to %d bytes of printable text", s.name, participant.BranchIDBytesMax))
 	}
 	for _, other := range wf.steps {
 		if other.name == s.name {
@@ -140,6 +146,29 @@ func (wf *Workflow) enter(s *step) error {
 	}
 	wf.steps = append(wf.steps, s)
 	return wf.ctx.Err()
+}
+
+func notPrinted(r rune) bool { return !unicode.IsPrint(r) }
+
+// missed refuses to end a run that has not come to a step that was, or may have been,
+// done before: its OnCommit or its OnRollback would be left out for ever.
+func (wf *Workflow) missed() error {
+	wf.mu.Lock()
+	defer wf.mu.Unlock()
+	var names []string
+	for w, r := range wf.recorded {
+		started := slices.ContainsFunc(wf.steps, func(s *step) bool { return s.name == w.step })
+		if w.operation == did && !started && (!r.failed || string(r.result) == maybe) {
+			names = append(names, strconv.Quote(w.step))
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	slices.Sort(names)
+	return fmt.Errorf("workflow: done in an earlier run, and this one did not come to it: step %s; "+
+		"the code has changed, or is not deterministic: let it do the same steps, or end it by `quorate tx stop %s`",
+		strings.Join(names, ", "), wf.gid)
 }
 
 func (r *record) answer(name string) ([]byte, error) {

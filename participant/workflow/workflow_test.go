@@ -72,7 +72,8 @@ func TestWorkflow_StepsRunAndTheResultIsKept(t *testing.T) {
 	w, d := modetest.New(t), new(diary)
 	e := engine(t, w, "order", func(wf *workflow.Workflow, data []byte) ([]byte, error) {
 		stock, err := wf.Do("stock", func(ctx context.Context) ([]byte, error) {
-			if c := fence.FromContext(ctx); c.GID != string(wf.GID()) || c.Branch != "stock" || c.Operation != fence.Action {
+			if c := fence.FromContext(ctx); c.GID != string(wf.GID()) || c.Branch != "stock" || c.Operation != fence.Action ||
+				c.Cluster == "" || c.Cluster != w.Client.ClusterID() {
 				t.Errorf("the step's call is %+v", c)
 			}
 			return d.does("stock")(ctx)
@@ -275,6 +276,60 @@ func TestWorkflow_MistakesDecideNothing(t *testing.T) {
 	tx, err := w.Client.Get(t.Context(), "key:t")
 	if err != nil || participant.Decision(tx.GetDecision()) != participant.DecisionNone {
 		t.Errorf("decided %v, %v", tx.GetDecision(), err)
+	}
+}
+
+// A step whose name the cluster would not take must not run: it could not be recorded,
+// and would run again in each run.
+func TestWorkflow_AStepThatCannotBeRecordedDoesNotRun(t *testing.T) {
+	for _, name := range []string{"", "two\r\nlines", "a\x00b", "turned \u202e", "\xff", strings.Repeat("x", participant.BranchIDBytesMax+1)} {
+		w, d := modetest.New(t), new(diary)
+		e := engine(t, w, "odd", func(wf *workflow.Workflow, _ []byte) ([]byte, error) { return wf.Do(name, d.does("ran")) })
+		if _, err := e.Execute(within(t), "odd", "o", nil); !errors.Is(err, participant.ErrUnknown) || !strings.Contains(err.Error(), "want a name") || d.String() != "" {
+			t.Errorf("step %q: %v, did %q", name, err, d)
+		}
+	}
+}
+
+// Code that has changed between two runs, so that a step which was done is missing: the
+// new code neither succeeds without the step's OnCommit nor fails without its OnRollback.
+func TestWorkflow_ChangedCodeForgetsNoStep(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		w, d := modetest.New(t), new(diary)
+		stock := func(wf *workflow.Workflow) error {
+			_, err := wf.Do("stock", d.does("stock"), workflow.OnCommit(d.ends("+stock")), workflow.OnRollback(d.ends("-stock")))
+			return err
+		}
+		pay := func(wf *workflow.Workflow) ([]byte, error) {
+			if fails {
+				return nil, fmt.Errorf("no money: %w", participant.ErrRefused)
+			}
+			return wf.Do("pay", d.does("pay"))
+		}
+		old := engine(t, w, "order", func(wf *workflow.Workflow, _ []byte) ([]byte, error) {
+			return nil, errors.Join(stock(wf), errors.New("the process dies here"))
+		})
+		if _, err := old.Execute(within(t), "order", "o", nil); !errors.Is(err, participant.ErrUnknown) {
+			t.Fatal(err)
+		}
+		changed := engine(t, w, "order", func(wf *workflow.Workflow, _ []byte) ([]byte, error) { return pay(wf) })
+		if _, err := changed.Execute(within(t), "order", "o", nil); !errors.Is(err, participant.ErrUnknown) || !strings.Contains(err.Error(), `step "stock"`) {
+			t.Errorf("without the step that was done (fails: %v): %v", fails, err)
+		}
+		mended := engine(t, w, "order", func(wf *workflow.Workflow, _ []byte) ([]byte, error) {
+			if err := stock(wf); err != nil {
+				return nil, err
+			}
+			return pay(wf)
+		})
+		_, err := mended.Execute(within(t), "order", "o", nil)
+		want := "stock, pay, +stock"
+		if fails {
+			want = "stock, -stock"
+		}
+		if fails == (err == nil) || errors.Is(err, participant.ErrUnknown) || d.String() != want {
+			t.Errorf("mended (fails: %v): %v, did %q, want %q", fails, err, d, want)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -68,11 +69,7 @@ func (c Caller) post(ctx context.Context, endpoint string, headers map[string]st
 	for name, value := range headers {
 		req.Header.Set(name, value)
 	}
-	client := c.HTTP
-	if client == nil {
-		client = http.DefaultClient
-	}
-	resp, err := client.Do(req)
+	resp, err := c.client().Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -88,13 +85,28 @@ func (c Caller) post(ctx context.Context, endpoint string, headers map[string]st
 	case resp.StatusCode == http.StatusConflict:
 		cause = participant.ErrRefused
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		cause = errors.New(resp.Status)
+		cause = errors.New(show([]byte(resp.Status)))
 	case len(said) > answerBytesMax:
 		return nil, fmt.Errorf("POST %s: the answer is longer than %d bytes", endpoint, answerBytesMax)
 	default:
 		return said, nil
 	}
 	return nil, fmt.Errorf("POST %s: %w", endpoint, &answer{cause, show(said)})
+}
+
+// client is the caller's, but follows no redirect unless that is asked for: a POST would
+// become a GET of something else, whose success says nothing of the try.
+func (c Caller) client() *http.Client {
+	client := http.DefaultClient
+	if c.HTTP != nil {
+		client = c.HTTP
+	}
+	if client.CheckRedirect != nil {
+		return client
+	}
+	still := *client
+	still.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &still
 }
 
 func (c Caller) invoke(ctx context.Context, secure bool, target string, headers map[string]string, payload []byte) ([]byte, error) {
@@ -161,9 +173,14 @@ func (a *answer) Error() string {
 	return a.words
 }
 
-// show is an answer for people.
+// show is an answer for people, on one line.
 func show(said []byte) string {
-	return strings.ToValidUTF8(string(bytes.TrimSpace(said[:min(len(said), saidBytesMax)])), "?")
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(string(said[:min(len(said), saidBytesMax)]), "?")))
 }
 
 // headersOf are the names and values that a callee reads the call from.
