@@ -26,18 +26,28 @@ const (
 // patient returns a context that ends when the cluster has made no progress for
 // wholeMax, or at healMax; its cause says how far each node was.
 func (e *Env) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	return e.patientWith(ctx, wholeMax, e.distances)
+}
+
+// settling is patient for the end of a run: as long as the transactions that are open
+// grow fewer, it may go on.
+func (e *Env) settling(ctx context.Context) (context.Context, context.CancelFunc) {
+	return e.patientWith(ctx, settleMax, e.open)
+}
+
+func (e *Env) patientWith(ctx context.Context, still time.Duration, look func(context.Context) []distance) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		p := progress{}
 		began, last := e.Now(), e.Now()
 		for ctx.Err() == nil {
 			pause(ctx, progressEvery)
-			if p.made(e.distances(ctx)) {
+			if p.made(look(ctx)) {
 				last = e.Now()
 			}
 			switch now := e.Now(); {
-			case now-last > wholeMax:
-				cancel(fmt.Errorf("no progress in %v; %v", wholeMax, p))
+			case now-last > still:
+				cancel(fmt.Errorf("no progress in %v; %v", still, p))
 			case now-began > healMax:
 				cancel(fmt.Errorf("still not done after %v; %v", healMax, p))
 			}
@@ -62,7 +72,7 @@ func (p progress) made(distances []distance) (nearer bool) {
 		switch {
 		case !ok:
 			p[d.id] = near{d.name, d.behind}
-		case d.behind+progressEntries <= known.best || d.behind == 0 && known.best > 0:
+		case d.behind+d.step <= known.best || d.behind == 0 && known.best > 0:
 			p[d.id] = near{d.name, d.behind}
 			nearer = true
 		}
@@ -71,17 +81,31 @@ func (p progress) made(distances []distance) (nearer bool) {
 }
 
 func (p progress) String() string {
-	text := "entries behind, at best"
+	text := "to go, at best:"
 	for _, id := range sortedNames(p) {
 		text += fmt.Sprintf(" %s (%.8s): %d", p[id].name, id, p[id].best)
 	}
 	return text
 }
 
-// distance is how many entries a node has to get, or to apply.
+// distance is how much there is to go: entries that a node has to get or to apply,
+// transactions that are open; and what is a step nearer.
 type distance struct {
-	id, name string
-	behind   uint64
+	id, name     string
+	behind, step uint64
+}
+
+// open asks the leader how many transactions are open.
+func (e *Env) open(ctx context.Context) []distance {
+	leader := e.Leader(ctx)
+	if leader == nil {
+		return nil
+	}
+	status, err := leader.Status(ctx)
+	if err != nil {
+		return nil
+	}
+	return []distance{{"open", "transactions", status.GetActiveTransactions(), 1}}
 }
 
 // distances asks every node; who does not answer is not in the result.
@@ -105,7 +129,7 @@ func (e *Env) distances(ctx context.Context) (all []distance) {
 		status := answers[name]
 		has := min(status.GetLastLogIndex(), status.GetHeader().GetAppliedIndex())
 		if last > 0 {
-			all = append(all, distance{status.GetHeader().GetNodeId(), name, last - min(has, last)})
+			all = append(all, distance{status.GetHeader().GetNodeId(), name, last - min(has, last), progressEntries})
 		}
 	}
 	return all

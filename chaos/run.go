@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -19,7 +20,8 @@ import (
 )
 
 const (
-	// settleMax is how long transactions may take to end once everything is healed (S5).
+	// settleMax is how long the open transactions may grow no fewer once everything is
+	// healed (S5).
 	settleMax = 60 * time.Second
 	// operationsFloor a second, and commitsFloor of them: less proves nothing.
 	operationsFloor = 20.0
@@ -219,14 +221,19 @@ func (r *run) progress() Progress {
 	return sum
 }
 
-// settle ends the load and waits until everything has ended.
+// settle ends the loads and waits until everything has ended: all workloads at once,
+// so that none waits beside another one's load.
 func (r *run) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, settleMax)
+	ctx, cancel := r.env.settling(ctx)
 	defer cancel()
 	r.prober.stop()
-	for _, w := range r.workloads {
-		r.verdict.Findings = append(r.verdict.Findings, w.Settle(ctx, r.env)...)
+	findings := make([][]Finding, len(r.workloads))
+	var wg sync.WaitGroup
+	for i, w := range r.workloads {
+		wg.Go(func() { findings[i] = w.Settle(ctx, r.env) })
 	}
+	wg.Wait()
+	r.verdict.Findings = append(r.verdict.Findings, slices.Concat(findings...)...)
 }
 
 // interrupted makes the verdict of a run that was not judged.
