@@ -379,10 +379,16 @@ func (s *squall) check() {
 			s.rt.Fatalf("%s %s of %s is due, and nobody calls it", operationName(d.Operation), d.Branch.GetId(), d.GID)
 		}
 	}
-	calls, doubtful := 0, 0
+	calls, doubtful, unproven, repeated := 0, 0, 0, 0
 	for _, k := range s.core.under {
 		if k.limit.armed() {
 			calls++
+			if k.standing == standingUnproven && !k.hangs {
+				unproven++
+			}
+			if k.standing == standingFailing {
+				repeated++
+			}
 			if k.doubtful {
 				doubtful++
 			}
@@ -390,6 +396,16 @@ func (s *squall) check() {
 	}
 	if calls != s.core.calls || doubtful != s.core.doubtful || calls > 8 {
 		s.rt.Fatalf("%d calls (%d doubtful) are in flight, %d (%d) are counted, at most 8", calls, doubtful, s.core.calls, s.core.doubtful)
+	}
+	if unproven != s.core.unproven || repeated != s.core.repeated {
+		s.rt.Fatalf("%d calls are unproven and %d repeated, %d and %d are counted", unproven, repeated, s.core.unproven, s.core.repeated)
+	}
+	var sum host
+	for _, h := range s.core.hosts {
+		sum.calls, sum.doubtful, sum.unproven, sum.repeated = sum.calls+h.calls, sum.doubtful+h.doubtful, sum.unproven+h.unproven, sum.repeated+h.repeated
+	}
+	if sum.calls != calls || sum.doubtful != doubtful || sum.unproven != unproven || sum.repeated != repeated {
+		s.rt.Fatalf("the hosts count %+v", sum)
 	}
 	for name, r := range s.core.resources {
 		if r.calls > 4 || r.hanging < 0 || r.newcomers < 0 || r.hanging+r.newcomers > r.calls {

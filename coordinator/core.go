@@ -47,11 +47,19 @@ type Core struct {
 	graceEnd  time.Time // no holder is lost before
 
 	resources map[string]*resource
-	runnable  []*resource // with a call ready and room for it, in turn
-	calls     int         // endpoint calls in flight
-	doubtful  int         // those of them that hang, or whose resource fails
-	under     map[BranchRef]*call
-	roomy     []*session // may have room in their window again
+	hosts     map[string]*host
+	unused    []*host     // without a resource, the longest unused first
+	runnable  []*resource // well, with a call ready and room for it, in turn
+	crowd     []*resource // the same of those that are not known to be well
+	// crowdSpare is where the crowd stood at the last look at it, to be used again.
+	crowdSpare []*resource
+	stirred    bool // there may be a place for one of the crowd
+	calls      int  // endpoint calls in flight
+	doubtful   int  // those of them that hang, or whose resource fails
+	unproven   int  // those that may yet hang: the first to where nothing is known to be well
+	repeated   int  // those that were made where calls fail
+	under      map[BranchRef]*call
+	roomy      []*session // may have room in their window again
 
 	tick tick
 
@@ -84,7 +92,9 @@ func (c *Core) forget() {
 	c.processes = make(map[string]holderID)
 	c.idle = nil
 	c.resources = make(map[string]*resource)
-	c.runnable, c.roomy, c.calls, c.doubtful = nil, nil, 0, 0
+	c.hosts, c.unused = make(map[string]*host), nil
+	c.runnable, c.crowd, c.crowdSpare, c.stirred, c.roomy = nil, nil, nil, false, nil
+	c.calls, c.doubtful, c.unproven, c.repeated = 0, 0, 0, 0
 	c.under = make(map[BranchRef]*call)
 	c.tick = tick{}
 	c.waiters = make(map[uint64]*txn)

@@ -27,6 +27,7 @@ type call struct {
 	// hangs: it takes so long that its resource's share is not kept from others for
 	// it. doubtful: it hangs, or began while its resource failed.
 	hangs, doubtful bool
+	standing        standing // its resource's, when it began
 }
 
 // callHangsAfter is how long a call may take before it stops counting against its
@@ -71,12 +72,11 @@ func (c *Core) startCall(r *resource, d *delivery) {
 	timeout := c.callTimeout(d)
 	k := &call{
 		ref: d.ref(), op: d.op, mode: d.t.mode(), attempt: d.attempts, protocol: protocolOf(endpointOf(d.spec, d.op)),
-		r: r, d: d, began: c.now,
+		r: r, d: d, began: c.now, standing: r.standing(),
 	}
 	d.call = k
 	c.under[k.ref] = k
-	c.calls++
-	r.calls++
+	c.takePlace(k)
 	r.freshNext = k.attempt > 1
 	if k.attempt == 1 {
 		r.newcomers++
@@ -102,21 +102,13 @@ func (c *Core) callHangs(k *call, limit time.Duration) {
 		c.callLost(k, limit)
 		return
 	}
-	k.hangs = true
-	k.r.hanging++
 	if k.attempt == 1 {
 		k.r.newcomers--
 	}
+	c.proveHanging(k)
 	c.doubt(k)
 	c.timers.arm(&k.limit, k.began.Add(limit), func() { c.callLost(k, limit) })
 	c.turn(k.r)
-}
-
-func (c *Core) doubt(k *call) {
-	if !k.doubtful {
-		k.doubtful = true
-		c.doubtful++
-	}
 }
 
 // callLost gives up on a Caller that does not answer.
@@ -134,17 +126,10 @@ func (c *Core) callLost(k *call, limit time.Duration) {
 // endCall gives back the call's place.
 func (c *Core) endCall(k *call) {
 	c.timers.stop(&k.limit)
-	c.calls--
-	k.r.calls--
-	switch {
-	case k.hangs:
-		k.r.hanging--
-	case k.attempt == 1:
+	if !k.hangs && k.attempt == 1 {
 		k.r.newcomers--
 	}
-	if k.doubtful {
-		c.doubtful--
-	}
+	c.givePlaceBack(k)
 	if k.d != nil {
 		k.d.call = nil
 	}

@@ -25,9 +25,11 @@ type resource struct {
 	hanging   int
 	newcomers int
 	limit     int
+	answered  bool // its last call that ended was answered
 	failures  int  // in a row
-	inTurn    bool // it is in Core.runnable
+	inTurn    bool // it is in Core.runnable or in Core.crowd
 	freshNext bool // the last call was of a branch that had been called before
+	host      *host
 }
 
 // failuresDown in a row make a resource count as down: its first answer then
@@ -51,12 +53,13 @@ func (c *Core) resourceOf(d *delivery) *resource {
 		return d.r
 	}
 	if d.r != nil {
-		return c.resource(d.r.name)
+		return c.resource(d.r.name, d.r.host.name)
 	}
 	if name := d.spec.GetResource(); name != "" && !called(d.op) {
-		return c.resource(name)
+		return c.resource(name, name)
 	}
-	return c.resource(endpointName(endpointOf(d.spec, d.op), called(d.op)))
+	endpoint := endpointOf(d.spec, d.op)
+	return c.resource(endpointName(endpoint, called(d.op)), endpointName(endpoint, false))
 }
 
 // endpointName names an endpoint's resource. No participant can attach under it.
@@ -72,10 +75,12 @@ func endpointName(endpoint string, path bool) string {
 	}
 }
 
-func (c *Core) resource(name string) *resource {
+// resource finds a resource, or notes it as one of a host.
+func (c *Core) resource(name, host string) *resource {
 	r, ok := c.resources[name]
 	if !ok {
-		r = &resource{name: name, limit: min(callsAtFirst, c.cfg.CallsPerResourceMax)}
+		r = &resource{name: name, limit: min(callsAtFirst, c.cfg.CallsPerResourceMax), host: c.host(host)}
+		r.host.resources++
 		c.resources[name] = r
 	}
 	return r
@@ -86,6 +91,7 @@ func (c *Core) resource(name string) *resource {
 func (c *Core) tidy(r *resource) {
 	if c.resources[r.name] == r && len(r.sessions)+r.parked.length+r.waiting.length+r.ready.length+r.fresh.length+r.calls == 0 && !r.inTurn {
 		delete(c.resources, r.name)
+		c.leaveHost(r.host)
 	}
 }
 
@@ -121,30 +127,8 @@ func (c *Core) hurry(r *resource) {
 	}
 }
 
-// turn lets the resource have its turn at the pool of calls, if it needs one.
-func (c *Core) turn(r *resource) {
-	if !r.inTurn && c.nextCall(r) != nil {
-		r.inTurn = true
-		c.runnable = append(c.runnable, r)
-	}
-}
-
-// startCalls fills the pool, one call a resource and turn.
-func (c *Core) startCalls() {
-	for c.calls < c.cfg.CallsMax && len(c.runnable) > 0 {
-		r := c.runnable[0]
-		c.runnable = c.runnable[1:]
-		r.inTurn = false
-		if d := c.nextCall(r); d != nil {
-			c.startCall(r, d)
-		}
-		c.turn(r)
-		c.tidy(r)
-	}
-}
-
-// nextCall is what the resource's share of the pool lets be called next, or nil:
-// what was called before and what was not, by turns. Where there is one place for
+// nextCall is what the resource itself lets be called next, or nil: what was called
+// before and what was not, by turns. Where there is one place for
 // both, retries that fail as soon as they are made would leave none to the others.
 func (c *Core) nextCall(r *resource) *delivery {
 	within := r.calls-r.hanging < r.limit
@@ -161,30 +145,32 @@ func (c *Core) nextCall(r *resource) *delivery {
 	return fresh
 }
 
-// mayCall: what hangs or fails gets so many places of its own, and half of the pool
-// together, so that what is well never waits for it.
+// mayCall: what hangs or fails gets so many places of its own.
 func (c *Core) mayCall(r *resource, extra int) bool {
 	most := c.cfg.CallsPerResourceMax
 	if r.failures > 0 {
 		most = min(most, callsHanging+extra)
-	}
-	if r.calls > 0 && r.failures+r.hanging > 0 && c.doubtful >= c.cfg.CallsMax/2 {
-		return false
 	}
 	return r.calls < most
 }
 
 // callFailed halves the resource's share of the pool.
 func (r *resource) callFailed() {
+	r.answered = false
 	r.failures++
 	r.limit = max(1, r.limit/2)
+	r.host.failures++
 }
 
 // callAnswered doubles it. If the resource was down, all that waits for it goes.
 func (c *Core) callAnswered(r *resource) {
 	wasDown := r.failures >= failuresDown
-	r.failures = 0
+	r.answered, r.failures = true, 0
+	if r.host.failures > 0 {
+		c.stirred = true // its word counts for its other paths again
+	}
 	r.limit = min(2*r.limit, c.cfg.CallsPerResourceMax)
+	r.host.answered, r.host.failures = true, 0
 	if wasDown {
 		c.hurry(r)
 	}

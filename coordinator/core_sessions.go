@@ -43,7 +43,7 @@ func (c *Core) Attach(now time.Time, id SessionID, r AttachRequest) {
 	c.watchSilence(s)
 	c.replaceProcess(h, r.Process)
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(r.Resources))) {
-		res := c.resource(name)
+		res := c.resource(name, name)
 		s.resources = append(s.resources, res)
 		res.sessions = append(res.sessions, s)
 	}
