@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -69,6 +70,7 @@ it delayed. Set --callers to how many may be under way at once.`,
 	f.StringVar(&o.Peer, "peer", "", "measure another system's puts beside it: etcd, when it is installed")
 	f.StringSliceVar(&client.endpoints, "endpoints", nil, "gRPC addresses of a running cluster to load, without a floor (default: a cluster of its own)")
 	f.StringArrayVar(&stores, "store", nil, "where transfer keeps its money, twice: embedded, postgres or mysql (private servers of this machine's packages), postgres=DSN or mysql=DSN")
+	f.StringVar(&o.ProfileDir, "cpu-profile", "", "write a CPU profile of each node into this directory: DIR/product/n1.cpu.pprof, ...")
 	f.StringVar(&o.Dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
 	f.StringVarP(&output, "output", "o", "table", "what is printed: table, wide or json")
 	return cmd
@@ -83,17 +85,18 @@ func scenarioHelp() string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
+// runBench prints what was measured, also when the run ends early.
 func runBench(cmd *cobra.Command, o bench.Options, output string) error {
 	begun := time.Now()
 	report, err := bench.Run(cmd.Context(), o)
-	if err != nil {
+	if report == nil || err != nil && len(report.Rows) == 0 {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s  done in %v\n", time.Now().Format(time.TimeOnly), time.Since(begun).Round(time.Second))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s  ended after %v\n", time.Now().Format(time.TimeOnly), time.Since(begun).Round(time.Second))
 	if output == "json" {
-		return report.WriteJSON(cmd.OutOrStdout())
+		return errors.Join(report.WriteJSON(cmd.OutOrStdout()), err)
 	}
-	return report.WriteTable(cmd.OutOrStdout(), output == "wide")
+	return errors.Join(report.WriteTable(cmd.OutOrStdout(), output == "wide"), err)
 }
 
 // benchStores gives a store to each bank; embedded ones are made of nothing.

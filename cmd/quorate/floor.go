@@ -46,7 +46,12 @@ func newFloorCommand() *cobra.Command {
 // serveFloor runs a node as it always is, but for two things: its machine passes by
 // what the floor proposes, and its gRPC listener belongs to the floor, which hands on
 // to the node's own what is about the cluster.
-func serveFloor(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+func serveFloor(ctx context.Context, cfg *config.Config, logger *slog.Logger) (err error) {
+	stopProfile, err := profileCPU(cfg, logger)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
+	defer func() { err = errors.Join(err, stopProfile()) }()
 	var machine *floor.Machine
 	seams := defaultSeams()
 	seams.machine = func(state *fsm.State) raftnode.Machine {

@@ -100,12 +100,16 @@ func serve(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		logger.Warn("INSECURE: this node listens beyond loopback without mutual TLS; anybody who reaches its ports may decide transactions",
 			"http", cfg.Listen.HTTP, "grpc", cfg.Listen.GRPC, "raft", cfg.Listen.Raft)
 	}
+	stopProfile, err := profileCPU(cfg, logger)
+	if err != nil {
+		return withCode(exitUsage, err)
+	}
 	n, err := openNode(cfg, logger, defaultSeams())
 	if err != nil {
-		return err
+		return errors.Join(err, stopProfile())
 	}
 	runErr := n.run(ctx)
-	return errors.Join(runErr, n.close())
+	return errors.Join(runErr, n.close(), stopProfile())
 }
 
 // logStart says what was started, in one line.

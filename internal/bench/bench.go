@@ -23,8 +23,9 @@ import (
 	"github.com/quorate/quorate/internal/testdb"
 )
 
-// Run measures every scenario with every number of callers.
-func Run(ctx context.Context, o Options) (_ *Report, err error) {
+// Run measures every scenario with every number of callers. With an error comes what
+// was measured before it.
+func Run(ctx context.Context, o Options) (report *Report, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
@@ -40,17 +41,20 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 			}
 		}()
 	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
 	r := &runner{o: o}
 	defer func() { err = errors.Join(err, r.stop()) }()
 	if err := r.start(ctx); err != nil {
 		return nil, err
 	}
-	report := newReport(o)
-	for _, name := range o.Scenarios {
+	report = newReport(o)
+	for _, name := range r.turns() {
 		for _, callers := range o.Callers {
 			rows, err := r.measure(ctx, name, callers)
 			if err != nil {
-				return nil, fmt.Errorf("%s, %d callers: %w", name, callers, err)
+				return report, fmt.Errorf("%s, %d callers: %w", name, callers, err)
 			}
 			report.Rows = append(report.Rows, rows...)
 			for _, row := range rows {
@@ -65,9 +69,9 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 type runner struct {
 	o       Options
 	product *system
-	floor   *system // nil: none
-	peer    *etcd   // nil: none
-	peered  map[int]bool
+	floor   *system      // nil: none
+	peer    *etcd        // nil: none
+	beside  map[int]bool // callers that others were measured with
 	servers []*testdb.Server
 }
 
@@ -78,7 +82,7 @@ func (r *runner) progress(format string, args ...any) {
 }
 
 func (r *runner) start(ctx context.Context) (err error) {
-	r.peered = map[int]bool{}
+	r.beside = map[int]bool{}
 	if err := r.startServers(ctx); err != nil {
 		return err
 	}
@@ -177,13 +181,16 @@ type side struct {
 const (
 	sideProduct = "product"
 	sideFloor   = "floor"
+	sideEtcd    = "etcd-put"
 )
 
 func (r *runner) sides(name string, callers int) ([]side, error) {
 	var sides []side
-	if name == transferName {
+	switch name {
+	case proposeName:
+	case transferName:
 		sides = r.transferSides(callers)
-	} else {
+	default:
 		s, err := findScenario(name)
 		if err != nil {
 			return nil, err
@@ -193,11 +200,31 @@ func (r *runner) sides(name string, callers int) ([]side, error) {
 			sides = append(sides, side{sideFloor, func(ctx context.Context) (Slice, error) { return r.slice(ctx, r.floor, s, callers) }})
 		}
 	}
-	if r.peer != nil && !r.peered[callers] {
-		r.peered[callers] = true // puts are the same beside every scenario
-		sides = append(sides, side{peerEtcd, func(ctx context.Context) (Slice, error) { return r.peer.slice(ctx, r.o.WarmUp, r.loop(callers)) }})
+	return append(sides, r.others(callers)...), nil
+}
+
+// turns are the scenarios that have turns of their own. propose takes turns with the first.
+func (r *runner) turns() []string {
+	turns := slices.DeleteFunc(slices.Clone(r.o.Scenarios), func(name string) bool { return name == proposeName })
+	if len(turns) == 0 {
+		return []string{proposeName}
 	}
-	return sides, nil
+	return turns
+}
+
+// others are those that take turns with the first scenario: they are the same beside every one.
+func (r *runner) others(callers int) (sides []side) {
+	if r.beside[callers] {
+		return nil
+	}
+	r.beside[callers] = true
+	if slices.Contains(r.o.Scenarios, proposeName) {
+		sides = append(sides, side{proposeName, func(ctx context.Context) (Slice, error) { return r.proposeSlice(ctx, callers) }})
+	}
+	if r.peer != nil {
+		sides = append(sides, side{sideEtcd, func(ctx context.Context) (Slice, error) { return r.peer.slice(ctx, r.o.WarmUp, r.loop(callers)) }})
+	}
+	return sides
 }
 
 func (r *runner) loop(callers int) loop {

@@ -56,23 +56,20 @@ func short(t *testing.T, scenarios ...string) Options {
 // TestEveryScenarioBesideItsFloor runs each once against real clusters: every answer
 // is compared with the state at all nodes, and the floor's records are counted.
 func TestEveryScenarioBesideItsFloor(t *testing.T) {
-	for _, store := range []string{"boltdb", "wal"} {
-		t.Run(store, func(t *testing.T) {
-			o := short(t, Names()...)
-			if o.LogStore = store; store == "wal" {
-				o.Scenarios = []string{"decide"}
-			}
-			report, err := Run(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(report.Rows) != len(o.Scenarios) {
-				t.Fatalf("%d rows of %d scenarios", len(report.Rows), len(o.Scenarios))
-			}
-			for _, row := range report.Rows {
-				checkRow(t, row)
-			}
-		})
+	t.Parallel()
+	report, err := Run(t.Context(), short(t, Names()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Rows) != len(Names()) {
+		t.Fatalf("%d rows of %d scenarios", len(report.Rows), len(Names()))
+	}
+	for _, row := range report.Rows {
+		if row.Scenario != proposeName {
+			checkRow(t, row)
+		} else if one := row.Slices[proposeName][0]; one.P50 <= 0 || one.Cost.Records < 1 || one.Cost.Records > 1.1 {
+			t.Errorf("propose: %+v, %+v", one, one.Cost)
+		}
 	}
 }
 
@@ -102,6 +99,7 @@ func checkRow(t *testing.T, row Row) {
 
 // TestARunningClusterIsMeasured by its addresses alone.
 func TestARunningClusterIsMeasured(t *testing.T) {
+	t.Parallel()
 	s := startProduct(t)
 	o := short(t, "decide")
 	o.Endpoints, o.Rate = s.cluster.Endpoints(), 200
@@ -117,7 +115,9 @@ func TestARunningClusterIsMeasured(t *testing.T) {
 
 func startProduct(t *testing.T) *system {
 	t.Helper()
-	s, err := startSystem(t.Context(), short(t, "decide"), "product", commandServe)
+	o := short(t, "decide")
+	o.LogStore = "wal"
+	s, err := startSystem(t.Context(), o, "product", commandServe)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,6 +131,7 @@ func startProduct(t *testing.T) *system {
 
 // TestAWrongAnswerIsFound: what was told and is not so in the state is an error.
 func TestAWrongAnswerIsFound(t *testing.T) {
+	t.Parallel()
 	s := startProduct(t)
 	r := &runner{o: short(t, "submit")}
 	sc, err := findScenario("submit")
@@ -169,6 +170,7 @@ func TestAWrongAnswerIsFound(t *testing.T) {
 
 // TestTransferBetweenDatabases moves money between Postgres and MariaDB.
 func TestTransferBetweenDatabases(t *testing.T) {
+	t.Parallel()
 	o := short(t, transferName)
 	o.Callers = []int{4}
 	o.Stores = [2]bankstore.Spec{{Kind: bankstore.Postgres, DSN: testdb.Postgres(t)}, {Kind: bankstore.MySQL, DSN: testdb.MySQL(t)}}
@@ -189,6 +191,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"--log-store badger": func(o *Options) { o.LogStore = "badger" },
 		"--nodes 4":          func(o *Options) { o.Nodes = 4 },
 		"--peer zookeeper":   func(o *Options) { o.Peer = "zookeeper" },
+		"propose runs on":    func(o *Options) { o.Scenarios, o.NoFloor = []string{"propose"}, true },
 		"--rate -1":          func(o *Options) { o.Rate = -1 },
 		"--warm-up -1s":      func(o *Options) { o.WarmUp = -time.Second },
 		"--callers is empty": func(o *Options) { o.Callers = nil },
@@ -218,6 +221,7 @@ func TestNoLeaderIsAnError(t *testing.T) {
 
 // TestEtcdBesideIt, where etcd is installed; where not, the error says what to do.
 func TestEtcdBesideIt(t *testing.T) {
+	t.Parallel()
 	o := short(t, "submit")
 	o.Peer, o.NoFloor = peerEtcd, true
 	report, err := Run(t.Context(), o)
@@ -230,7 +234,7 @@ func TestEtcdBesideIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row := report.Rows[len(report.Rows)-1]; row.Scenario != "etcd-put" || row.PerSecond <= 0 || row.Slices[peerEtcd][0].Compared == 0 {
+	if row := report.Rows[len(report.Rows)-1]; row.Scenario != sideEtcd || row.PerSecond <= 0 || row.Slices[sideEtcd][0].Compared == 0 {
 		t.Errorf("%s", row.line())
 	}
 }

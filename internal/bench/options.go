@@ -43,6 +43,8 @@ type Options struct {
 	Opener bankstore.Opener
 	// Dir holds data and logs; it stays. Empty: a temporary one.
 	Dir string
+	// ProfileDir gets a CPU profile of each node, in a directory for each side; empty: none.
+	ProfileDir string
 	// Binary is the quorate program of the nodes; empty: the running one.
 	Binary string
 	// Progress hears what is being done; nil: nobody.
@@ -97,6 +99,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Nodes != 1 && o.Nodes != 3 && o.Nodes != 5 {
 		bad("--nodes %d: a cluster here has 1, 3 or 5", o.Nodes)
+	}
+	if needsFloor := slices.Contains(o.Scenarios, proposeName); needsFloor && (o.NoFloor || len(o.Endpoints) > 0) {
+		bad("%s runs on the floor's nodes, and there are none", proposeName)
 	}
 	if o.Peer != "" && o.Peer != peerEtcd {
 		bad("--peer %s: etcd is the one that is known", o.Peer)

@@ -83,24 +83,27 @@ type Row struct {
 	Slices map[string][]Slice `json:"-"`
 }
 
-// rowsOf sums the slices up: one row of the product with its floor, and one of a peer.
+// rowsOf sums the slices up: one row of the product with its floor, and one of each
+// other that took turns with them.
 func rowsOf(name string, callers int, sides []side, took [][]Slice) []Row {
-	bySide := map[string][]Slice{}
+	var rows []Row
+	var floor []Slice
 	for i, s := range sides {
-		bySide[s.name] = took[i]
+		switch s.name {
+		case sideFloor:
+			floor = took[i]
+		case sideProduct:
+			rows = append(rows, rowOf(name, callers, took[i]))
+			rows[len(rows)-1].Slices = map[string][]Slice{sideProduct: took[i]}
+		default:
+			rows = append(rows, rowOf(s.name, callers, took[i]))
+			rows[len(rows)-1].Slices = map[string][]Slice{s.name: took[i]}
+		}
 	}
-	row := rowOf(name, callers, bySide[sideProduct])
-	row.Slices = bySide
-	if floor := bySide[sideFloor]; len(floor) > 0 {
+	if len(floor) > 0 {
 		perSecond := median(floor, func(s Slice) float64 { return s.PerSecond })
-		ratio := row.PerSecond / perSecond
-		row.Floor, row.Ratio = &perSecond, &ratio
-	}
-	rows := []Row{row}
-	if peer := bySide[peerEtcd]; len(peer) > 0 {
-		other := rowOf("etcd-put", callers, peer)
-		other.Slices = map[string][]Slice{peerEtcd: peer}
-		rows = append(rows, other)
+		ratio := rows[0].PerSecond / perSecond
+		rows[0].Floor, rows[0].Ratio, rows[0].Slices[sideFloor] = &perSecond, &ratio, floor
 	}
 	return rows
 }
@@ -184,9 +187,9 @@ func (r *Report) writeSides(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nSCENARIO\tCALLERS\tSIDE\tA SECOND (LEAST-MOST)\tP50\tP99\tP99.9\tMAX\tRECORDS\tENTRIES\tFSYNCS\tLEADER\tFOLLOWERS\tLOAD")
 	for _, row := range r.Rows {
-		for _, name := range []string{sideProduct, sideFloor, peerEtcd} {
+		for _, name := range []string{sideProduct, sideFloor, proposeName, sideEtcd} {
 			of := row.Slices[name]
-			if len(of) == 0 || name == peerEtcd && row.Scenario != "etcd-put" {
+			if len(of) == 0 {
 				continue
 			}
 			m := func(value func(Slice) float64) float64 { return median(of, value) }

@@ -17,7 +17,7 @@ func TestJSONHasItsShape(t *testing.T) {
 		{{PerSecond: 300, P50: 2 * time.Millisecond, P99: 4 * time.Millisecond, Cost: &Cost{Records: 3, LeaderUS: 50}}},
 		{{PerSecond: 400}},
 	})}
-	r.Rows = append(r.Rows, rowsOf("etcd-put", 1, []side{{name: sideProduct}}, [][]Slice{{{PerSecond: 1.5}}})...)
+	r.Rows = append(r.Rows, rowsOf("submit", 1, []side{{name: sideEtcd}}, [][]Slice{{{PerSecond: 1.5}}})...)
 	var out bytes.Buffer
 	if err := r.WriteJSON(&out); err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func TestMedians(t *testing.T) {
 }
 
 func TestTables(t *testing.T) {
-	r := Report{Rows: rowsOf("decide", 64, []side{{name: sideProduct}, {name: sideFloor}, {name: peerEtcd}}, [][]Slice{
+	r := Report{Rows: rowsOf("decide", 64, []side{{name: sideProduct}, {name: sideFloor}, {name: sideEtcd}}, [][]Slice{
 		{{PerSecond: 300, Cost: &Cost{Records: 3}}, {PerSecond: 200, Cost: &Cost{Records: 3}}, {PerSecond: 100, Cost: &Cost{Records: 3}}},
 		{{PerSecond: 400}}, {{PerSecond: 777}},
 	})}

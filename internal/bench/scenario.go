@@ -88,16 +88,16 @@ func Scenarios() []Described {
 	for _, s := range scenarios {
 		all = append(all, Described{s.Name, s.Doc, s.Floor})
 	}
-	return append(all, Described{transferName, transferDoc, transferFloor})
+	return append(all, Described{transferName, transferDoc, transferFloor}, Described{proposeName, proposeDoc, proposeFloor})
 }
 
-// Names lists the scenarios, the transfers included.
+// Names lists the scenarios.
 func Names() []string {
 	var names []string
 	for _, s := range scenarios {
 		names = append(names, s.Name)
 	}
-	return append(names, transferName)
+	return append(names, transferName, proposeName)
 }
 
 func findScenario(name string) (scenario, error) {

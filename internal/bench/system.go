@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -25,8 +26,17 @@ type system struct {
 
 // startSystem starts a cluster of processes; command is what each runs.
 func startSystem(ctx context.Context, o Options, name, command string) (*system, error) {
+	var env func(string, int) []string
+	if o.ProfileDir != "" {
+		dir := filepath.Join(o.ProfileDir, name)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+		env = func(string, int) []string { return []string{ProfileVariable + "=" + dir} }
+	}
 	c, err := cluster.Start(ctx, cluster.Config{
 		Binary: o.Binary, Command: command, Nodes: o.Nodes, Dir: filepath.Join(o.Dir, name), Profile: o.Profile,
+		Env:  env,
 		Args: []string{"--log-store", o.LogStore, "--endpoint-allow", "127.0.0.0/8", "--log-level", "warn"},
 	})
 	if err != nil {
@@ -39,6 +49,9 @@ func startSystem(ctx context.Context, o Options, name, command string) (*system,
 	s.cluster, s.product = c, command == commandServe
 	return s, nil
 }
+
+// ProfileVariable names the directory into which a node writes its CPU profile.
+const ProfileVariable = "QUORATE_CPU_PROFILE"
 
 // The commands of the nodes.
 const (

@@ -136,7 +136,7 @@ func TestAMissingFileIsAnError(t *testing.T) {
 }
 
 func TestOtherVariablesOfOursAreNoSettings(t *testing.T) {
-	if _, err := load(t, []string{"QUORATE_FAILPOINTS=x", "QUORATE_DETOURS=x", "QUORATE_ENDPOINTS=a:1", "QUORATE_TEST_POSTGRES=x"}); err != nil {
+	if _, err := load(t, []string{"QUORATE_FAILPOINTS=x", "QUORATE_DETOURS=x", "QUORATE_CPU_PROFILE=x", "QUORATE_ENDPOINTS=a:1", "QUORATE_TEST_POSTGRES=x"}); err != nil {
 		t.Error(err)
 	}
 }

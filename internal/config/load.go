@@ -22,7 +22,7 @@ const FileFlag = "config"
 // otherEnv are variables that start with EnvPrefix and are no settings of a
 // node: the clients' (tx, cluster), the failpoints', the file's name.
 var otherEnv = []string{
-	"QUORATE_CONFIG", "QUORATE_FAILPOINTS", "QUORATE_DETOURS", "QUORATE_ENDPOINTS", "QUORATE_OUTPUT",
+	"QUORATE_CONFIG", "QUORATE_FAILPOINTS", "QUORATE_DETOURS", "QUORATE_CPU_PROFILE", "QUORATE_ENDPOINTS", "QUORATE_OUTPUT",
 	"QUORATE_TIMEOUT", "QUORATE_TLS_SERVER_NAME", "QUORATE_OPERATOR",
 }
 

@@ -55,6 +55,7 @@ func (s *Server) Register(rest grpc.ClientConnInterface) *grpc.Server {
 	)
 	quoratev1.RegisterTransactionServiceServer(server, s)
 	quoratev1.RegisterParticipantServiceServer(server, s)
+	server.RegisterService(s.raw(), s)
 	return server
 }
 
