@@ -248,7 +248,7 @@ func (w *modesWorkload) Judge(ctx context.Context, env *Env, _ *Replay) (Judgeme
 			j.Findings = append(j.Findings, Finding{Promise: "S14", Text: workloadModes + ": " + m})
 		}
 	}
-	j.Vacuous = append(w.doubts(j.Counts), w.stepDoubts(j.Counts)...)
+	j.Vacuous = slices.Concat(w.doubts(j.Counts), w.bankDoubts(j.Counts), w.stepDoubts(j.Counts))
 	return j, nil
 }
 
@@ -283,6 +283,7 @@ func (w *modesWorkload) history() *linearizability.History {
 			observe(o)
 			w.counts["effects_"+string(o.Operation)]++
 		}
+		w.counts["effects_at_"+b.Name()] += int64(len(books.Effects))
 		sum, want = sum+books.Total(), want+b.config.Total()
 	}
 	if w.unsettled {

@@ -60,6 +60,16 @@ func (w *modesWorkload) report() (map[string]ModeReport, error) {
 	return reports, nil
 }
 
+// bankDoubts says in which databases nothing took effect.
+func (w *modesWorkload) bankDoubts(counts map[string]int64) (doubts []string) {
+	for _, b := range w.banks {
+		if counts["effects_at_"+b.Name()] == 0 {
+			doubts = append(doubts, "modes: nothing took effect at "+b.Name())
+		}
+	}
+	return doubts
+}
+
 // stepDoubts says under which modes no leader died, in a run that is long enough and
 // was to kill them there.
 func (w *modesWorkload) stepDoubts(counts map[string]int64) (doubts []string) {
