@@ -25,7 +25,7 @@ type Error struct {
 	Metadata map[string]string
 	// Violations name malformed fields, for INVALID.
 	Violations []Violation
-	// RetryAfter overrides the table's delay where it is positive.
+	// RetryAfter overrides the table's delay where it is positive; negative is none.
 	RetryAfter time.Duration
 }
 
@@ -98,7 +98,7 @@ func (e *Error) GRPCStatus() *status.Status {
 		Reason: string(e.Reason), Domain: Domain, Metadata: e.Metadata,
 	}}
 	retryAfter := known.retryAfter
-	if e.RetryAfter > 0 {
+	if e.RetryAfter != 0 {
 		retryAfter = e.RetryAfter
 	}
 	if retryAfter > 0 {

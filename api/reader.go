@@ -76,7 +76,11 @@ func (r *reader) gid(field, text string) fsm.GID {
 func (r *reader) ref(field, text string) coordinator.Ref {
 	key, byKey := strings.CutPrefix(text, keyPrefix)
 	if !byKey {
-		return coordinator.ByGID(r.gid(field, text))
+		gid, err := fsm.ParseGID(text)
+		if err != nil {
+			r.refuse(field, "names neither a gid nor a key: %v; your own id is written key:ID", err)
+		}
+		return coordinator.ByGID(gid)
 	}
 	if key == "" {
 		r.refuse(field, "names no key: give key:K, or a gid")

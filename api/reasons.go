@@ -88,7 +88,7 @@ var table = map[Reason]row{
 	},
 	ReasonOutcomeUnknown: {
 		code: codes.DeadlineExceeded, http: http.StatusGatewayTimeout,
-		what: "the request may or may not have taken effect", next: "repeating it with the same gid is safe; or look: quorate tx show {gid}",
+		what: "the request may or may not have taken effect", next: "repeating it with the same gid, or key, is safe; or look: quorate tx show {gid}",
 	},
 	ReasonQuota: {
 		code: codes.ResourceExhausted, http: http.StatusTooManyRequests, retryAfter: time.Second,

@@ -101,8 +101,17 @@ func refused(r *coordinator.Refusal) *Error {
 	if reason == ReasonQuota {
 		limit, _ := splitDetail(r.Detail)
 		e.add("limit", limit)
+		if fixed[limit] {
+			e.RetryAfter, e.Next = -1, "waiting does not help: make it smaller, or raise the limit, at /v1/cluster/limits"
+		}
 	}
 	return e
+}
+
+// fixed are the limits of one transaction, or of topics, which do not pass with time as
+// those of the load do.
+var fixed = map[string]bool{
+	"branches_per_transaction_max": true, "transaction_bytes_max": true, "topics_max": true, "subscribers_per_topic_max": true,
 }
 
 // object names what a refusal is about.
@@ -124,6 +133,8 @@ func object(r *coordinator.Refusal) string {
 // they do not name it.
 func why(reason Reason, r *coordinator.Refusal) string {
 	switch {
+	case r.Code == fsm.Quota && r.GID.IsZero() && r.Key == "" && r.Detail != "": // of a topic
+		return r.Detail
 	case r.Detail == "":
 		return object(r) + ": " + table[reason].what
 	case !r.GID.IsZero() && strings.Contains(r.Detail, r.GID.String()), r.Key != "" && strings.Contains(r.Detail, r.Key):

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
@@ -31,6 +33,10 @@ func TestRefusalText(t *testing.T) {
 			"transaction key:order-1: nothing there (list what there is: quorate tx ls --all)"},
 		{coordinator.Refusal{Code: fsm.Quota, GID: testGID, Detail: "active_transactions_max is 5"},
 			"transaction " + gid + ": active_transactions_max is 5 (try again later; limits: quorate config show)"},
+		{coordinator.Refusal{Code: fsm.Quota, GID: testGID, Detail: "transaction_bytes_max is 5"},
+			"transaction " + gid + ": transaction_bytes_max is 5 (waiting does not help: make it smaller, or raise the limit, at /v1/cluster/limits)"},
+		{coordinator.Refusal{Code: fsm.Quota, Detail: "topics_max is 5"},
+			"topics_max is 5 (waiting does not help: make it smaller, or raise the limit, at /v1/cluster/limits)"},
 		{coordinator.Refusal{Code: fsm.Invalid, Detail: "timeout is 0 ms"},
 			"the request is malformed: timeout is 0 ms (correct the fields named)"},
 		{coordinator.Refusal{Code: fsm.Invalid, Detail: "attach: no resources"},
@@ -49,6 +55,25 @@ func TestRefusalText(t *testing.T) {
 	}
 	if got := translate(coordinator.ErrNotLeader, changes).Reason; got != ReasonNoLeader {
 		t.Errorf("ErrNotLeader alone is %s", got)
+	}
+}
+
+// TestFixedLimitsAreNotWaitedFor: of a limit that does not pass with time no client is
+// told to come again.
+func TestFixedLimitsAreNotWaitedFor(t *testing.T) {
+	for detail, want := range map[string]time.Duration{
+		"active_transactions_max is 5": time.Second, "tombstones_max is 5": time.Second,
+		"transaction_bytes_max is 5": 0, "branches_per_transaction_max is 5": 0, "topics_max is 5": 0, "subscribers_per_topic_max is 5": 0,
+	} {
+		got := time.Duration(0)
+		for _, d := range translate(&coordinator.Refusal{Code: fsm.Quota, GID: testGID, Detail: detail}, changes).GRPCStatus().Details() {
+			if retry, ok := d.(*errdetails.RetryInfo); ok {
+				got = retry.GetRetryDelay().AsDuration()
+			}
+		}
+		if got != want {
+			t.Errorf("%s: come again after %v, want %v", detail, got, want)
+		}
 	}
 }
 
