@@ -15,7 +15,8 @@ type Option func(*plan.Settings)
 func Name(name string) Option { return func(s *plan.Settings) { s.Name = name } }
 
 // Key gives the message the caller's own id, at most 128 bytes of printable text. The
-// first message with a key is the only one: the function of a second Do is not run.
+// first message with a key is the only one: the function of a second Do is not run. One
+// with other receivers, or another callback, is refused (GID_CONFLICT).
 func Key(key string) Option { return func(s *plan.Settings) { s.Key = key } }
 
 // GID sets the transaction's id, made by [participant.Client.NewGID].

@@ -15,7 +15,8 @@ type Option func(*plan.Settings)
 func Name(name string) Option { return func(s *plan.Settings) { s.Name = name } }
 
 // Key gives the saga the caller's own id, at most 128 bytes of printable text. The
-// first saga with a key is the only one: Run of another waits for the first.
+// first saga with a key is the only one: Run of the same again waits for the first, and one
+// with other steps or settings is refused (GID_CONFLICT).
 func Key(key string) Option { return func(s *plan.Settings) { s.Key = key } }
 
 // GID sets the transaction's id, made by [participant.Client.NewGID]: whoever repeats

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,8 @@ func (e *Engine) Register(name string, f Func) {
 
 // Execute runs the workflow of that name under the caller's own id, at most 128 bytes of
 // printable text, and returns what its code returned. One id is one execution: a second
-// Execute goes on where the first was left, or returns the result that was kept.
+// Execute goes on where the first was left, or returns the result that was kept. One of
+// another workflow, or with other data while the first runs, is refused.
 //
 // *[participant.RolledBackError] means that the workflow failed and has been undone.
 // When the context ends first, or the code's error decides nothing, the error is
@@ -87,10 +89,35 @@ func (e *Engine) Execute(ctx context.Context, name, id string, data []byte) ([]b
 	s.GID, s.Key, s.Script, s.CallbackPayload = string(gid), id, name, data
 	got, err := e.client.Service().Begin(ctx, s.Begin(quoratev1.Mode_MODE_WORKFLOW))
 	if err != nil {
-		return nil, participant.Decided(gid, err)
+		if gid, err = e.standing(ctx, gid, s, participant.Decided(gid, err)); err != nil {
+			return nil, err
+		}
+		return e.wait(ctx, gid, e.start(gid))
 	}
 	gid = participant.GID(got.GetGid())
 	return e.wait(ctx, gid, e.start(gid))
+}
+
+// reasonOther is the refusal of a begin under an id that stands with other content.
+const reasonOther = "GID_CONFLICT"
+
+// standing finds the execution that stands under the id, where it differs from ours in
+// the engine's settings alone: another process, or an earlier release of the program, has
+// another callback. The data are compared as long as the cluster has them.
+func (e *Engine) standing(ctx context.Context, gid participant.GID, ours plan.Settings, refusal error) (participant.GID, error) {
+	var refused *participant.RefusedError
+	if !errors.As(refusal, &refused) || refused.Reason != reasonOther || ours.Key == "" {
+		return gid, refusal
+	}
+	t, err := e.client.Get(ctx, "key:"+ours.Key)
+	switch {
+	case err != nil:
+		return gid, unfinished(gid, err)
+	case t.GetMode() != quoratev1.Mode_MODE_WORKFLOW || t.GetPlan().GetWorkflow() != ours.Script,
+		!participant.Finished(t) && !bytes.Equal(t.GetPlan().GetCallbackPayload(), ours.CallbackPayload):
+		return gid, refusal
+	}
+	return participant.GID(t.GetGid()), nil
 }
 
 // Resume goes on with an execution and waits for its end as long as the context does.

@@ -279,6 +279,58 @@ func TestWorkflow_MistakesDecideNothing(t *testing.T) {
 	}
 }
 
+// Another process, or the next release, has another callback and other settings: the id
+// stands for the same execution, running or ended. Another workflow, or other data, are
+// refused.
+func TestWorkflow_AnIDStandsForOneExecutionWhoeverAsks(t *testing.T) {
+	w, d := modetest.New(t), new(diary)
+	free := make(chan struct{})
+	code := func(wf *workflow.Workflow, data []byte) ([]byte, error) {
+		return wf.Do("one", func(ctx context.Context) ([]byte, error) {
+			select {
+			case <-free:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			return d.does("one")(ctx)
+		})
+	}
+	first := engine(t, w, "order", code)
+	done := make(chan error, 1)
+	go func() {
+		_, err := first.Execute(within(t), "order", "o", []byte("lamp"))
+		done <- err
+	}()
+	testkit.Eventually(t, modetest.Patience, func() bool {
+		_, err := w.Client.Get(t.Context(), "key:o")
+		return err == nil
+	})
+	next := workflow.New(w.Client, w.URL("elsewhere"), workflow.ResumeAfter(time.Hour), workflow.Header("Release", "2"))
+	next.Register("order", func(*workflow.Workflow, []byte) ([]byte, error) { return nil, errors.New("this process is not asked") })
+	next.Register("other", code)
+	t.Cleanup(next.Close)
+	conflict := func(name, data string) {
+		t.Helper()
+		var refused *participant.RefusedError
+		if _, err := next.Execute(within(t), name, "o", []byte(data)); !errors.As(err, &refused) || refused.Reason != "GID_CONFLICT" {
+			t.Errorf("%s with %q: %v, want GID_CONFLICT", name, data, err)
+		}
+	}
+	conflict("order", "table")
+	conflict("other", "lamp")
+	if _, err := next.Execute(within(t), "order", "o", []byte("lamp")); !errors.Is(err, participant.ErrUnknown) || !strings.Contains(err.Error(), "not asked") {
+		t.Errorf("the running one, by the next release: %v", err)
+	}
+	close(free)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got, err := next.Execute(within(t), "order", "o", []byte("lamp")); err != nil || string(got) != "one" {
+		t.Errorf("the ended one, by the next release: %q, %v", got, err)
+	}
+	conflict("other", "lamp")
+}
+
 // A step whose name the cluster would not take must not run: it could not be recorded,
 // and would run again in each run.
 func TestWorkflow_AStepThatCannotBeRecordedDoesNotRun(t *testing.T) {
