@@ -24,6 +24,9 @@ type actor struct {
 	since time.Duration
 	// highest is the most that it said before it was set back.
 	highest time.Duration
+	// setBack is how far it was set back, all together: what was to happen at a time of
+	// its own comes as much later, though the clock be set forward again before.
+	setBack time.Duration
 }
 
 func (w *World) newActor(name string) *actor {
@@ -49,6 +52,7 @@ func (a *actor) setRate(rate float64) {
 // jump moves the clock.
 func (a *actor) jump(d time.Duration) {
 	a.highest = a.passed()
+	a.setBack -= min(d, 0)
 	a.read, a.since = a.clock()+d, a.w.now
 }
 

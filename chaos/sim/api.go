@@ -61,6 +61,10 @@ type request struct {
 // proposal serves a command, and waits for the decision where one was asked.
 func proposal(command *logpb.Command) request {
 	return request{kind: kindOf(command), command: command, serve: func(n *node, reply func(answer)) {
+		if n.liesAbout(command) {
+			reply(answer{})
+			return
+		}
 		n.submit(n.planted(command), func(results []fsm.Result, err error) {
 			if err != nil {
 				reply(answer{err: err})
@@ -68,6 +72,7 @@ func proposal(command *logpb.Command) request {
 			}
 			r := results[len(results)-1]
 			n.overwrites(command, &r)
+			n.overwritesWord(command, &r)
 			reply(answer{code: r.Code, result: r})
 		})
 	}}
@@ -164,7 +169,7 @@ func getting(gid fsm.GID, key string, linearizable bool, minIndex uint64) reques
 			rec, ok := n.state.Get(gid)
 			switch {
 			case ok:
-				reply(answer{record: rec, result: fsm.Result{GID: gid, Decision: rec.GetDecision(), State: rec.GetState(), Index: rec.GetDecided().GetIndex()}})
+				reply(answer{record: n.forgets(rec), result: fsm.Result{GID: gid, Decision: rec.GetDecision(), State: rec.GetState(), Index: rec.GetDecided().GetIndex()}})
 			case gid.BornMS() <= n.state.Clock().HorizonMS:
 				reply(answer{code: fsm.Expired, result: fsm.Result{GID: gid}})
 			default:

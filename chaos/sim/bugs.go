@@ -102,5 +102,5 @@ func (n *node) planted(c *logpb.Command) []*logpb.Command {
 		}
 		return append(out, c)
 	}
-	return []*logpb.Command{c}
+	return []*logpb.Command{n.plantedModes(c)}
 }

@@ -37,6 +37,7 @@ type Totals struct {
 	LostWrite int            `json:"writes_lost"`
 	TornWrite int            `json:"writes_torn"`
 	Violation int            `json:"violations"`
+	Modes     bool           `json:"modes,omitempty"` // every mode is among them
 	Seconds   float64        `json:"seconds"`
 	// First is the first seed, Next the one to go on from.
 	First uint64 `json:"first_seed"`
@@ -49,7 +50,7 @@ type Totals struct {
 
 // Run runs the campaign.
 func (c *Campaign) Run() *Totals {
-	t := &Totals{Faults: make(map[string]int), Coverage: NewCoverage(), Reached: make(map[string]int)}
+	t := &Totals{Modes: c.Options.Modes, Faults: make(map[string]int), Coverage: NewCoverage(), Reached: make(map[string]int)}
 	began := time.Now()
 	var next atomic.Uint64
 	var mu sync.Mutex

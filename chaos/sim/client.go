@@ -101,10 +101,11 @@ type client struct {
 	dials   *dialer
 	heardMS uint64 // the newest cluster clock that it has heard
 	made    uint32
+	flows   map[fsm.GID]*flow
 }
 
 func (w *World) newClient(i int) *client {
-	c := &client{actor: w.newActor(fmt.Sprintf("c%d", i+1))}
+	c := &client{actor: w.newActor(fmt.Sprintf("c%d", i+1)), flows: map[fsm.GID]*flow{}}
 	c.dials = &dialer{actor: c.actor, leader: nobody}
 	return c
 }
@@ -402,6 +403,8 @@ func (c *client) rival(r *run, plan *rivalPlan) {
 		c.dials.once(n, "get local", r.gid, getting(r.gid, "", false, 0), 2*time.Second, func(answer) {})
 	case rivalResolve:
 		c.resolve(r)
+	case rivalStop:
+		c.stop(r.gid)
 	}
 }
 

@@ -62,7 +62,7 @@ var (
 type commandAt struct{ state, command string }
 
 // before reads which commands an entry holds, and what they will meet.
-func (c *Coverage) before(s *fsm.State, e logEntry) []commandAt {
+func (c *Coverage) before(s *fsm.State, e logEntry, modeOf func(fsm.GID) string) []commandAt {
 	b, err := fsm.DecodeEntry(e.data)
 	if err != nil {
 		return nil
@@ -75,15 +75,19 @@ func (c *Coverage) before(s *fsm.State, e logEntry) []commandAt {
 			continue // the first of the entry alone: what it leaves is not looked at
 		}
 		seen = append(seen, gid)
-		found = append(found, commandAt{stateOf(s, gid), name})
+		mode := modeOf(gid)
+		found = append(found, commandAt{mode + stateOf(s, gid, mode != ""), name})
 	}
 	return found
 }
 
-// stateOf is the column of PROTOCOL.md's table.
-func stateOf(s *fsm.State, gid fsm.GID) string {
+// stateOf is the column of PROTOCOL.md's table, or of docs/modes.md, which has one for
+// tombstones.
+func stateOf(s *fsm.State, gid fsm.GID, tombstones bool) string {
 	rec, ok := s.Get(gid)
 	switch {
+	case tombstones && rec.GetTombstone():
+		return "T+"
 	case !ok && gid.BornMS() <= s.Clock().HorizonMS:
 		return "X"
 	case !ok:
@@ -110,6 +114,9 @@ func nameOf(s *fsm.State, c *logpb.Command) (fsm.GID, string) {
 		return fsm.GID(k.Submit.GetBegin().GetGid()), "submit"
 	case *logpb.Command_Report:
 		gid := fsm.GID(k.Report.GetGid())
+		if k.Report.GetOutcome() == logpb.Outcome_OUTCOME_GAVE_UP {
+			return gid, "report gave up"
+		}
 		rec, _ := s.Get(gid)
 		if o := k.Report.GetOutcome(); o == hazard || (o == committed) != (rec.GetDecision() == fsm.DecisionCommit) {
 			return gid, "report contrary"
@@ -117,8 +124,21 @@ func nameOf(s *fsm.State, c *logpb.Command) (fsm.GID, string) {
 		return gid, "report matching"
 	case *logpb.Command_Resolve:
 		return fsm.GID(k.Resolve.GetGid()), "resolve"
+	case *logpb.Command_Answer:
+		return fsm.GID(k.Answer.GetGid()), answerNames[k.Answer.GetKind()]
+	case *logpb.Command_Record:
+		if k.Record.GetFailed() {
+			return fsm.GID(k.Record.GetGid()), "record failed"
+		}
+		return fsm.GID(k.Record.GetGid()), "record done"
+	case *logpb.Command_Stop:
+		return fsm.GID(k.Stop.GetGid()), "stop"
 	}
 	return fsm.GID{}, ""
+}
+
+var answerNames = map[logpb.Answer_Kind]string{
+	logpb.Answer_KIND_DONE: "answer done", logpb.Answer_KIND_REFUSED: "answer refused", logpb.Answer_KIND_GAVE_UP: "answer gave up",
 }
 
 func voteName(b *logpb.Ballot) string {
@@ -171,13 +191,17 @@ func (c *Coverage) event(w *World, s *fsm.State, ev fsm.Event) {
 		if rec.GetSealed() {
 			state = "S"
 		}
-		c.reached(w, []commandAt{{state, "tick deadline"}})
+		c.reached(w, []commandAt{{w.oracle.modePrefix(ev.GID) + state, "tick deadline"}})
 	case fsm.EventDropped:
 		state := "R+"
 		if ev.Decision == fsm.DecisionCommit {
 			state = "C+"
 		}
-		c.reached(w, []commandAt{{state, "tick retention"}})
+		mode := w.oracle.modePrefix(ev.GID)
+		if mode != "" && w.oracle.of(ev.GID).tombstone {
+			state = "T+"
+		}
+		c.reached(w, []commandAt{{mode + state, "tick retention"}})
 	}
 }
 
@@ -209,6 +233,7 @@ func (c *Coverage) Print(out io.Writer) {
 			c.printRow(out, state, command)
 		}
 	}
+	c.printModes(out)
 	var met []string
 	for _, what := range slices.Sorted(maps.Keys(c.Met)) {
 		met = append(met, fmt.Sprintf("%s %d", what, c.Met[what]))
@@ -220,6 +245,10 @@ func (c *Coverage) printRow(out io.Writer, state, command string) {
 	if impossible(state, command) != "" {
 		return
 	}
+	c.printCells(out, state, command)
+}
+
+func (c *Coverage) printCells(out io.Writer, state, command string) {
 	fmt.Fprintf(out, "%-2s     %-17s", state, command)
 	for _, f := range families {
 		fmt.Fprintf(out, " %11d", c.Cells[Cell{state, command, string(f)}])

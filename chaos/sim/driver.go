@@ -146,16 +146,20 @@ func (n *node) callEndpoint(d coordinator.Delivery) {
 	}
 	n.w.oracle.delivery(n, nil, d)
 	answered := false
-	called := func(a coordinator.Answered, err error) {
+	called := n.plantedCall(d, func(a coordinator.Answered, err error) {
 		if answered {
 			return
 		}
 		answered = true
 		n.step(func(now time.Time) { n.core.Called(now, d, a, err) })
-	}
+	})
 	n.after(n.w.plan.Settings.DeliveryTimeout, func() { called(coordinator.Answered{}, errNoAnswer) })
+	if d.Endpoint == flowsURL {
+		n.callFlow(d, called)
+		return
+	}
 	if s := n.w.shopOf(d.Endpoint); s != nil {
-		n.callShop(s, d, called)
+		n.callShop(n.misdelivers(s, d), d, called)
 		return
 	}
 	p := n.w.endpoint(d.Endpoint)

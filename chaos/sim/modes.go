@@ -2,8 +2,8 @@ package sim
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,115 +11,16 @@ import (
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
-// The modes whose branches are called: sagas, TCC and messages, beside the two-phase
-// transactions of a plan. Their participants are shops (shop.go); what the shops hold in
-// the end is judged by S15.
-
-// calledPlan is one transaction whose branches are called.
-type calledPlan struct {
-	ID        int
-	At        time.Duration
-	Client    int
-	Mode      logpb.Mode
-	TimeoutMS uint64
-	Steps     []calledStep
-	// Leaves is after how many of its own doings the initiator is not heard of again;
-	// more than it has to do: it stays.
-	Leaves int
-	// Attempts at an action before it counts as given up; 0: no bound.
-	Attempts uint32
-	// Takes back: it asks for a rollback so long after its submit; 0: never.
-	TakesBack time.Duration
-	// Again says everything a second time, so long after.
-	Again time.Duration
-}
-
-// calledStep is one branch.
-type calledStep struct {
-	ID      string
-	Shop    int
-	After   []string
-	Refuses bool
-	Takes   time.Duration
-}
-
-// shopFault is a shop that is away.
-type shopFault struct {
-	Shop    int
-	At, For time.Duration
-	Paused  bool // else it dies
-}
-
-// modesPlan adds transactions of every such mode, and shops that fail.
-func (p *Plan) modesPlan(calm bool) {
-	r := source(p.Seed, 99)
-	p.Shops = 2 + r.IntN(2)
-	active := p.Span
-	for i := range 6 + r.IntN(6) {
-		t := calledPlan{
-			ID: i, At: between(r, 2*time.Second, max(3*time.Second, active/2)), Client: r.IntN(p.Clients), Leaves: 99,
-			Mode: []logpb.Mode{logpb.Mode_MODE_SAGA, logpb.Mode_MODE_TCC, logpb.Mode_MODE_MESSAGE}[r.IntN(3)],
-		}
-		for k := range 1 + r.IntN(4) {
-			s := calledStep{ID: fmt.Sprintf("%02d", k+1), Shop: r.IntN(p.Shops), Takes: between(r, 0, 80*time.Millisecond)}
-			for _, earlier := range t.Steps {
-				if t.Mode != logpb.Mode_MODE_TCC && chance(r, 0.6) {
-					s.After = append(s.After, earlier.ID)
-				}
-			}
-			t.Steps = append(t.Steps, s)
-		}
-		if t.Mode == logpb.Mode_MODE_TCC {
-			t.TimeoutMS = 3_000 + r.Uint64N(12_000)
-		}
-		if !calm {
-			p.calledTrouble(r, &t)
-		}
-		p.Called = append(p.Called, t)
-	}
-	for range r.IntN(4) {
-		if !calm {
-			p.ShopFaults = append(p.ShopFaults, shopFault{
-				Shop: r.IntN(p.Shops), At: between(r, 2*time.Second, active), For: between(r, 100*time.Millisecond, 9*time.Second), Paused: chance(r, 0.5),
-			})
-		}
-	}
-}
-
-func (p *Plan) calledTrouble(r *rand.Rand, t *calledPlan) {
-	if chance(r, 0.3) && t.Mode != logpb.Mode_MODE_MESSAGE {
-		t.Steps[r.IntN(len(t.Steps))].Refuses = true
-	}
-	if chance(r, 0.25) {
-		t.Leaves = r.IntN(4)
-	}
-	if t.Mode == logpb.Mode_MODE_SAGA && chance(r, 0.2) {
-		t.TimeoutMS = 50 + r.Uint64N(3_000)
-	}
-	switch {
-	case t.Mode == logpb.Mode_MODE_MESSAGE && chance(r, 0.4): // which must not end it
-		t.TimeoutMS = 500 + r.Uint64N(5_000)
-	case t.Mode == logpb.Mode_MODE_SAGA && chance(r, 0.3):
-		t.Attempts = 1 + uint32(r.IntN(3))
-	}
-	if chance(r, 0.15) {
-		t.TakesBack = between(r, time.Millisecond, 2*time.Second)
-	}
-	if chance(r, 0.3) {
-		t.Again = between(r, time.Millisecond, 4*time.Second)
-	}
-	if chance(r, 0.2) {
-		t.Steps[r.IntN(len(t.Steps))].Takes = between(r, time.Second, 6*time.Second)
-	}
-}
+// The modes whose branches are called, beside the two-phase transactions of a plan, in
+// their initiators' hands. Their participants are shops (shop.go); what the shops hold
+// in the end is judged by S15. A workflow's code is in workflow.go.
 
 // calledRun is one such transaction in its initiator's hands.
 type calledRun struct {
 	c     *client
 	plan  *calledPlan
 	gid   fsm.GID
-	doing int  // things it has done
-	tried bool // a local transaction, or every try
+	doing int // things it has done
 }
 
 // localBranch is the branch of a message's local transaction, at the first step's shop.
@@ -131,11 +32,18 @@ func (c *client) initiateCalled(plan *calledPlan) {
 		c.dial(func() { c.initiateCalled(plan) })
 		return
 	}
-	r := &calledRun{c: c, plan: plan, gid: c.mint(false)}
+	r := &calledRun{c: c, plan: plan, gid: c.mint(plan.Old)}
 	c.w.oracle.calls(r)
+	for i := range plan.Rivals {
+		rival := &plan.Rivals[i]
+		other := c.w.clients[rival.Client%len(c.w.clients)]
+		c.w.after(rival.After, func() { other.do(other.life, func() { other.rivalCalled(r, rival) }) })
+	}
 	switch plan.Mode {
-	case logpb.Mode_MODE_SAGA:
+	case logpb.Mode_MODE_SAGA, logpb.Mode_MODE_NOTIFY:
 		r.submit()
+	case logpb.Mode_MODE_WORKFLOW:
+		r.begin(func() { c.goOn(r, nil) })
 	case logpb.Mode_MODE_TCC:
 		r.begin(func() { r.tryNext(0) })
 	default:
@@ -173,9 +81,14 @@ func (r *calledRun) beginning() *logpb.Begin {
 		Entry: logpb.Entry_ENTRY_EXPLICIT, TimeoutMs: r.plan.TimeoutMS,
 		Plan: &logpb.Plan{Retry: &logpb.Retry{IntervalMs: 100, IntervalMaxMs: 2_000, AttemptsMax: r.plan.Attempts}},
 	}
-	if r.plan.Mode == logpb.Mode_MODE_MESSAGE {
+	switch r.plan.Mode {
+	case logpb.Mode_MODE_MESSAGE:
 		b.Plan.Callback, b.Plan.CallbackAfterMs = r.shop(0).url, 1_500
 		b.Branches = r.specs()
+	case logpb.Mode_MODE_WORKFLOW:
+		b.Plan.Callback, b.Plan.CallbackAfterMs, b.Plan.Workflow = flowsURL, 1_000+r.plan.ResumeMS, "order"
+		b.Plan.CallbackPayload = []byte(strconv.Itoa(r.plan.ID))
+		b.Plan.Retry.IntervalMs, b.Plan.Retry.IntervalMaxMs = 1_000+r.plan.ResumeMS, 1_000+r.plan.ResumeMS
 	}
 	return b
 }
@@ -187,21 +100,27 @@ func (r *calledRun) shop(step int) *shop {
 func (r *calledRun) specs() (all []*logpb.BranchSpec) {
 	for i, s := range r.plan.Steps {
 		spec := &logpb.BranchSpec{Id: s.ID, Endpoint: r.shop(i).url, After: s.After}
-		if r.plan.Mode != logpb.Mode_MODE_MESSAGE {
+		if r.plan.Mode == logpb.Mode_MODE_SAGA || r.plan.Mode == logpb.Mode_MODE_TCC {
 			spec.Undo = r.shop(i).url
+		}
+		if s.Topic != "" {
+			spec.Endpoint = "topic://" + s.Topic
 		}
 		all = append(all, spec)
 	}
 	return all
 }
 
-// submit hands a saga over, and takes it back where the plan says so.
+// submit hands it over whole, and takes it back where the plan says so.
 func (r *calledRun) submit() {
-	s := &logpb.Submit{Begin: r.beginning(), Set: r.specs()}
-	r.call("submit", 25*time.Second, deciding(&logpb.Command{Kind: &logpb.Command_Submit{Submit: s}}), nil)
+	r.call("submit", 25*time.Second, deciding(r.submission()), nil)
 	if r.plan.TakesBack > 0 {
 		r.c.after(r.plan.TakesBack, r.rollback)
 	}
+}
+
+func (r *calledRun) submission() *logpb.Command {
+	return &logpb.Command{Kind: &logpb.Command_Submit{Submit: &logpb.Submit{Begin: r.beginning(), Set: r.specs()}}}
 }
 
 func (r *calledRun) begin(then func()) {
@@ -252,19 +171,24 @@ func (r *calledRun) local() {
 
 // ask calls a shop itself, once; no answer in time is a no.
 func (r *calledRun) ask(s *shop, call shopCall, done func(ok bool)) {
-	life, answered := r.c.life, false
-	hear := func(ok bool) {
+	r.c.ask(s, call, func(a shopAnswer) { done(a == shopDone) })
+}
+
+// ask calls a shop, once; no answer in time is that it fails.
+func (c *client) ask(s *shop, call shopCall, done func(shopAnswer)) {
+	life, answered := c.life, false
+	hear := func(a shopAnswer) {
 		if !answered {
 			answered = true
-			done(ok)
+			done(a)
 		}
 	}
-	r.c.w.net.send(r.c.actor, s.actor, func() {
+	c.w.net.send(c.actor, s.actor, func() {
 		s.serve(call, func(a shopAnswer) {
-			r.c.w.net.send(s.actor, r.c.actor, func() { r.c.do(life, func() { hear(a == shopDone) }) })
+			c.w.net.send(s.actor, c.actor, func() { c.do(life, func() { hear(a) }) })
 		})
 	})
-	r.c.after(between(r.c.rng, 2*time.Second, 5*time.Second), func() { hear(false) })
+	c.after(between(c.rng, 2*time.Second, 5*time.Second), func() { hear(shopFails) })
 }
 
 func (r *calledRun) commit() {
@@ -280,6 +204,66 @@ func (r *calledRun) rollback() {
 	r.call("rollback", 15*time.Second, deciding(decide(d)), nil)
 }
 
+// rivalCalled is another client that knows the GID, or an operator.
+func (c *client) rivalCalled(r *calledRun, plan *calledRival) {
+	call := func(what string, q request, done func(answer)) {
+		c.dials.call(what, r.gid, 12*time.Second, q, func(a answer) {
+			c.hear(a)
+			c.say("%s %s: %v", what, short(ref{GID: r.gid}), a)
+			if done != nil {
+				done(a)
+			}
+		})
+	}
+	switch plan.Wish {
+	case calledStop:
+		c.stop(r.gid)
+	case calledRollback:
+		call("rollback", deciding(decide(&logpb.Decide{
+			Gid: r.gid.Bytes(), Decision: fsm.DecisionRollback, Origin: logpb.Origin_ORIGIN_CLIENT, Reason: logpb.Reason_REASON_REQUESTED,
+		})), nil)
+	case calledOther:
+		other := r.beginning()
+		other.TimeoutMs += 1000
+		call("begin other", proposal(r.whole(other)), nil)
+	case calledSame:
+		call("begin", proposal(r.whole(r.beginning())), nil)
+	case calledResolve:
+		call("get", getting(r.gid, "", true, 0), func(a answer) {
+			branches := a.record.GetBranches()
+			if a.err != nil || a.result.Decision == fsm.DecisionNone || len(branches) == 0 {
+				return
+			}
+			o := rolledBack
+			if a.result.Decision == fsm.DecisionCommit {
+				o = committed
+			}
+			call("resolve", proposal(&logpb.Command{Kind: &logpb.Command_Resolve{Resolve: &logpb.Resolve{
+				Gid: r.gid.Bytes(), Branch: branches[c.rng.IntN(len(branches))].GetSpec().GetId(), Outcome: o, Operator: "alice", Reason: "looked at the shelf",
+			}}}), nil)
+		})
+	}
+}
+
+// whole is the command that opens it.
+func (r *calledRun) whole(b *logpb.Begin) *logpb.Command {
+	if r.plan.Mode == logpb.Mode_MODE_SAGA || r.plan.Mode == logpb.Mode_MODE_NOTIFY {
+		return &logpb.Command{Kind: &logpb.Command_Submit{Submit: &logpb.Submit{Begin: b, Set: r.specs()}}}
+	}
+	return &logpb.Command{Kind: &logpb.Command_Begin{Begin: b}}
+}
+
+// stop is an operator's word on a transaction of any mode.
+func (c *client) stop(gid fsm.GID) {
+	s := &logpb.Stop{Gid: gid.Bytes(), Operator: "alice", Reason: "it hangs"}
+	c.dials.call("stop", gid, 12*time.Second, proposal(&logpb.Command{Kind: &logpb.Command_Stop{Stop: s}}), func(a answer) {
+		c.say("stop %s: %v", short(ref{GID: gid}), a)
+		if a.err == nil && a.code == fsm.OK {
+			c.w.oracle.stopAcknowledged(gid)
+		}
+	})
+}
+
 // openModes makes the shops and lets the called transactions and the shops' faults
 // come.
 func (w *World) openModes() {
@@ -287,6 +271,11 @@ func (w *World) openModes() {
 		t := &w.plan.Called[i]
 		c := w.clients[t.Client]
 		w.after(t.At, func() { c.do(c.life, func() { c.initiateCalled(t) }) })
+	}
+	for i := range w.plan.TopicChanges {
+		change := &w.plan.TopicChanges[i]
+		c := w.clients[change.Client%len(w.clients)]
+		w.after(change.At, func() { c.do(c.life, func() { c.changeTopic(change) }) })
 	}
 	for _, f := range w.plan.ShopFaults {
 		s := w.shops[f.Shop%len(w.shops)]

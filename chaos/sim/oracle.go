@@ -29,6 +29,7 @@ type oracle struct {
 	floorMS            uint64 // the newest floor that anybody was told
 
 	idleSince map[ref]time.Duration // since when nobody delivers what is due
+	topics    topicAccount
 
 	commits, rollbacks int // decisions
 	acknowledged       int
@@ -65,12 +66,19 @@ type account struct {
 	decidedAt  uint64 // when a decision was acknowledged
 	begunOK    bool
 	standing   bool // the log holds it
+	tombstone  bool
 	finished   bool
 	sets       [][]string // that a commit was asked with
 	bare       bool
 	rolledBack bool // asked, or refused by a branch, or out of time: a rollback is no surprise
 
 	branches []*branchAccount
+
+	// For what is called: oracle_called.go.
+	stopAsked, stopped, resolved bool // by an operator
+	heirs                        map[string][]heir
+	words                        map[wordName]*loggedWord
+	calls                        map[leadershipCall]uint32
 }
 
 // branchAccount is what is known of one branch, by its database.
@@ -105,7 +113,9 @@ type ghostEntry struct {
 	results []fsm.Result
 }
 
-func newOracle(w *World) *oracle { return &oracle{w: w, txs: make(map[fsm.GID]*account)} }
+func newOracle(w *World) *oracle {
+	return &oracle{w: w, txs: make(map[fsm.GID]*account), topics: newTopicAccount()}
+}
 
 func (o *oracle) violate(promise, gid, format string, args ...any) {
 	v := Violation{Promise: promise, GID: gid, Text: fmt.Sprintf(format, args...), At: o.w.now}
@@ -366,7 +376,7 @@ func (o *oracle) beforeApply(n *node, e logEntry) []commandAt {
 	}
 	o.clockMS, o.horizonMS = n.state.ClockMS(), n.state.Clock().HorizonMS
 	o.quorumHas(n, e)
-	return o.w.cover.before(n.state, e)
+	return o.w.cover.before(n.state, e, o.modePrefix)
 }
 
 // quorumHas: what is applied must be on the disks of a quorum. This is the log's
@@ -417,6 +427,7 @@ func (o *oracle) applied(n *node, e logEntry, before []commandAt, results []fsm.
 	if most := o.w.plan.Limits.GetClockAdvanceMaxMs(); n.state.ClockMS() > o.clockMS+most || n.state.ClockMS() < o.clockMS {
 		o.violate("S19", "", "entry %d moves the clock from %d to %d, at most %d is allowed", e.index, o.clockMS, n.state.ClockMS(), most)
 	}
+	o.logged(n, e, results)
 	o.newDecisions(n, e)
 	if e.index%o.w.plan.checkEvery() == 0 {
 		o.invariants(n)
@@ -474,7 +485,8 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 	o.saw(ev.GID, ev.Decision, n.name+" by its log")
 	a := o.of(ev.GID)
 	if !a.standing {
-		o.begunNow(n, e, ev.GID) // a tombstone
+		a.tombstone = true
+		o.begunNow(n, e, ev.GID)
 	}
 	a.applied, a.appliedIndex, a.appliedAt = ev.Decision, e.index, o.w.now
 	if ev.Decision != fsm.DecisionCommit {
@@ -483,6 +495,7 @@ func (o *oracle) decidedNow(n *node, e logEntry, ev fsm.Event) {
 	}
 	o.commits++
 	if a.called != nil {
+		o.workflowCommitted(n, a)
 		return
 	}
 	rec, ok := n.state.Get(ev.GID)
@@ -577,7 +590,7 @@ func beforeTick(e logEntry, gid fsm.GID) bool {
 // something to undo or to do has spoken, or an operator for it.
 func (o *oracle) finishedNow(n *node, gid fsm.GID) {
 	o.of(gid).finished = true
-	if o.of(gid).called != nil {
+	if a := o.of(gid); a.called != nil || a.stopped {
 		return
 	}
 	rec, _ := n.state.Get(gid)

@@ -89,6 +89,7 @@ func (o *oracle) delivery(n *node, over *conn, d coordinator.Delivery) {
 		o.violate("S12", d.GID.String(), "%s delivers for epoch %v in term %d", n.name, d.Epoch, n.hard.term)
 	}
 	o.floorHolds(d.FloorMS)
+	o.calledNow(n, d)
 	if over != nil {
 		o.goesToHolder(n, over, d)
 	}
@@ -115,7 +116,7 @@ func (o *oracle) watch() {
 		}
 		idle[at] = since
 		// The due ones of a resource that does not answer are tried one by one.
-		if turn := 2*cfg.DeliveryTimeout + cfg.BackoffMax; o.w.now-since > time.Duration(n.core.Stats(n.time()).Due+1)*turn {
+		if turn := 2*cfg.DeliveryTimeout + cfg.BackoffMax; o.w.now-since > time.Duration(n.core.Stats(n.time()).Due+1)*turn+n.setBack {
 			o.violate("S11", at.GID.String(), "branch %s is due, its participant can be told, and %s does not try any more", at.Branch, n.name)
 			return
 		}

@@ -32,6 +32,7 @@ type Plan struct {
 	Shops                   int // whose branches are called
 	Called                  []calledPlan
 	ShopFaults              []shopFault
+	TopicChanges            []topicChange
 	Faults                  []faultPlan
 	// Span is when the last fault heals at the latest.
 	Span time.Duration
@@ -121,7 +122,8 @@ const (
 	rivalRead
 	rivalReadLocal
 	rivalResolve
-	rivalWishes
+	rivalWishes // those before it are drawn
+	rivalStop
 )
 
 // rivalPlan is what another client wants of the same transaction.
@@ -154,7 +156,7 @@ func (f faultPlan) String() string {
 type Options struct {
 	// Calm makes plans without faults, rivals and refusals: everything must commit.
 	Calm bool
-	// Modes adds sagas, TCC and messages.
+	// Modes adds every mode whose branches are called, topics, and stops.
 	Modes bool
 	// Bug is planted in the simulated parts.
 	Bug Bug

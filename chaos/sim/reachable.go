@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -36,12 +37,11 @@ func (c *Coverage) things() []string {
 // Missing lists what is declared reachable, and should have been reached by now.
 func (t *Totals) Missing() []string {
 	var missing []string
-	for line := range strings.Lines(reachableText) {
-		rate, thing, ok := strings.Cut(strings.TrimSpace(line), "\t")
-		perThousand, err := strconv.ParseFloat(rate, 64)
-		if !ok || err != nil {
-			panic("sim: reachable.txt: " + line)
-		}
+	text := reachableText
+	if t.Modes {
+		text = reachableModesText
+	}
+	for thing, perThousand := range declared(text) {
 		if expected := perThousand * float64(t.Seeds) / 1000; expected >= expectedMin && t.Reached[thing] == 0 {
 			missing = append(missing, fmt.Sprintf("%s: about %.0f seeds should have", thing, expected))
 		}
@@ -49,9 +49,40 @@ func (t *Totals) Missing() []string {
 	return missing
 }
 
-// Declare writes what this campaign has reached, in the form of reachable.txt.
+// declared reads the things of such a text, in order, with how many of a thousand
+// seeds reach each.
+func declared(text string) iter.Seq2[string, float64] {
+	return func(yield func(string, float64) bool) {
+		for line := range strings.Lines(text) {
+			rate, thing, ok := strings.Cut(strings.TrimSpace(line), "\t")
+			perThousand, err := strconv.ParseFloat(rate, 64)
+			if !ok || err != nil {
+				panic("sim: what is reachable: " + line)
+			}
+			if !yield(thing, perThousand) {
+				return
+			}
+		}
+	}
+}
+
+// rateMin is how many of a thousand seeds must reach a thing for it to be declared: what
+// is rarer says nothing in a campaign of a few thousand.
+const rateMin = 3
+
+// Declare writes what this campaign has reached, in the form of reachable.txt; of one
+// with every mode, what is not declared there.
 func (t *Totals) Declare(w io.Writer) error {
+	known := map[string]bool{}
+	if t.Modes {
+		for thing := range declared(reachableText) {
+			known[thing] = true
+		}
+	}
 	for _, thing := range slices.Sorted(maps.Keys(t.Reached)) {
+		if known[thing] || t.Reached[thing]*1000 < rateMin*t.Seeds {
+			continue
+		}
 		if _, err := fmt.Fprintf(w, "%.2f\t%s\n", float64(t.Reached[thing])*1000/float64(t.Seeds), thing); err != nil {
 			return err
 		}

@@ -230,7 +230,11 @@ func (o *oracle) finalOf(l *node, a *account, horizon uint64) {
 			}
 		}
 	}
+	o.finalWords(a, rec)
 	for _, x := range a.branches {
+		if x.byHand && a.stopped {
+			continue // nobody was told
+		}
 		if x.byHand {
 			o.finalByHand(rec, a, x, gid)
 			continue

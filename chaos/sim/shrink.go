@@ -24,7 +24,13 @@ func Shrink(plan *Plan, how How) *Plan {
 	for before := -1; before != s.left && s.left > 0; {
 		before = s.left
 		shrinkList(s, func(p *Plan) *[]faultPlan { return &p.Faults })
+		shrinkList(s, func(p *Plan) *[]shopFault { return &p.ShopFaults })
+		shrinkList(s, func(p *Plan) *[]calledPlan { return &p.Called })
+		shrinkList(s, func(p *Plan) *[]topicChange { return &p.TopicChanges })
 		shrinkList(s, func(p *Plan) *[]txPlan { return &p.Txs })
+		for i := range s.best.Called {
+			shrinkList(s, func(p *Plan) *[]calledRival { return &p.Called[i].Rivals })
+		}
 		for i := range s.best.Txs {
 			shrinkList(s, func(p *Plan) *[]rivalPlan { return &p.Txs[i].Rivals })
 			shrinkList(s, func(p *Plan) *[]branchPlan { return &p.Txs[i].Branches })
@@ -89,6 +95,11 @@ func (s *shrinker) shorten(i int) {
 func (p *Plan) clone() *Plan {
 	c := *p
 	c.Faults = slices.Clone(p.Faults)
+	c.ShopFaults, c.TopicChanges = slices.Clone(p.ShopFaults), slices.Clone(p.TopicChanges)
+	c.Called = slices.Clone(p.Called)
+	for i := range c.Called {
+		c.Called[i].Rivals = slices.Clone(c.Called[i].Rivals)
+	}
 	c.Txs = slices.Clone(p.Txs)
 	for i := range c.Txs {
 		c.Txs[i].Rivals = slices.Clone(c.Txs[i].Rivals)
@@ -106,7 +117,7 @@ func Story(plan *Plan, how How) string {
 	how.Trace = true
 	r := Run(plan, how)
 	var out strings.Builder
-	fmt.Fprintf(&out, "%d nodes, %d transactions, %d faults:\n", plan.Nodes, len(plan.Txs), len(plan.Faults))
+	fmt.Fprintf(&out, "%d nodes, %d transactions, %d faults:\n", plan.Nodes, len(plan.Txs)+len(plan.Called), len(plan.Faults)+len(plan.ShopFaults))
 	for _, f := range plan.Faults {
 		fmt.Fprintf(&out, "  %v\n", f)
 	}

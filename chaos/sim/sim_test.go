@@ -17,6 +17,7 @@ var (
 	flagJSON    = flag.String("sim.json", "", "append the figures to this file, as a line of JSON")
 	flagHistory = flag.Uint64("sim.history", 10, "judge the history of one seed in so many as well; 0: of none")
 	flagDeclare = flag.String("sim.declare", "", "write what was reached to this file, in the form of reachable.txt")
+	flagModes   = flag.Bool("sim.modes", false, "let every mode take part, and not two-phase transactions alone")
 	flagTable   = flag.Bool("sim.table", false, "print the table of what was reached")
 )
 
@@ -27,7 +28,10 @@ func TestSeeds(t *testing.T) {
 		replay(t, *flagSeed)
 		return
 	}
-	c := &Campaign{From: *flagFrom, Seeds: *flagSeeds, HistoryEvery: *flagHistory}
+	c := &Campaign{From: *flagFrom, Seeds: *flagSeeds, HistoryEvery: *flagHistory, Options: Options{Modes: *flagModes}}
+	if *flagModes {
+		c.HistoryEvery = 0 // the model of histories is of two-phase transactions
+	}
 	if c.Seeds == 0 {
 		c.Until = time.Now().Add(time.Duration(*flagMinutes * float64(time.Minute)))
 	}
@@ -57,12 +61,17 @@ func TestSeeds(t *testing.T) {
 // tell prints a failing seed: how to replay it, and its story with less in it.
 func tell(t *testing.T, r *Result) {
 	how := How{History: r.Histories > 0}
-	small := Shrink(NewPlan(r.Seed, Options{}), how)
-	t.Errorf("seed %d: %v\nreplay: go test ./chaos/sim -run TestSeeds -sim.seed=%d -sim.trace\n%s", r.Seed, r.Violations[0], r.Seed, Story(small, how))
+	small := Shrink(NewPlan(r.Seed, Options{Modes: *flagModes}), how)
+	modes := ""
+	if *flagModes {
+		modes = " -sim.modes"
+	}
+	t.Errorf("seed %d: %v\nreplay: go test ./chaos/sim -run TestSeeds%s -sim.seed=%d -sim.trace\n%s", r.Seed, r.Violations[0], modes, r.Seed, Story(small, how))
 }
 
 func replay(t *testing.T, seed uint64) {
-	r := Run(NewPlan(seed, Options{}), How{Trace: *flagTrace, History: *flagHistory != 0 && seed%*flagHistory == 0})
+	how := How{Trace: *flagTrace, History: !*flagModes && *flagHistory != 0 && seed%*flagHistory == 0}
+	r := Run(NewPlan(seed, Options{Modes: *flagModes}), how)
 	if *flagTrace {
 		os.Stdout.WriteString(strings.Join(r.Story, "\n") + "\n")
 	}

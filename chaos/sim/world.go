@@ -35,6 +35,8 @@ type World struct {
 	healed    bool
 	over      bool
 
+	stale string // of a planted bug
+
 	tracing bool
 	story   []string
 }

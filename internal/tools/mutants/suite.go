@@ -71,9 +71,9 @@ var suites = []suite{
 		touching: []string{"fsm/", "coordinator/core", "coordinator/timers"}, limit: 10 * time.Minute,
 	},
 	{
-		name: "sim-modes", doc: "chaos/sim: sagas, TCC and messages in it", dir: "chaos/sim",
+		name: "sim-modes", doc: "chaos/sim: every mode, topics and stops in it", dir: "chaos/sim",
 		args:     []string{"-test.run=TestModes$|TestModesCalm"},
-		touching: []string{"fsm/due", "fsm/order", "fsm/modes", "fsm/step", "coordinator/core_answer", "coordinator/core_call"}, limit: 10 * time.Minute,
+		touching: []string{"fsm/due", "fsm/order", "fsm/modes", "fsm/step", "fsm/workflow", "fsm/topic", "fsm/stop", "coordinator/core_answer", "coordinator/core_call", "coordinator/core_retry"}, limit: 10 * time.Minute,
 	},
 	{
 		name: "search", doc: "chaos/search: every order of events on the pure core", dir: "chaos/search",
