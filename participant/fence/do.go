@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/quorate/quorate/participant"
@@ -219,8 +220,10 @@ func (f *Fence) judge(ctx, own context.Context, err error) error {
 	return err
 }
 
-// clip is the beginning of a text, fit for a column.
+// clip is the beginning of a text, fit for a column of any database: Postgres takes no
+// zeros, and only UTF-8. A refusal that could not be recorded would be no refusal.
 func clip(s string) string {
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
 	if len(s) <= detailBytesMax {
 		return s
 	}

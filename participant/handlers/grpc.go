@@ -1,7 +1,9 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -50,10 +52,19 @@ func (m *Methods) serve(_ any, stream grpc.ServerStream) error {
 	}
 	said, err := f(ctx, in)
 	if err != nil {
-		return fence.GRPCError(ctx, err)
+		return fence.GRPCError(ctx, ownWord(err))
 	}
 	out := Raw(said)
 	return stream.SendMsg(&out)
+}
+
+// ownWord hides the status of a service that the Func had called: that one's ABORTED is no
+// refusal of this branch.
+func ownWord(err error) error {
+	if _, isStatus := status.FromError(err); isStatus && fence.HTTPStatus(err) == http.StatusInternalServerError {
+		return errors.New(err.Error())
+	}
+	return err
 }
 
 // Raw is a message that is sent and taken as it is, with [Codec].

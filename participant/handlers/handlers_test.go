@@ -191,6 +191,26 @@ func TestGRPC_MethodsBesideServices(t *testing.T) {
 	}
 }
 
+// What a service that the function has called says of itself is no word of this branch: its
+// ABORTED would be taken for "nothing was done".
+func TestGRPC_AnotherServicesStatusDecidesNothing(t *testing.T) {
+	for name, err := range map[string]error{
+		"as it is":            status.Error(codes.Aborted, "a deadlock over there"),
+		"wrapped":             fmt.Errorf("reserve: %w", status.Error(codes.Aborted, "a deadlock over there")),
+		"DTM's word for wait": status.Error(codes.FailedPrecondition, "closed"),
+	} {
+		m := handlers.NewMethods()
+		m.Handle("/shop.Stock/Take", func(context.Context, []byte) ([]byte, error) { return nil, err })
+		conn := serve(t, m)
+		in, out := handlers.Raw(nil), handlers.Raw(nil)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), lower(action("01"))...)
+		got := conn.Invoke(ctx, "/shop.Stock/Take", &in, &out, grpc.ForceCodecV2(handlers.Codec()))
+		if status.Code(got) != codes.Unknown || !strings.Contains(got.Error(), status.Convert(err).Message()) {
+			t.Errorf("%s: %v, want UNKNOWN with its words", name, got)
+		}
+	}
+}
+
 func serve(t *testing.T, m *handlers.Methods) *grpc.ClientConn {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -40,6 +41,8 @@ func (m *Message) Do(ctx context.Context, guard *fence.Fence, db fence.DB, fn fu
 		return m.Submit(ctx)
 	case errors.Is(err, participant.ErrUnknown):
 		return err // the check-back decides
+	case errors.Is(err, fence.ErrLate): // it has answered for us
+		return cmp.Or(m.client.AwaitDecision(ctx, m.GID()), err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()

@@ -148,6 +148,29 @@ func TestMessage_TheCheckBackTells(t *testing.T) {
 	}
 }
 
+// slowDB begins no local transaction before what first waits for.
+type slowDB struct {
+	fence.DB
+	first func()
+}
+
+func (db slowDB) BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error) {
+	db.first()
+	return db.DB.BeginTx(ctx, opts)
+}
+
+// A check-back that comes before the local transaction has begun: it can no longer, and
+// whoever sends hears what was decided.
+func TestMessage_ACheckBackCameFirst(t *testing.T) {
+	s := newShop(t)
+	m := s.message(message.CheckBackAfter(50 * time.Millisecond))
+	err := m.Do(within(t), s.guard, slowDB{s.db, func() { _ = s.ends(t, m) }}, order)
+	var rolledBack *participant.RolledBackError
+	if !errors.As(err, &rolledBack) || rolledBack.Reason != "CHECKED_BACK" || s.orders(t) != 0 {
+		t.Errorf("%v, %d orders", err, s.orders(t))
+	}
+}
+
 // A process that is gone is asked after at once, not only when the time is up.
 func TestMessage_ALostSenderIsAskedAfterAtOnce(t *testing.T) {
 	s := newShop(t)

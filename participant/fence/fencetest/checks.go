@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/quorate/quorate/participant/fence"
 )
@@ -174,14 +175,20 @@ func failedEnding(ctx context.Context, s Store) error {
 
 // refusalStands: the coordinator takes a refused step for one that did nothing. An
 // earlier attempt that is still on its way must not do it after all.
+// refusalStands in whatever words: they may quote what came in.
 func refusalStands(ctx context.Context, s Store) error {
-	b := newBranch(s, "saga")
-	return all(
-		expect("action", b.do(ctx, fence.Action, 1, refused("sold out")), fence.ErrRefused),
-		expect("the repeated action", b.do(ctx, fence.Action, 1, nil), fence.ErrRefused),
-		expect("the repeated action", b.do(ctx, fence.Action, 2, nil), fence.ErrRefused), b.is(ctx, 0, 0, 0),
-		b.do(ctx, fence.Compensate, 2, nil), b.is(ctx, 0, 0, 0),
-		expect("action", b.do(ctx, fence.Action, 2, nil), fence.ErrLate))
+	for _, why := range []string{"sold out", "no item \x00\xff", strings.Repeat("é", 200)} {
+		b := newBranch(s, "saga")
+		if err := all(
+			expect("action", b.do(ctx, fence.Action, 1, refused(why)), fence.ErrRefused),
+			expect("the repeated action", b.do(ctx, fence.Action, 1, nil), fence.ErrRefused),
+			expect("the repeated action", b.do(ctx, fence.Action, 2, nil), fence.ErrRefused), b.is(ctx, 0, 0, 0),
+			b.do(ctx, fence.Compensate, 2, nil), b.is(ctx, 0, 0, 0),
+			expect("action", b.do(ctx, fence.Action, 2, nil), fence.ErrLate)); err != nil {
+			return fmt.Errorf("refused by %.20q: %w", why, err)
+		}
+	}
+	return nil
 }
 
 func deliveryRefused(ctx context.Context, s Store) error {
