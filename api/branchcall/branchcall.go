@@ -32,7 +32,7 @@ const (
 	AnswerBytesMax = 64 << 10
 	// callTimeout bounds a call whose context has no deadline.
 	callTimeout = 10 * time.Second
-	// connectionsMax bounds the idle connections kept, HTTP and gRPC each.
+	// connectionsMax bounds the connections kept without a call on them, HTTP and gRPC each.
 	connectionsMax = 256
 	// idleTimeout is how long an idle connection is kept.
 	idleTimeout = 90 * time.Second
@@ -54,10 +54,11 @@ type Caller struct {
 	closed bool
 }
 
-// connection is a gRPC connection and when it was used last.
+// connection is a gRPC connection, the calls under way on it, and when the last began.
 type connection struct {
-	conn *grpc.ClientConn
-	used time.Time
+	conn  *grpc.ClientConn
+	calls int
+	used  time.Time
 }
 
 var _ coordinator.Caller = (*Caller)(nil)

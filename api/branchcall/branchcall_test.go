@@ -297,9 +297,11 @@ func TestGRPCS(t *testing.T) {
 func TestConnectionsAreBounded(t *testing.T) {
 	caller := newCaller(t, nil)
 	for port := range connectionsMax + 10 {
-		if _, err := caller.connection(target{scheme: "grpc", address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))}); err != nil {
+		_, release, err := caller.connection(target{scheme: "grpc", address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))})
+		if err != nil {
 			t.Fatal(err)
 		}
+		release()
 	}
 	if len(caller.conns) != connectionsMax {
 		t.Errorf("%d connections are kept", len(caller.conns))
@@ -310,6 +312,62 @@ func TestConnectionsAreBounded(t *testing.T) {
 	_ = caller.Close()
 	if _, err := caller.Call(bounded(t), delivery("grpc://127.0.0.1:1", fsm.VerdictCommit)); err == nil {
 		t.Error("a closed caller calls")
+	}
+}
+
+// TestACallKeepsItsConnection: room for others is not made by cutting calls off, which
+// would leave it open what they did.
+func TestACallKeepsItsConnection(t *testing.T) {
+	asked, release := make(chan struct{}), make(chan struct{})
+	address, _ := serveRaw(t, func([]byte) error {
+		close(asked)
+		<-release
+		return nil
+	})
+	caller := newCaller(t, nil)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := caller.Call(bounded(t), called("grpc://"+address+"/stock.v1.Stock/Reserve", saga, fsm.OperationAction))
+		ended <- err
+	}()
+	<-asked
+	for port := range connectionsMax + 10 {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))
+		_, release, err := caller.connection(target{scheme: "grpc", address: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+	}
+	close(release)
+	if err := <-ended; err != nil {
+		t.Errorf("a call that was under way: %v", err)
+	}
+	if len(caller.conns) != connectionsMax {
+		t.Errorf("%d connections are kept", len(caller.conns))
+	}
+}
+
+// TestALostConnectionIsSoonMadeAgain: the driver spaces the calls, and gRPC's own
+// back-off must not outlast it.
+func TestALostConnectionIsSoonMadeAgain(t *testing.T) {
+	dials := make(chan struct{}, 100)
+	caller := New(Config{Allow: allowed(t, "127.0.0.1"), Detour: func(string) (string, error) {
+		dials <- struct{}{}
+		return "", errors.New("nobody is there")
+	}})
+	t.Cleanup(func() { _ = caller.Close() })
+	endpoint := "grpc://127.0.0.1:1/stock.v1.Stock/Reserve"
+	if _, err := caller.Call(bounded(t), called(endpoint, saga, fsm.OperationAction)); err == nil {
+		t.Fatal("nobody answered")
+	}
+	late := time.After(3500 * time.Millisecond) // gRPC's own way has dialled three times by then
+	for n := range 5 {
+		select {
+		case <-dials:
+		case <-late:
+			t.Fatalf("dialled %d times only", n)
+		}
 	}
 }
 

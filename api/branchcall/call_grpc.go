@@ -24,10 +24,11 @@ func (c *Caller) invoke(ctx context.Context, t target, d coordinator.Delivery) (
 		dialect.addMetadata(md)
 		body, read = dialect.grpcBody(d), meaningDTMCode
 	}
-	conn, err := c.connection(t)
+	conn, release, err := c.connection(t)
 	if err != nil {
 		return coordinator.Answered{}, err
 	}
+	defer release()
 	var answer []byte
 	err = conn.Invoke(metadata.NewOutgoingContext(ctx, md), t.method, &body, &answer, grpc.ForceCodecV2(rawCodec{}))
 	st := status.Convert(err)

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -21,10 +22,11 @@ const reasonOngoing = "ONGOING"
 
 // callGRPC delivers once to a BranchService.
 func (c *Caller) callGRPC(ctx context.Context, t target, d coordinator.Delivery, request *quoratev1.DeliverRequest) (coordinator.Answered, error) {
-	conn, err := c.connection(t)
+	conn, release, err := c.connection(t)
 	if err != nil {
 		return coordinator.Answered{}, err
 	}
+	defer release()
 	answer, err := quoratev1.NewBranchServiceClient(conn).Deliver(ctx, request)
 	return readGRPC(d, answer, err)
 }
@@ -59,46 +61,69 @@ func infoOf(st *status.Status) *errdetails.ErrorInfo {
 	return nil
 }
 
-// connection returns a connection to the target, made at its first use. The
-// one unused for longest makes room for a new one; a call on it fails and is
-// made again later.
-func (c *Caller) connection(t target) (*grpc.ClientConn, error) {
+// reconnecting is how soon a lost connection is made again. The driver's own back-off
+// spaces the calls: gRPC's, of up to two minutes, would fail them long after the branch
+// is back, "retry now" too.
+var reconnecting = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: dialTimeout,
+}
+
+// connection returns a connection to the target, made at its first use, and what must
+// be called once the call on it has ended.
+func (c *Caller) connection(t target) (conn *grpc.ClientConn, release func(), err error) {
 	key := t.scheme + "://" + t.address
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, context.Canceled
+		return nil, nil, context.Canceled
 	}
-	if known := c.conns[key]; known != nil {
-		known.used = time.Now()
-		return known.conn, nil
+	known := c.conns[key]
+	if known == nil {
+		if known, err = c.connect(t); err != nil {
+			return nil, nil, err
+		}
+		c.makeRoom()
+		c.conns[key] = known
 	}
-	c.makeRoom()
+	known.calls++
+	known.used = time.Now()
+	return known.conn, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		known.calls--
+	}, nil
+}
+
+func (c *Caller) connect(t target) (*connection, error) {
 	creds := insecure.NewCredentials()
 	if t.scheme == "grpcs" {
 		creds = credentials.NewTLS(c.tls.Clone())
 	}
 	conn, err := grpc.NewClient("passthrough:///"+t.address,
-		grpc.WithTransportCredentials(creds), grpc.WithContextDialer(c.dialer), grpc.WithNoProxy(),
+		grpc.WithTransportCredentials(creds), grpc.WithContextDialer(c.dialer), grpc.WithNoProxy(), grpc.WithConnectParams(reconnecting),
 		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(idleTimeout),
 		grpc.WithMaxHeaderListSize(16<<10), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(AnswerBytesMax)))
 	if err != nil {
 		return nil, err
 	}
-	c.conns[key] = &connection{conn: conn, used: time.Now()}
-	return conn, nil
+	return &connection{conn: conn}, nil
 }
 
+// makeRoom closes the connections that are unused for longest. Where a call is under
+// way on each, there are more for a while: the driver bounds the calls.
 func (c *Caller) makeRoom() {
-	if len(c.conns) < connectionsMax {
-		return
-	}
-	var oldest string
-	for key, conn := range c.conns {
-		if oldest == "" || conn.used.Before(c.conns[oldest].used) {
-			oldest = key
+	for len(c.conns) >= connectionsMax {
+		var oldest string
+		for key, conn := range c.conns {
+			if conn.calls == 0 && (oldest == "" || conn.used.Before(c.conns[oldest].used)) {
+				oldest = key
+			}
 		}
+		if oldest == "" {
+			return
+		}
+		_ = c.conns[oldest].conn.Close()
+		delete(c.conns, oldest)
 	}
-	_ = c.conns[oldest].conn.Close()
-	delete(c.conns, oldest)
 }
