@@ -194,6 +194,25 @@ func TestStepThatIsStillWorkingHasNotFailed(t *testing.T) {
 	w.wantState(gid, fsm.StateRolledBack)
 }
 
+// A branch that is at work after failures is asked again at its plan's interval: they are over.
+func TestStepThatWorksAfterFailuresKeepsToItsInterval(t *testing.T) {
+	w := newWorld(t)
+	w.submit(work{mode: logpb.Mode_MODE_SAGA, set: chain(1), plan: &logpb.Plan{Retry: &logpb.Retry{IntervalMs: 1000, IntervalMaxMs: 60_000}}})
+	for i := range 9 {
+		ds := w.takeCalls()
+		for ; len(ds) == 0 && i < 7; ds = w.takeCalls() {
+			w.advance(100 * time.Millisecond)
+		}
+		wantList(t, asked(ds), fmt.Sprintf("action 01 #%d", i+1))
+		if i < 6 {
+			w.called(ds[0], Answered{}, errBroken)
+			continue
+		}
+		w.called(ds[0], busyAnswer, nil)
+		w.advance(time.Second)
+	}
+}
+
 // Where the plan says nothing, a branch that works long is not asked all the time.
 func TestStepThatWorksLongIsAskedEverySecond(t *testing.T) {
 	w := newWorld(t)

@@ -27,8 +27,11 @@ const busyIntervalMax = time.Second
 func (c *Core) backoff(d *delivery) time.Duration {
 	delay, most := c.intervals(d)
 	doublings := d.failures
-	if d.busy > 0 && d.plan().GetRetry().GetIntervalMs() == 0 {
+	switch {
+	case d.busy > 0 && d.plan().GetRetry().GetIntervalMs() == 0:
 		doublings, most = d.busy, min(most, busyIntervalMax)
+	case d.busy > 0:
+		doublings = 0 // its failures are over
 	}
 	for i := 1; i < doublings && delay < most; i++ {
 		delay *= 2
