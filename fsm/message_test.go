@@ -211,6 +211,62 @@ func TestTopics(t *testing.T) {
 	}
 }
 
+// What replaces something is bounded as what is new, and so are all topics together: they
+// are one frame of a snapshot, which must be read again.
+func TestTopicsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	remark := func(text string) *logpb.Command {
+		c := subscribe("news", "http://a")
+		c.GetPutTopic().Subscriber.Remark = text
+		return c
+	}
+	long := strings.Repeat("x", int(w.s.Limits().GetTextBytesMax()))
+	w.must(remark("short"))
+	w.must(remark(long))
+	w.want(Invalid, remark(long+"x"))
+	w.must(setLimits(&logpb.Limits{TopicsMax: 1, SubscribersPerTopicMax: 1}))
+	w.must(remark("another"))
+	w.want(Quota, subscribe("news", "http://b"))
+	w.want(Quota, subscribe("other", "http://a"))
+
+	w = newWorld(t)
+	w.must(subscribe("news", "http://a"))
+	w.s.topics[0].Subscribers[0] = &logpb.Subscriber{
+		Endpoint: "http://a", Remark: strings.Repeat("x", TopicsBytesMax-100), // as many would
+	}
+	w.s.settings = w.s.hashSettings()
+	w.must(subscribe("news", "http://b"))
+	w.want(Quota, subscribe("news", "http://"+strings.Repeat("c", 100)))
+	w.must(unsubscribe("news", "http://a"))
+	w.must(subscribe("news", "http://"+strings.Repeat("c", 100)))
+}
+
+// An operator's word on a branch that is called is the last one: nobody calls it any more,
+// and nothing waits for it.
+func TestResolvedCallsWaitForRetentionOnly(t *testing.T) {
+	g := testGID(testStartMS, 1)
+	for name, start := range map[string]func(w *world){
+		"message": func(w *world) { w.must(message(g, to("01", "http://a"))); w.must(commit(g)) },
+		"tcc": func(w *world) {
+			w.must(begin(beginMode(g, logpb.Mode_MODE_TCC, nil)))
+			w.must(enlist(g, &logpb.BranchSpec{Id: "01", Endpoint: "http://a", Undo: "http://a"}))
+			w.must(commit(g))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			start(w)
+			w.must(resolve(g, "01", committed))
+			w.state(g, StateCommitted)
+			w.wantDue(g, "")
+			w.leap(w.clock + 2*w.s.Limits().GetRetentionMs())
+			if _, ok := w.s.Get(g); ok {
+				t.Fatal("it stands for ever")
+			}
+		})
+	}
+}
+
 func TestWorkflowIsReplayed(t *testing.T) {
 	w := newWorld(t)
 	g := testGID(testStartMS, 1)

@@ -61,6 +61,24 @@ func (q *sequence) add(at Cursor) {
 	}
 	c.live++
 	q.count++
+	if len(c.places) > 2*chunkCap {
+		q.split(i)
+	}
+}
+
+// split makes two of a chunk that has grown too long, by transactions that joined far
+// behind the end, and lets go of its empty places.
+func (q *sequence) split(i int) {
+	c := q.chunks[i]
+	left := slices.DeleteFunc(c.places, func(p place) bool { return p.gone })
+	if len(left) <= chunkCap {
+		c.places = left
+		return
+	}
+	half := len(left) / 2
+	second := &chunk{places: slices.Clone(left[half:]), live: len(left) - half}
+	c.places, c.live = left[:half:half], half
+	q.chunks = slices.Insert(q.chunks, i+1, second)
 }
 
 // remove takes a transaction out. Removing one that is not there does nothing.

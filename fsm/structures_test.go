@@ -65,6 +65,30 @@ func TestSequenceIsASortedSet(t *testing.T) {
 	})
 }
 
+// What joins far behind the end moves no more than a chunk, however many do: one that is
+// due beside an old leader's thousands, say, and then they, one after the other.
+func TestSequenceSplits(t *testing.T) {
+	var q sequence
+	q.add(Cursor{Index: 100 * chunkCap})
+	for i := range uint64(50 * chunkCap) {
+		at := Cursor{Index: i*7919%(99*chunkCap) + 1} // in no order
+		q.add(at)
+		if i%3 == 0 {
+			q.remove(at)
+		}
+	}
+	live := 0
+	for _, c := range q.chunks {
+		live += c.live
+		if len(c.places) > 2*chunkCap {
+			t.Fatalf("a chunk of %d places", len(c.places))
+		}
+	}
+	if n := len(slices.Collect(q.all())); n != q.count || n != live {
+		t.Errorf("%d, counted %d and %d", n, q.count, live)
+	}
+}
+
 // Empty chunks are let go of, so that long lives do not keep all memory.
 func TestSequenceLetsGo(t *testing.T) {
 	var q sequence

@@ -113,14 +113,16 @@ func (s *State) putTopic(c *logpb.PutTopic) Result {
 		return Result{Code: OK}
 	case !subscribes:
 		topic.Subscribers = slices.Delete(slices.Clone(topic.GetSubscribers()), k, k+1)
-	case k >= 0:
-		topic.Subscribers = slices.Clone(topic.GetSubscribers())
-		topic.Subscribers[k] = c.GetSubscriber()
 	default:
-		if refusal, ok := s.limitTopic(topic, c.GetSubscriber(), stands); !ok {
+		if refusal, ok := s.limitTopic(c, topic, k < 0); !ok {
 			return refusal
 		}
-		topic.Subscribers = append(slices.Clone(topic.GetSubscribers()), c.GetSubscriber())
+		topic.Subscribers = slices.Clone(topic.GetSubscribers())
+		if k < 0 {
+			topic.Subscribers = append(topic.Subscribers, c.GetSubscriber())
+		} else {
+			topic.Subscribers[k] = c.GetSubscriber()
+		}
 	}
 	topic.Version++
 	topic.Updated = s.now.proto()
@@ -169,12 +171,17 @@ func checkTopic(c *logpb.PutTopic) (Result, bool) {
 	return Result{}, true
 }
 
-// limitTopic refuses a subscriber more where there is no room for it.
-func (s *State) limitTopic(topic *logpb.Topic, joining *logpb.Subscriber, stands bool) (Result, bool) {
-	if most := s.limits.GetTopicsMax(); !stands && len(s.topics) >= int(most) {
+// TopicsBytesMax bounds the texts of all topics together: each change reads them all, and
+// they are one frame of a snapshot.
+const TopicsBytesMax = 32 << 20
+
+// limitTopic refuses a subscriber that joins a topic, or changes in it, where there is no
+// room for that. A topic of version 0 is a new one.
+func (s *State) limitTopic(c *logpb.PutTopic, topic *logpb.Topic, joins bool) (Result, bool) {
+	if most := s.limits.GetTopicsMax(); topic.GetVersion() == 0 && len(s.topics) >= int(most) {
 		return quota(GID{}, "topics_max", uint64(most)), false
 	}
-	if most := s.limits.GetSubscribersPerTopicMax(); len(topic.GetSubscribers()) >= int(most) {
+	if most := s.limits.GetSubscribersPerTopicMax(); joins && len(topic.GetSubscribers()) >= int(most) {
 		return quota(GID{}, "subscribers_per_topic_max", uint64(most)), false
 	}
 	for _, f := range []struct {
@@ -183,14 +190,28 @@ func (s *State) limitTopic(topic *logpb.Topic, joining *logpb.Subscriber, stands
 	}{
 		{"namespace", topic.GetNamespace(), s.limits.GetKeyBytesMax()},
 		{"name", topic.GetName(), s.limits.GetKeyBytesMax()},
-		{"subscriber.endpoint", joining.GetEndpoint(), s.limits.GetTextBytesMax()},
-		{"subscriber.remark", joining.GetRemark(), s.limits.GetTextBytesMax()},
+		{"subscriber.endpoint", c.GetSubscriber().GetEndpoint(), s.limits.GetTextBytesMax()},
+		{"subscriber.remark", c.GetSubscriber().GetRemark(), s.limits.GetTextBytesMax()},
 	} {
 		if refusal, ok := checkLength(f.field, f.value, f.most); !ok {
 			return refusal, false
 		}
 	}
+	if s.topicsBytes()+len(c.GetName())+len(c.GetSubscriber().GetEndpoint())+len(c.GetSubscriber().GetRemark()) > TopicsBytesMax {
+		return quota(GID{}, "the bytes of all topics", TopicsBytesMax), false
+	}
 	return Result{}, true
+}
+
+func (s *State) topicsBytes() int {
+	n := 0
+	for _, topic := range s.topics {
+		n += len(topic.GetNamespace()) + len(topic.GetName())
+		for _, m := range topic.GetSubscribers() {
+			n += len(m.GetEndpoint()) + len(m.GetRemark())
+		}
+	}
+	return n
 }
 
 // compareTopics orders topics as the list holds them.

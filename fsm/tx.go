@@ -304,13 +304,15 @@ func (t *transaction) droppable() bool {
 	if !t.ended() || t.quarantined || t.withheld {
 		return false
 	}
-	// Nobody asks any more for what a stopped transaction's branches were to be
-	// called for; what has voted may.
-	if t.stopped && !t.rules().votes {
+	// Nobody asks any more for what an operator has ended of a transaction whose
+	// branches are called; what has voted may.
+	called := !t.rules().votes
+	if t.stopped && called {
 		return true
 	}
 	for _, b := range t.branches {
-		if t.decision == DecisionCommit && !b.reportedForGood() {
+		resolved := called && b.resolved != logpb.Outcome_OUTCOME_UNSPECIFIED
+		if t.decision == DecisionCommit && !b.reportedForGood() && !resolved {
 			return false // an operator's word is not the branch's own
 		}
 		if b.own == ownHazard && !b.reportedForGood() {
