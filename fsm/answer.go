@@ -42,6 +42,17 @@ func quota(gid GID, limit string, value uint64) Result {
 	return Result{Code: Quota, GID: gid, Detail: fmt.Sprintf("%s is %d", limit, value)}
 }
 
+// standing finds a transaction that takes commands, for who is no participant.
+func (s *State) standing(gid GID) (t *transaction, refusal Result, ok bool) {
+	if t = s.find(gid); t == nil {
+		refusal, _ = s.unseen(gid)
+		return nil, refusal, false
+	}
+	refusal, ok = t.closed()
+	refusal.Verdict = VerdictNone
+	return t, refusal, ok
+}
+
 // unseen answers about a GID that the log holds nothing about. ok says that it
 // may be created: born lies after the horizon and not after the clock.
 func (s *State) unseen(gid GID) (refusal Result, ok bool) {

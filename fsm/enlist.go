@@ -56,9 +56,6 @@ func (s *State) enlistCommand(c *logpb.Enlist) Result {
 
 // enlist adds a branch to an active transaction.
 func (s *State) enlist(t *transaction, spec *logpb.BranchSpec) Result {
-	if refusal, ok := s.limitJoin(t, "branch", spec); !ok {
-		return refusal.toBranch(VerdictWait)
-	}
 	if refusal, ok := s.limitEnlist(t, spec); !ok {
 		return refusal.toBranch(VerdictWait)
 	}

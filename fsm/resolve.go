@@ -24,13 +24,8 @@ func (s *State) resolveCommand(c *logpb.Resolve) Result {
 	if refusal, ok := checkBranchID("branch", c.GetBranch()); !ok {
 		return refusal
 	}
-	t := s.find(gid)
-	if t == nil {
-		refusal, _ := s.unseen(gid)
-		return refusal
-	}
-	if refusal, ok := t.closed(); !ok {
-		refusal.Verdict = VerdictNone
+	t, refusal, ok := s.standing(gid)
+	if !ok {
 		return refusal
 	}
 	if t.undecided() {

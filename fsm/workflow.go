@@ -21,13 +21,8 @@ func (s *State) recordCommand(c *logpb.Record) Result {
 	if refusal, ok := checkRecorded(c); !ok {
 		return refusal
 	}
-	t := s.find(gid)
-	if t == nil {
-		refusal, _ := s.unseen(gid)
-		return refusal
-	}
-	if refusal, ok := t.closed(); !ok {
-		refusal.Verdict = VerdictNone
+	t, refusal, ok := s.standing(gid)
+	if !ok {
 		return refusal
 	}
 	if !t.rules().records {

@@ -99,8 +99,15 @@ func scan(row interface{ Scan(...any) error }) (*Record, int64, error) {
 	}, calls, nil
 }
 
-// upsertNumbered is upsert for databases with ON CONFLICT, RETURNING and $n.
-func upsertNumbered(ctx context.Context, tx Tx, table string, k key, r Record) (*Record, error) {
+// numbered is what databases with ON CONFLICT, RETURNING and $n have in common.
+type numbered struct{}
+
+func (numbered) table(name string) (string, error) { return quoteTable(name, `"`) }
+
+// index lives in its table's schema, and must not name it.
+func (numbered) index(table string) string { return indexOf(table) }
+
+func (numbered) upsert(ctx context.Context, tx Tx, table string, k key, r Record) (*Record, error) {
 	standing, calls, err := scan(tx.QueryRowContext(ctx, "INSERT INTO "+table+" AS f (gid, branch, part, state, incarnation, term, calls, born, created, detail, cluster)"+
 		" VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, '', $9) ON CONFLICT (gid, branch, part) DO UPDATE SET calls = f.calls + 1"+
 		" RETURNING state, incarnation, term, detail, calls",
@@ -111,7 +118,7 @@ func upsertNumbered(ctx context.Context, tx Tx, table string, k key, r Record) (
 	return standing, nil
 }
 
-func putNumbered(ctx context.Context, tx Tx, table string, k key, r Record) error {
+func (numbered) put(ctx context.Context, tx Tx, table string, k key, r Record) error {
 	res, err := tx.ExecContext(ctx, "UPDATE "+table+" SET state = $4, incarnation = $5, term = $6, detail = $7 WHERE gid = $1 AND branch = $2 AND part = $3",
 		k.gid, k.branch, k.part, string(r.State), int64(r.Epoch.Incarnation), int64(r.Epoch.Term), r.Detail)
 	if err != nil {
@@ -123,7 +130,7 @@ func putNumbered(ctx context.Context, tx Tx, table string, k key, r Record) erro
 	return nil
 }
 
-func raiseNumbered(ctx context.Context, tx Tx, table string, o old) error {
+func (numbered) raise(ctx context.Context, tx Tx, table string, o old) error {
 	_, err := tx.ExecContext(ctx, "UPDATE "+table+" SET calls = calls + 1 WHERE gid = '' AND branch = '' AND part = 'floor'")
 	if err != nil {
 		return err
@@ -137,7 +144,7 @@ func raiseNumbered(ctx context.Context, tx Tx, table string, o old) error {
 // dueRows selects what a sweep may drop.
 const dueRows = " (cluster = $1 AND born BETWEEN 1 AND $2 OR cluster = '' AND born = 0 AND created < $3) "
 
-func dueNumbered(ctx context.Context, tx Tx, table string, o old) (due bool, err error) {
+func (numbered) due(ctx context.Context, tx Tx, table string, o old) (due bool, err error) {
 	err = tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+" WHERE"+dueRows+")", o.cluster, int64(o.floorMS), o.keysMS).Scan(&due)
 	return due, err
 }

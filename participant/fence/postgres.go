@@ -7,24 +7,10 @@ import (
 	"time"
 )
 
-// postgres is Postgres' SQL.
-type postgres struct{}
-
-func (postgres) table(name string) (string, error) { return quoteTable(name, `"`) }
-
-// index lives in its table's schema, and must not name it.
-func (postgres) index(table string) string { return indexOf(table) }
-
-// upsert waits for a transaction that holds the key. Under read committed it then sees
-// the newest row; under the stricter levels Postgres refuses (40001), and the call is
-// repeated.
-func (postgres) upsert(ctx context.Context, tx Tx, table string, k key, r Record) (*Record, error) {
-	return upsertNumbered(ctx, tx, table, k, r)
-}
-
-func (postgres) put(ctx context.Context, tx Tx, table string, k key, r Record) error {
-	return putNumbered(ctx, tx, table, k, r)
-}
+// postgres is Postgres' SQL. Its upsert waits for a transaction that holds the key. Under
+// read committed it then sees the newest row; under the stricter levels Postgres refuses
+// (40001), and the call is repeated.
+type postgres struct{ numbered }
 
 // floor: under read committed each statement has a snapshot of its own. Under the
 // stricter levels the snapshot may be old; locking a row that each sweep changes then
@@ -49,14 +35,6 @@ func (postgres) bound(ctx context.Context, tx Tx, wait time.Duration) (func(cont
 	// After an error the transaction takes no more statements, and ends.
 	_, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = "+strconv.FormatInt(max(1, wait.Milliseconds()), 10))
 	return func(context.Context) error { return nil }, err
-}
-
-func (postgres) due(ctx context.Context, tx Tx, table string, o old) (bool, error) {
-	return dueNumbered(ctx, tx, table, o)
-}
-
-func (postgres) raise(ctx context.Context, tx Tx, table string, o old) error {
-	return raiseNumbered(ctx, tx, table, o)
 }
 
 // drop leaves rows that a call holds to the next sweep.

@@ -10,11 +10,7 @@ import (
 
 // sqlite is SQLite's SQL. It has one writer at a time, so a transaction that has written
 // sees what is newest.
-type sqlite struct{}
-
-func (sqlite) table(name string) (string, error) { return quoteTable(name, `"`) }
-
-func (sqlite) index(table string) string { return indexOf(table) }
+type sqlite struct{ numbered }
 
 // indexOf adds `_born` to the last part of a quoted name.
 func indexOf(table string) string {
@@ -27,14 +23,6 @@ func lastPart(table string) string {
 		return table[i+2:]
 	}
 	return table
-}
-
-func (sqlite) upsert(ctx context.Context, tx Tx, table string, k key, r Record) (*Record, error) {
-	return upsertNumbered(ctx, tx, table, k, r)
-}
-
-func (sqlite) put(ctx context.Context, tx Tx, table string, k key, r Record) error {
-	return putNumbered(ctx, tx, table, k, r)
 }
 
 func (sqlite) floor(ctx context.Context, tx Tx, table, cluster string, _ bool) (uint64, error) {
@@ -52,14 +40,6 @@ func (sqlite) bound(ctx context.Context, tx Tx, wait time.Duration) (func(contex
 		return err
 	}
 	return func(ctx context.Context) error { return set(ctx, own) }, set(ctx, max(1, wait.Milliseconds()))
-}
-
-func (sqlite) due(ctx context.Context, tx Tx, table string, o old) (bool, error) {
-	return dueNumbered(ctx, tx, table, o)
-}
-
-func (sqlite) raise(ctx context.Context, tx Tx, table string, o old) error {
-	return raiseNumbered(ctx, tx, table, o)
 }
 
 func (sqlite) drop(ctx context.Context, tx *sql.Tx, table string, o old, limit int) (int64, error) {
