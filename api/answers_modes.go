@@ -96,10 +96,10 @@ func ended(t *logpb.Transaction, b *logpb.Branch) bool {
 		return true // what is recorded has ended
 	case t.GetState() == fsm.StateCommitted, t.GetState() == fsm.StateRolledBack:
 		return true
-	case mode == logpb.Mode_MODE_SAGA && t.GetDecision() == fsm.DecisionRollback:
-		return b.GetSpec().GetUndo() == "" || !mayBeDone(t, b)
-	default:
-		return false
+	case t.GetDecision() == fsm.DecisionRollback:
+		return b.GetSpec().GetUndo() == "" || mode == logpb.Mode_MODE_SAGA && !mayBeDone(t, b)
+	default: // nobody is called where no endpoint is named
+		return t.GetDecision() == fsm.DecisionCommit && b.GetSpec().GetEndpoint() == ""
 	}
 }
 

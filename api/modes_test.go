@@ -467,8 +467,9 @@ func TestOperationsAndEnds(t *testing.T) {
 		yes        = logpb.VoteKind_VOTE_KIND_PREPARED
 		no         = logpb.VoteKind_VOTE_KIND_REFUSED
 	)
-	undo := &logpb.BranchSpec{Id: "2", Undo: "http://a/", After: []string{"1"}}
-	plain := &logpb.BranchSpec{Id: "2", After: []string{"1"}}
+	undo := &logpb.BranchSpec{Id: "2", Endpoint: "http://a/", Undo: "http://a/", After: []string{"1"}}
+	plain := &logpb.BranchSpec{Id: "2", Endpoint: "http://a/", After: []string{"1"}}
+	nobody := &logpb.BranchSpec{Id: "2"}
 	for _, tt := range []struct {
 		name     string
 		mode     quoratev1.Mode
@@ -485,6 +486,8 @@ func TestOperationsAndEnds(t *testing.T) {
 		{"two-phase, a committed one whose word is missing", 1, fsm.StateCommitted, c, 0, &logpb.Branch{Spec: plain, Vote: yes}, fsm.OperationCommit, false},
 		{"TCC, undecided", tccMode, fsm.StateActive, none, 0, &logpb.Branch{Spec: undo}, 0, false},
 		{"TCC, to confirm", tccMode, fsm.StateCommitting, c, 0, &logpb.Branch{Spec: undo}, fsm.OperationConfirm, false},
+		{"TCC, nothing to confirm", tccMode, fsm.StateCommitting, c, 0, &logpb.Branch{Spec: nobody}, fsm.OperationConfirm, true},
+		{"TCC, nothing to cancel", tccMode, fsm.StateRollingBack, r, 0, &logpb.Branch{Spec: plain}, fsm.OperationCancel, true},
 		{"TCC, cancelled", tccMode, fsm.StateRolledBack, r, 0, &logpb.Branch{Spec: undo, Own: done}, fsm.OperationCancel, true},
 		{"saga, not called yet", sagaMode, fsm.StateSealed, none, 0, &logpb.Branch{Spec: undo}, 0, false},
 		{"saga, done", sagaMode, fsm.StateSealed, none, yes, &logpb.Branch{Spec: undo, Vote: yes}, fsm.OperationAction, false},
@@ -498,6 +501,7 @@ func TestOperationsAndEnds(t *testing.T) {
 		{"saga, compensated", sagaMode, fsm.StateRollingBack, r, yes, &logpb.Branch{Spec: undo, Vote: yes, Own: done}, fsm.OperationCompensate, true},
 		{"message, prepared", messageMode, fsm.StateActive, none, 0, &logpb.Branch{Spec: plain}, 0, false},
 		{"message, to deliver", messageMode, fsm.StateCommitting, c, 0, &logpb.Branch{Spec: plain}, fsm.OperationAction, false},
+		{"message, to a topic of nobody", messageMode, fsm.StateCommitting, c, 0, &logpb.Branch{Spec: nobody}, fsm.OperationAction, true},
 		{"message, never sent", messageMode, fsm.StateRolledBack, r, 0, &logpb.Branch{Spec: plain}, fsm.OperationAction, true},
 		{"notify, given up", notifyMode, fsm.StateCommitted, c, 0, &logpb.Branch{Spec: plain, Own: done, Outcome: logpb.Outcome_OUTCOME_GAVE_UP}, fsm.OperationAction, true},
 		{"workflow, recorded", workflowMode, fsm.StateActive, none, 0, &logpb.Branch{Spec: &logpb.BranchSpec{Id: "2"}}, 0, true},
