@@ -53,6 +53,7 @@ type modesWorkload struct {
 	mu       sync.Mutex
 	begun    []*modesTx
 	ops      []linearizability.Operation
+	calls    []linearizability.Observation
 	findings []Finding
 	counts   map[string]int64
 	finals   map[string]linearizability.Observation
@@ -98,6 +99,7 @@ func (w *modesWorkload) Start(ctx context.Context, env *Env) (err error) {
 	if w.maker, err = branchbank.NewInitiator(w.client); err != nil {
 		return errors.Join(err, w.close())
 	}
+	w.maker.Called = w.called
 	w.startLoad(load, all)
 	w.load.Go(func() { w.collect(load) })
 	return nil
@@ -184,6 +186,11 @@ func (w *modesWorkload) Settle(ctx context.Context, env *Env) []Finding {
 			findings = append(findings, Finding{Text: fmt.Sprintf("modes: read the books of %s: %v", b.Name(), err)})
 		}
 		w.books[b.Name()] = books
+		calls, err := branchbank.ReadArrivals(b.config.ArrivalsPath)
+		if err != nil {
+			findings = append(findings, Finding{Text: fmt.Sprintf("modes: read the calls to %s: %v", b.Name(), err)})
+		}
+		w.calls = append(w.calls, calls...)
 	}
 	if err := w.close(); err != nil {
 		env.Surprise("modes: %v", err)
@@ -223,8 +230,8 @@ func (w *modesWorkload) close() error {
 
 // Judge holds the banks' books against what was asked and decided (S15), and what
 // initiators were told (S1, S6).
-func (w *modesWorkload) Judge(ctx context.Context, env *Env, _ *Replay) (Judgement, error) {
-	h := w.history()
+func (w *modesWorkload) Judge(ctx context.Context, env *Env, log *Replay) (Judgement, error) {
+	h := w.history(log)
 	w.counts["operations_recorded"] = int64(len(w.ops))
 	reports, err := w.report()
 	if err != nil {
@@ -237,6 +244,8 @@ func (w *modesWorkload) Judge(ctx context.Context, env *Env, _ *Replay) (Judgeme
 	}
 	h.File, j.Histories = path, []string{path}
 	report := linearizability.Check(ctx, h, linearizability.Options{HTML: filepath.Join(env.Dir, "html-modes")})
+	j.Counts["gids_checked"], j.Counts["keys_checked"] = int64(report.Stats.GIDs), int64(report.Stats.Keys)
+	j.Counts["calls_checked"] = int64(len(w.calls))
 	for _, v := range report.Violations {
 		j.Findings = append(j.Findings, Finding{Promise: v.Promise, Text: workloadModes + ": " + v.String(), Lost: v.Promise == "S6"})
 	}
@@ -253,11 +262,17 @@ func (w *modesWorkload) Judge(ctx context.Context, env *Env, _ *Replay) (Judgeme
 }
 
 // history is everything that was seen, in the judge's words.
-func (w *modesWorkload) history() *linearizability.History {
+func (w *modesWorkload) history(log *Replay) *linearizability.History {
 	h := &linearizability.History{Header: linearizability.Header{
-		Format: linearizability.Format, Seed: w.o.Seed, Note: w.o.Command(), Partial: true, DeliveriesUnseen: true, ClockSkewed: w.env.clocks != nil,
+		Format: linearizability.Format, Seed: w.o.Seed, Note: w.o.Command(), ClockSkewed: w.env.clocks != nil,
 	}}
 	h.Operations = w.ops
+	h.Observations = append(h.Observations, w.calls...)
+	if mine := w.mine(); log != nil && log.Whole {
+		h.Observations = append(h.Observations, log.observations(func(gid string) bool { return mine[gid] })...)
+	} else {
+		h.Header.DeliveriesUnseen, h.Header.BegunUnseen = true, true
+	}
 	observe := func(o linearizability.Observation) { h.Observations = append(h.Observations, o) }
 	decided := map[string]linearizability.Decision{}
 	for _, gid := range slices.Sorted(maps.Keys(w.finals)) {
@@ -292,6 +307,22 @@ func (w *modesWorkload) history() *linearizability.History {
 	observe(linearizability.Observation{Sight: linearizability.SightSum, Resource: "all banks", Value: sum, Want: want})
 	observe(linearizability.Observation{Sight: linearizability.SightQuiescent})
 	return h
+}
+
+// mine are the transactions that the workload has begun, or asked for.
+func (w *modesWorkload) mine() map[string]bool {
+	mine := map[string]bool{}
+	for gid := range w.finals {
+		mine[gid] = true
+	}
+	for _, tx := range w.begun {
+		mine[tx.gid] = true
+	}
+	for i := range w.ops {
+		mine[w.ops[i].GID], mine[w.ops[i].Output.GID] = true, true
+	}
+	delete(mine, "")
+	return mine
 }
 
 // doubts says what the run did not show, mode by mode.

@@ -67,7 +67,7 @@ func (w *modesWorkload) startBanks(ctx context.Context, dir string) error {
 		b := &branchProcess{w: w, dir: dir, asked: map[int]bool{}, config: branchbank.ProcessConfig{
 			Listen: address, Seeds: w.env.Cluster.Endpoints(), CallsPath: filepath.Join(dir, name+".calls"), Config: branchbank.Config{
 				Resource: name, Spec: specs[name], Prefix: "m_", Accounts: branchAccounts, Opening: branchOpening, Opener: drivers.Open, DropAnswers: true,
-				Unfenced: w.o.unfenced,
+				Unfenced: w.o.unfenced, ArrivalsPath: filepath.Join(dir, name+".arrivals.jsonl"),
 			},
 		}}
 		w.banks = append(w.banks, b)

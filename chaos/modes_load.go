@@ -401,7 +401,7 @@ const modesInitiator = "modes-initiator"
 
 // dial makes the initiators' client, by links that faults may hurt where there are any.
 func (w *modesWorkload) dial(ctx context.Context) (*participant.Client, error) {
-	options := []participant.Option{participant.WithName("chaos-modes")}
+	options := []participant.Option{participant.WithName("chaos-modes"), participant.WithDialOptions(grpc.WithChainUnaryInterceptor(w.recorder))}
 	if w.env.Links != nil {
 		w.env.DialEnv(modesInitiator) // one of those that can be cut off
 		options = append(options, participant.WithDialOptions(grpc.WithContextDialer(func(ctx context.Context, meant string) (net.Conn, error) {

@@ -158,5 +158,8 @@ func (p *plan) ids() []string {
 
 // branchOf is a branch in the history's words.
 func branchOf(spec *quoratev1.BranchSpec) linearizability.Branch {
-	return linearizability.Branch{ID: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(), Held: spec.GetHeld(), Holder: spec.GetHolder()}
+	return linearizability.Branch{
+		ID: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(), Held: spec.GetHeld(), Holder: spec.GetHolder(),
+		Undo: spec.GetUndo(), After: linearizability.IDsOf(spec.GetAfter()), Content: string(spec.GetPayload()),
+	}
 }

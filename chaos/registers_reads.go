@@ -109,11 +109,13 @@ func transactionOutput(t *quoratev1.Transaction) linearizability.Output {
 		GID: t.GetGid(), Key: t.GetKey(), Tombstone: t.GetTombstone(),
 		Decision: linearizability.FromWire[linearizability.Decision](t.GetDecision()), State: linearizability.FromWire[linearizability.State](t.GetState()),
 		Reason: linearizability.ReasonFromWire(t.GetReason()), DecisionIndex: t.GetDecided().GetIndex(),
+		Stopped: t.GetStopped(), Result: string(t.GetResult()), Branches: []linearizability.BranchView{},
 	}
 	for _, b := range t.GetBranches() {
 		out.Branches = append(out.Branches, linearizability.BranchView{
 			ID: b.GetSpec().GetId(), Vote: linearizability.FromWire[linearizability.Vote](b.GetVote()),
 			Outcome: linearizability.FromWire[linearizability.Outcome](b.GetOutcome()), Hint: b.GetHint(), Terminal: b.GetTerminal(),
+			Recorded: b.GetRecorded(), Result: string(b.GetResult()),
 		})
 	}
 	return out

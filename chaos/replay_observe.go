@@ -1,7 +1,11 @@
 package chaos
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
@@ -12,19 +16,26 @@ import (
 // are compared with, and what tells which unknown calls never happened. Commands
 // about transactions that mine says no to are left out.
 func (r *Replay) Observe(to *linearizability.Recorder, mine func(gid string) bool) {
+	for _, o := range r.observations(mine) {
+		to.Observe(o)
+	}
+}
+
+// observations are the log in a history's words.
+func (r *Replay) observations(mine func(gid string) bool) (all []linearizability.Observation) {
 	if len(r.Entries) == 0 {
-		return
+		return nil
 	}
 	for _, e := range r.Entries {
 		for _, c := range e.Batch.GetCommands() {
 			if command := commandOf(c); command.GID == "" || mine(command.GID) {
-				to.Observe(linearizability.Observation{
+				all = append(all, linearizability.Observation{
 					Sight: linearizability.SightCommand, Index: e.Index, Term: e.Term, ClockMS: e.Batch.GetClockMs(), Command: command,
 				})
 			}
 		}
 	}
-	to.Observe(linearizability.Observation{
+	return append(all, linearizability.Observation{
 		Sight: linearizability.SightLog, From: r.Entries[0].Index, Through: r.Compared, Whole: r.Whole,
 	})
 }
@@ -55,6 +66,20 @@ func commandOf(c *logpb.Command) *linearizability.Command {
 			Kind: linearizability.KindResolve, GID: gidText(k.Resolve.GetGid()), Branch: k.Resolve.GetBranch(),
 			Input: linearizability.Input{Outcome: linearizability.FromWire[linearizability.Outcome](k.Resolve.GetOutcome()), Operator: k.Resolve.GetOperator()},
 		}
+	case *logpb.Command_Answer:
+		a := k.Answer
+		return &linearizability.Command{
+			Kind: linearizability.KindAnswer, GID: gidText(a.GetGid()), Branch: a.GetBranch(), Driver: true,
+			Input: linearizability.Input{Said: linearizability.FromWire[linearizability.Said](a.GetKind()), MaybeDone: a.GetMaybeDone()},
+		}
+	case *logpb.Command_Record:
+		r := k.Record
+		return &linearizability.Command{
+			Kind: linearizability.KindRecord, GID: gidText(r.GetGid()), Branch: r.GetBranch().GetId(),
+			Input: linearizability.Input{Operation: r.GetOperation(), Failed: r.GetFailed(), Result: string(r.GetResult())},
+		}
+	case *logpb.Command_Stop:
+		return &linearizability.Command{Kind: linearizability.KindStop, GID: gidText(k.Stop.GetGid()), Input: linearizability.Input{Operator: k.Stop.GetOperator()}}
 	case *logpb.Command_Tick:
 		return &linearizability.Command{Kind: linearizability.KindTick}
 	}
@@ -66,12 +91,29 @@ func ofBegin(kind linearizability.Kind, b *logpb.Begin) *linearizability.Command
 	if mode == "two_phase" {
 		mode = ""
 	}
-	return &linearizability.Command{
+	c := &linearizability.Command{
 		Kind: kind, GID: gidText(b.GetGid()), Namespace: b.GetNamespace(), Key: b.GetKey(),
 		Input: linearizability.Input{
 			Mode: mode, Entry: linearizability.FromWire[linearizability.Entry](b.GetEntry()), TimeoutMS: b.GetTimeoutMs(), Content: contentOf(b.GetLabels()),
 		},
 	}
+	if b.GetPlan() != nil {
+		c.Input.Content += " " + sumOf(b.GetPlan())
+	}
+	for _, spec := range b.GetBranches() {
+		c.Input.Branches = append(c.Input.Branches, loggedBranch(spec))
+	}
+	return c
+}
+
+// sumOf stands for a message, whatever it holds: what is the same has the same sum.
+func sumOf(m proto.Message) string {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return err.Error()
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:8])
 }
 
 // contentOf stands for the labels: the workload's one label by its value alone.
@@ -101,10 +143,11 @@ func ofDecide(d *logpb.Decide) *linearizability.Command {
 		Epoch: linearizability.Epoch{Incarnation: d.GetEpoch().GetIncarnation(), Term: d.GetEpoch().GetTerm()},
 	}
 	if d.GetDecision() == logpb.Decision_DECISION_COMMIT {
-		c.Input.Bare, c.Input.Set = d.GetSet() == nil, d.GetSet().GetIds()
+		c.Input.Bare, c.Input.Set, c.Input.Result = d.GetSet() == nil, d.GetSet().GetIds(), string(d.GetResult())
 		return c
 	}
 	c.Kind, c.Reason = linearizability.KindRollback, linearizability.ReasonFromWire(d.GetReason())
+	c.Input.Result = string(d.GetResult())
 	c.Input.Operator, c.Input.Participant = d.GetOperator(), d.GetOrigin() == logpb.Origin_ORIGIN_PARTICIPANT
 	for _, b := range d.GetBranches() {
 		c.Input.Branches = append(c.Input.Branches, loggedBranch(b))
@@ -114,6 +157,7 @@ func ofDecide(d *logpb.Decide) *linearizability.Command {
 
 func ofSubmit(s *logpb.Submit) *linearizability.Command {
 	c := ofBegin(linearizability.KindSubmit, s.GetBegin())
+	c.Input.Branches = nil
 	for _, b := range s.GetSet() {
 		c.Input.Branches = append(c.Input.Branches, loggedBranch(b))
 	}
@@ -125,12 +169,18 @@ func ofSubmit(s *logpb.Submit) *linearizability.Command {
 	return c
 }
 
-func specInput(b *logpb.BranchSpec) linearizability.Input {
-	return linearizability.Input{Resource: b.GetResource(), Endpoint: b.GetEndpoint(), Held: b.GetHeld(), Holder: gidText(b.GetHolder())}
+func specInput(spec *logpb.BranchSpec) linearizability.Input {
+	b := loggedBranch(spec)
+	return linearizability.Input{
+		Resource: b.Resource, Endpoint: b.Endpoint, Held: b.Held, Holder: b.Holder, Undo: b.Undo, After: b.After, Payload: b.Content,
+	}
 }
 
 func loggedBranch(b *logpb.BranchSpec) linearizability.Branch {
-	return linearizability.Branch{ID: b.GetId(), Resource: b.GetResource(), Endpoint: b.GetEndpoint(), Held: b.GetHeld(), Holder: gidText(b.GetHolder())}
+	return linearizability.Branch{
+		ID: b.GetId(), Resource: b.GetResource(), Endpoint: b.GetEndpoint(), Held: b.GetHeld(), Holder: gidText(b.GetHolder()),
+		Undo: b.GetUndo(), After: linearizability.IDsOf(b.GetAfter()), Content: string(b.GetPayload()),
+	}
 }
 
 // gidText is the text of 16 bytes, empty for none.

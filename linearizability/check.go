@@ -67,6 +67,7 @@ type judge struct {
 
 func (j *judge) run() {
 	log := newReplay(j.history, j.compiler)
+	j.compiler.log = log
 	ops := usable(j.history, log)
 	j.stats.Removed = log.removed
 	for i := range j.history.Operations {

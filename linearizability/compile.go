@@ -1,6 +1,7 @@
 package linearizability
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -37,6 +38,12 @@ const (
 	roleLost
 	roleDrive
 	rolePresume
+	// roleDone and roleUndone: called branches were done, or not, and that decided.
+	roleDone
+	roleUndone
+	// roleLogged: a command of the log that no operation of the history accounts for.
+	// It happened, in the log's order.
+	roleLogged
 	// roleOver: everything that was answered has happened.
 	roleOver
 )
@@ -54,11 +61,13 @@ type event struct {
 	unknown               bool
 	// deliveriesUnseen: reports may have come unrecorded.
 	deliveriesUnseen bool
+	// place of a command of the log among those that are unaccounted for.
+	place uint16
 }
 
 // assumed: nobody was told that it happened.
 func (e *event) assumed() bool {
-	return e.unknown || e.role == roleTimeout || e.role == roleLost || e.role == roleDrive || e.role == rolePresume
+	return e.unknown || e.role >= roleTimeout && e.role < roleOver
 }
 
 // compiler makes events of operations.
@@ -67,6 +76,8 @@ type compiler struct {
 	maxTime int64
 	// clockMax is the newest cluster clock in any answer, 0 where none tells.
 	clockMax uint64
+	// log, where the history holds it.
+	log *replay
 }
 
 func newCompiler(h *History) *compiler {
@@ -163,7 +174,7 @@ func (c *compiler) event(op *Operation, gid string) event {
 func compileCall(kind Kind, branch string, in *Input, namespace, key string, timeoutMS uint64) call {
 	c := call{
 		kind: kind, input: in, bare: in.Bare || kind == KindCommit && in.Set == nil,
-		branch: Branch{ID: branch, Resource: in.Resource, Endpoint: in.Endpoint, Held: in.Held, Holder: in.Holder},
+		branch: specIn(branch, in),
 	}
 	switch kind {
 	case KindBegin, KindSubmit:
@@ -173,6 +184,7 @@ func compileCall(kind Kind, branch string, in *Input, namespace, key string, tim
 				c.entry = EntryNamed
 			}
 		}
+		c.mode = modeIn(in)
 		c.content = contentOf(in, namespace, key, c.entry, timeoutMS)
 	}
 	if kind == KindSubmit {
@@ -187,17 +199,39 @@ func compileCall(kind Kind, branch string, in *Input, namespace, key string, tim
 	return c
 }
 
-// contentOf is what tells a begin from another.
-func contentOf(in *Input, namespace, key string, entry Entry, timeoutMS uint64) string {
-	mode := in.Mode
-	if mode == "" {
-		mode = "two_phase"
+// specIn is the branch that an input says.
+func specIn(id string, in *Input) Branch {
+	return Branch{ID: id, Resource: in.Resource, Endpoint: in.Endpoint, Held: in.Held, Holder: in.Holder, Undo: in.Undo, After: in.After, Content: in.Payload}
+}
+
+func modeIn(in *Input) string {
+	if in.Mode == "" {
+		return modeTwoPhase
 	}
+	return in.Mode
+}
+
+// contentOf is what tells a begin from another. Where branches are called, what is
+// submitted is content too, whether all at once or prepared before.
+func contentOf(in *Input, namespace, key string, entry Entry, timeoutMS uint64) string {
+	mode := modeIn(in)
 	if namespace == "" {
 		namespace = namespaceDefault
 	}
-	if in.TimeoutMS > 0 {
+	if in.TimeoutMS > 0 || !expires(mode) || mode == modeSaga {
 		timeoutMS = in.TimeoutMS
 	}
-	return namespace + "\x00" + key + "\x00" + mode + "\x00" + string(entry) + "\x00" + strconv.FormatUint(timeoutMS, 10) + "\x00" + in.Content
+	if mode != modeTwoPhase && mode != modeTCC {
+		entry = ""
+	}
+	content := namespace + "\x00" + key + "\x00" + mode + "\x00" + string(entry) + "\x00" + strconv.FormatUint(timeoutMS, 10) + "\x00" + in.Content
+	if mode == modeTwoPhase {
+		return content
+	}
+	specs := make([]string, len(in.Branches))
+	for i, b := range in.Branches {
+		specs[i] = fmt.Sprintf("\x01%+q", [...]string{b.ID, b.Resource, b.Endpoint, b.Undo, string(b.After), b.Content})
+	}
+	slices.Sort(specs)
+	return content + strings.Join(specs, "")
 }

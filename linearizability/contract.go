@@ -1,6 +1,7 @@
 package linearizability
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -45,6 +46,9 @@ type member struct {
 	maybe    bool
 	own      own
 	resolved Outcome
+	// Of a workflow's step: the code's word for it, and what it returned.
+	word   string
+	result string
 }
 
 // terminal: nothing more is expected of it.
@@ -58,14 +62,23 @@ func (m *member) voted() bool { return m.vote == VotePrepared || m.vote == VoteR
 // tx is the state of one GID. It is never changed: a step makes a new one.
 type tx struct {
 	phase     phase
+	mode      string // empty where nothing has begun it
 	tombstone bool
 	// gone: at or below the horizon, so that unseen means expired.
 	gone bool
 	// ended was seen, though the reports that ended it were not recorded.
-	ended   bool
+	ended bool
+	// dim: steps that nobody recorded have happened, or a topic's subscribers are its
+	// branches, so that these cannot be told one by one.
+	dim bool
+	// stopped by an operator, and what a workflow's code returned.
+	stopped bool
+	result  string
+	// logged is how many of the log's commands that nobody recorded have happened.
+	logged  uint16
 	entry   Entry
 	content string
-	// reason of a rollback; rough for those of which an answer may name one of two.
+	// reason of a rollback; where an answer may name one of two, both.
 	reason string
 	// left is how many more unknown or uncalled effects the search may assume.
 	left uint8
@@ -92,7 +105,9 @@ func (t *tx) find(id string) *member {
 
 // put adds a branch in the order of ids and returns its place; t must be a clone.
 func (t *tx) put(m member) *member {
-	i, _ := slices.BinarySearchFunc(t.members, m.ID, func(have member, id string) int { return strings.Compare(have.ID, id) })
+	i, _ := slices.BinarySearchFunc(t.members, m, func(have, m member) int {
+		return cmp.Or(strings.Compare(have.ID, m.ID), strings.Compare(have.word, m.word))
+	})
 	t.members = slices.Insert(t.members, i, m)
 	return &t.members[i]
 }
@@ -110,6 +125,12 @@ func (t *tx) decision() Decision {
 
 // over: every branch that can be told is terminal.
 func (t *tx) over() bool {
+	switch {
+	case t.stopped:
+		return true
+	case t.called():
+		return t.calledIsOver()
+	}
 	for i := range t.members {
 		if m := &t.members[i]; !m.terminal() && !m.hint {
 			return false
@@ -140,8 +161,8 @@ func (t *tx) state() State {
 }
 
 func (t *tx) equal(o *tx) bool {
-	return t == o || t.phase == o.phase && t.tombstone == o.tombstone && t.gone == o.gone && t.ended == o.ended && t.left == o.left &&
-		t.entry == o.entry && t.content == o.content && t.reason == o.reason && slices.Equal(t.members, o.members)
+	return t == o || t.phase == o.phase && t.tombstone == o.tombstone && t.gone == o.gone && t.ended == o.ended && t.left == o.left && t.logged == o.logged &&
+		t.mode == o.mode && t.dim == o.dim && t.stopped == o.stopped && t.result == o.result && t.entry == o.entry && t.content == o.content && t.reason == o.reason && slices.Equal(t.members, o.members)
 }
 
 // verdictOn is the answer to a participant about one branch, never about a GID
@@ -156,7 +177,7 @@ func (t *tx) verdictOn(id string) Verdict {
 			return VerdictWait
 		}
 	case phaseCommit:
-		if m != nil && m.vote == VotePrepared {
+		if m != nil && (m.vote == VotePrepared || t.called()) {
 			return VerdictCommit
 		}
 	case phaseUnseen:
@@ -202,6 +223,8 @@ const (
 	reasonPresumed   = "PRESUMED"
 	reasonReported   = "REPORTED"
 	reasonOperator   = "OPERATOR"
+	reasonGaveUp     = "GAVE_UP"
+	reasonChecked    = "CHECKED_BACK"
 	reasonAnyAtAll   = ""
 	refusalNotFound  = "NOT_FOUND"
 	refusalExpired   = "EXPIRED"
@@ -218,6 +241,7 @@ const (
 	refusalReported  = "ALREADY_REPORTED"
 	refusalUndecided = "UNDECIDED"
 	refusalStale     = "STALE"
+	refusalInvalid   = "INVALID"
 )
 
 // answer is what a command is answered.
@@ -238,8 +262,9 @@ type call struct {
 	kind   Kind
 	branch Branch
 	input  *Input
-	// content of a Begin, or of a Submit's begin.
+	// content and mode of a Begin, or of a Submit's begin.
 	content string
+	mode    string
 	entry   Entry
 	// set that a Commit or a Submit names, sorted; bare where none is.
 	set  []string
@@ -268,6 +293,12 @@ func (t *tx) apply(c *call) (*tx, answer) {
 		return t.report(c)
 	case KindResolve:
 		return t.resolve(c)
+	case KindAnswer:
+		return t.answeredBy(c)
+	case KindRecord:
+		return t.record(c)
+	case KindStop:
+		return t.stop()
 	case KindInquire:
 		return t, answer{verdict: t.verdictOn(c.branch.ID)}
 	case KindGet:
@@ -295,8 +326,10 @@ func (t *tx) begin(c *call) (*tx, answer) {
 	switch {
 	case t.phase == phaseUnseen && t.gone:
 		return t, refuse(refusalExpired)
+	case !beginnable(c.mode):
+		return t, refuse(refusalInvalid)
 	case t.phase == phaseUnseen:
-		return &tx{phase: phaseActive, entry: c.entry, content: c.content}, answer{created: true}
+		return c.created(phaseActive), answer{created: true}
 	case t.tombstone:
 		return t, refuse(refusalDecided)
 	case t.content != c.content:

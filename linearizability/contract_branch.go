@@ -17,6 +17,9 @@ func (t *tx) enlist(c *call) (*tx, answer) {
 	if t.phase == phaseUnseen {
 		return t, t.unseenAnswer()
 	}
+	if t.called() && t.mode != modeTCC {
+		return t, refuse(refusalInvalid)
+	}
 	m := t.find(c.branch.ID)
 	verdict := t.verdictOn(c.branch.ID)
 	switch t.phase {
@@ -59,6 +62,9 @@ func (t *tx) introduce(spec Branch) *tx {
 func (t *tx) castVote(c *call) (*tx, answer) {
 	if t.phase == phaseUnseen {
 		return t, t.unseenAnswer()
+	}
+	if t.called() {
+		return t, refuse(refusalInvalid)
 	}
 	if c.input.Vote == VoteRefused {
 		return t.refusedVote(c)
@@ -144,8 +150,15 @@ func (t *tx) report(c *call) (*tx, answer) {
 	case t.phase == phaseUnseen:
 		return t, t.unseenAnswer()
 	}
-	if t.find(c.branch.ID) == nil {
+	switch {
+	case t.mode == modeWorkflow, c.input.Outcome == OutcomeGaveUp && t.called() && t.mode != modeNotify:
+		return t, answer{refusal: refusalInvalid, verdict: t.verdictOn(c.branch.ID)}
+	case c.input.Outcome == OutcomeGaveUp && t.mode != modeNotify:
+		return t, answer{refusal: refusalDecided, or: []string{refusalInvalid}, verdict: t.verdictOn(c.branch.ID)}
+	case t.find(c.branch.ID) == nil, t.mode == modeSaga && t.phase == phaseCommit:
 		return t, answer{verdict: t.verdictOn(c.branch.ID)}
+	case t.called() && t.decision() == DecisionNone:
+		return t, answer{refusal: refusalUndecided, verdict: t.verdictOn(c.branch.ID)}
 	}
 	n := t
 	if t.decision() == DecisionNone {
@@ -162,8 +175,8 @@ func (t *tx) report(c *call) (*tx, answer) {
 // wordOf compares what a branch did with what was decided.
 func wordOf(m *member, did Outcome, decided Decision) own {
 	switch {
-	case m.vote == VoteReadOnly:
-		return ownDone // it had nothing to do
+	case m.vote == VoteReadOnly, did == OutcomeGaveUp:
+		return ownDone // it had nothing to do, or best effort was all that it was
 	case did == OutcomeHazard:
 		return ownHazard
 	case did == OutcomeMixed:
@@ -199,6 +212,8 @@ func (t *tx) resolve(c *call) (*tx, answer) {
 	switch {
 	case m == nil:
 		return t, refuse(refusalEnlisted)
+	case t.called() && m.own == ownNone && m.resolved == "" && (t.calledIsOver() || t.ends(m)):
+		return t, answer{refusal: refusalReported, or: []string{answeredOK, refusalBranch}}
 	case m.vote == VoteReadOnly, m.vote == VoteRefused && !m.maybe:
 		// It had nothing to do; what an operator hears of it is left open.
 		return t, answer{refusal: refusalReported, or: []string{answeredOK, refusalBranch}}

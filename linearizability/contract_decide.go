@@ -17,6 +17,8 @@ func (t *tx) commit(c *call) (*tx, answer) {
 		return t, answer{}
 	case t.phase == phaseRollback:
 		return t, refuse(refusalDecided)
+	case t.called():
+		return t.commitCalled(c)
 	case c.driver:
 		return t.driverCommits(c)
 	case t.phase == phaseSealed:
@@ -93,13 +95,18 @@ func (t *tx) rollback(c *call) (*tx, answer) {
 		return t, refuse(refusalStale)
 	}
 	n := t.rolledBack(c.reason)
+	if t.mode == modeWorkflow {
+		n.result, n.reason = c.input.Result, reasonAnyAtAll
+	}
 	if t.phase == phaseUnseen {
 		n.tombstone = true
 	}
 	for _, b := range c.input.Branches {
 		switch m := n.find(b.ID); {
 		case m == nil && t.phase != phaseSealed:
-			n.put(member{Branch: b, hint: b.named()})
+			// Of what never began nobody knows the mode: a branch that would be called
+			// back is known by its name only.
+			n.put(member{Branch: b, hint: !t.called() && (b.named() || b.Undo != "")})
 		case m != nil && m.hint && !b.named():
 			m.Branch, m.hint = b, false
 		}
@@ -109,6 +116,8 @@ func (t *tx) rollback(c *call) (*tx, answer) {
 
 func (t *tx) submit(c *call) (*tx, answer) {
 	switch {
+	case c.mode != modeTwoPhase, t.called():
+		return t.submitCalled(c)
 	case t.phase == phaseUnseen && t.gone:
 		return t, refuse(refusalExpired)
 	case t.phase == phaseRollback && t.tombstone:
@@ -134,7 +143,7 @@ func (t *tx) submit(c *call) (*tx, answer) {
 	}
 	created := t.phase == phaseUnseen
 	n := t.clone()
-	n.content, n.entry = c.content, c.entry
+	n.content, n.entry, n.mode = c.content, c.entry, c.mode
 	for _, b := range c.input.Branches {
 		switch m := n.find(b.ID); {
 		case m == nil:

@@ -62,6 +62,18 @@ func inputText(in *Input) string {
 	if in.Outcome != "" {
 		add("%s", in.Outcome)
 	}
+	if in.Said != "" {
+		add("%s", in.Said)
+	}
+	if in.Operation != "" {
+		add("%s", in.Operation)
+	}
+	if in.Failed {
+		add("failed")
+	}
+	if in.Result != "" {
+		add("with result %s", in.Result)
+	}
 	if in.Entry != "" {
 		add("%s", in.Entry)
 	}
@@ -146,6 +158,12 @@ func outputText(op *Operation) string {
 	if out.State != "" {
 		add("(%s)", out.State)
 	}
+	if out.Stopped {
+		add("stopped")
+	}
+	if out.Result != "" {
+		add("result %s", out.Result)
+	}
 	if out.Reason != "" {
 		add("%s", out.Reason)
 	}
@@ -188,6 +206,12 @@ func (e *event) describe() string {
 		return "(a holder was lost)"
 	case roleDrive:
 		return "(the leader's driver committed)"
+	case roleDone:
+		return "(the called branches were done)"
+	case roleUndone:
+		return "(a called branch was not done)"
+	case roleLogged:
+		return "(the log: " + string(e.kind) + " " + e.branch.ID + inputText(e.input) + ")"
 	case rolePresume:
 		return "(an unseen GID was ended: " + describeOperation(e.op) + ")"
 	case roleAsk:
@@ -211,9 +235,15 @@ func (t *tx) describe() string {
 		return "unseen"
 	}
 	var b strings.Builder
+	if t.called() {
+		b.WriteString(t.mode + " ")
+	}
 	b.WriteString(string(t.state()))
 	if t.reason != "" {
 		b.WriteString(" " + t.reason)
+	}
+	if t.stopped {
+		b.WriteString(", stopped")
 	}
 	if t.tombstone {
 		b.WriteString(", a tombstone")
@@ -224,6 +254,10 @@ func (t *tx) describe() string {
 		switch {
 		case m.hint:
 			vote = "only named"
+		case m.word != "":
+			vote = m.word
+		case vote == "" && t.called():
+			vote = "not answered"
 		case vote == "":
 			vote = "no vote"
 		}

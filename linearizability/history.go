@@ -19,6 +19,9 @@ type Header struct {
 	// DeliveriesUnseen: branches are told, and report, without it being recorded,
 	// so that committing and committed cannot be told apart beforehand.
 	DeliveriesUnseen bool `json:"deliveries_unseen,omitempty"`
+	// BegunUnseen: some transactions were begun by clients that record nothing. Of
+	// those without a recorded begin or submit only decisions are followed.
+	BegunUnseen bool `json:"begun_unseen,omitempty"`
 	// FaultFree: no fault was injected, so that whatever could commit must have.
 	FaultFree bool `json:"fault_free,omitempty"`
 	// CommitRatioMin is the least share of transactions, of those whose commit

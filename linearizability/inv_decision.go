@@ -22,6 +22,8 @@ func (j *judge) invariants(ops []*Operation, log *replay) {
 		j.checkPresumed(f)
 		j.checkAtomic(f)
 		j.checkEffects(f)
+		j.checkCalls(f, log)
+		j.checkForward(f)
 		j.checkReads(f, log)
 	})
 	for _, f := range all {
@@ -118,6 +120,10 @@ func (j *judge) checkValidity(f *facts, log *replay) {
 		heard = timeInfinity
 	}
 	asked, members := f.set()
+	if mode := f.mode(); mode != modeTwoPhase {
+		// Nobody votes. A saga's steps and a message's check-back decide unasked.
+		asked, members = asked || mode != modeTCC && mode != modeWorkflow || log.whole, nil
+	}
 	if !asked {
 		j.broken(Violation{Promise: promiseValidity, GID: f.gid, Lines: lines(commit.line), Operations: []string{commit.by.String()},
 			Text: "committed, though nobody asked for a commit"})
@@ -136,6 +142,24 @@ func (j *judge) checkValidity(f *facts, log *replay) {
 // transactions of clients that record nothing.
 func (f *facts) recorded() bool {
 	return slices.ContainsFunc(f.ops, func(op *Operation) bool { return op.Kind == KindBegin || op.Kind == KindSubmit })
+}
+
+// mode that it was created in; where nobody who was answered did, one that was asked
+// for.
+func (f *facts) mode() string {
+	mode := modeTwoPhase
+	for _, op := range f.ops {
+		if op.Kind != KindBegin && op.Kind != KindSubmit {
+			continue
+		}
+		if op.Status == StatusOK {
+			return modeIn(&op.Input)
+		}
+		if mode == modeTwoPhase {
+			mode = modeIn(&op.Input)
+		}
+	}
+	return mode
 }
 
 // set tells whether a commit was asked, and which branches the sealed set holds for
@@ -186,7 +210,7 @@ func (f *facts) agreed(id string, before int64) bool {
 // checkNonTrivial is S4 without faults: what everybody agreed to, nobody opposed and
 // no deadline passed, commits.
 func (j *judge) checkNonTrivial(f *facts) {
-	if !j.history.Header.FaultFree || j.history.Header.Partial || !f.recorded() {
+	if !j.history.Header.FaultFree || j.history.Header.Partial || !f.recorded() || f.mode() != modeTwoPhase {
 		return
 	}
 	rolled := f.claimed(DecisionRollback)

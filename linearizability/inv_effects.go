@@ -5,8 +5,9 @@ import (
 	"slices"
 )
 
-// The modes whose branches are called, as a plan names them.
+// The modes; all but the first have branches that are called.
 const (
+	modeTwoPhase = "two_phase"
 	modeSaga     = "saga"
 	modeTCC      = "tcc"
 	modeMessage  = "message"

@@ -80,8 +80,10 @@ type acknowledgement struct {
 	branch   string
 	vote     Vote
 	decision Decision
-	by       witness
-	line     int
+	// word and result of a workflow's step; result, too, of what decided one.
+	word, result string
+	by           witness
+	line         int
 }
 
 // acknowledged lists them, from answers and from ledgers.
@@ -90,9 +92,10 @@ func (f *facts) acknowledged() (out []acknowledgement) {
 		if op.Status != StatusOK {
 			continue
 		}
-		a := acknowledgement{kind: op.Kind, branch: op.Branch, vote: op.Input.Vote, decision: op.Output.Decision, by: witness{op: op}, line: op.Line}
+		a := acknowledgement{kind: op.Kind, branch: op.Branch, vote: op.Input.Vote, decision: op.Output.Decision,
+			word: op.Input.Operation, result: op.Input.Result, by: witness{op: op}, line: op.Line}
 		switch op.Kind {
-		case KindBegin, KindEnlist, KindCommit, KindSubmit, KindRollback:
+		case KindRecord, KindStop, KindBegin, KindEnlist, KindCommit, KindSubmit, KindRollback:
 			out = append(out, a)
 		case KindVote:
 			if op.Input.Vote != VoteRefused {
@@ -107,6 +110,11 @@ func (f *facts) acknowledged() (out []acknowledgement) {
 		out = append(out, acknowledgement{kind: o.Kind, branch: o.Branch, vote: o.Vote, decision: o.Decision, by: witness{seen: o}, line: o.Line})
 	}
 	return out
+}
+
+// resulted: nobody asked for a commit with another result than this one.
+func (f *facts) resulted(result string) bool {
+	return !slices.ContainsFunc(f.ops, func(op *Operation) bool { return op.Kind == KindCommit && op.Input.Result != result })
 }
 
 // textExpired marks a final observation of what was dropped after retention.
@@ -126,7 +134,17 @@ func (j *judge) checkKept(f *facts, final *Observation) {
 			lost = "the transaction is not there"
 		case a.decision != DecisionNone && decisionIn(final.State) == DecisionNone:
 			lost = "it is undecided"
+		case a.kind == KindStop && decisionIn(final.State) == DecisionNone:
+			lost = "it is undecided"
+		case a.kind == KindCommit && a.result != "" && final.Result != "" && final.Result != a.result && f.resulted(a.result):
+			lost = fmt.Sprintf("its result is %q", final.Result)
 		case final.Branches == nil || a.branch == "":
+		case a.kind == KindRecord:
+			if !slices.ContainsFunc(final.Branches, func(b BranchView) bool {
+				return b.ID == a.branch && b.Recorded == a.word && b.Result == a.result
+			}) {
+				lost = fmt.Sprintf("the step %s is not there with its result", a.word)
+			}
 		case a.kind == KindEnlist || a.kind == KindVote:
 			i := slices.IndexFunc(final.Branches, func(b BranchView) bool { return b.ID == a.branch })
 			if i < 0 {
@@ -171,7 +189,7 @@ func (j *judge) checkForgotten(f *facts) {
 			continue
 		}
 		switch op.Kind {
-		case KindBegin, KindEnlist, KindVote, KindCommit, KindSubmit:
+		case KindBegin, KindEnlist, KindVote, KindCommit, KindSubmit, KindRecord, KindStop:
 			if op.Return < known {
 				known, by = op.Return, op
 			}

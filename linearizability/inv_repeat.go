@@ -12,9 +12,14 @@ func (j *judge) checkRepeats(f *facts) {
 	groups := map[string][]*Operation{}
 	for _, op := range f.ops {
 		switch op.Kind {
-		case KindBegin, KindEnlist, KindVote:
+		case KindSubmit:
+			if modeIn(&op.Input) == modeTwoPhase {
+				continue // what it is compared with grows by votes
+			}
+			fallthrough
+		case KindBegin, KindEnlist, KindVote, KindRecord:
 			if op.Status == StatusOK || op.Status == StatusRefused {
-				at := string(op.Kind) + "\x00" + op.Branch
+				at := string(op.Kind) + "\x00" + op.Branch + "\x00" + op.Input.Operation
 				groups[at] = append(groups[at], op)
 			}
 		}
@@ -76,8 +81,10 @@ func (j *judge) conflict(f *facts, group []*Operation) bool {
 
 func sameContent(a, b *Operation) bool {
 	switch a.Kind {
-	case KindBegin:
+	case KindBegin, KindSubmit:
 		return beginContent(a) == beginContent(b)
+	case KindRecord:
+		return a.Input.Result == b.Input.Result && a.Input.Failed == b.Input.Failed
 	case KindVote:
 		return a.Input.Vote == b.Input.Vote && specOf(a) == specOf(b)
 	default:
@@ -91,8 +98,7 @@ func beginContent(op *Operation) string {
 }
 
 func specOf(op *Operation) Branch {
-	in := &op.Input
-	return Branch{ID: op.Branch, Resource: in.Resource, Endpoint: in.Endpoint, Held: in.Held, Holder: in.Holder}
+	return specIn(op.Branch, &op.Input)
 }
 
 func isConflict(refusal string) bool {
@@ -104,7 +110,9 @@ func isConflict(refusal string) bool {
 // taken by what has rolled back.
 func bothTaken(a, b *Operation) bool {
 	switch a.Kind {
-	case KindBegin:
+	case KindRecord:
+		return true
+	case KindBegin, KindSubmit:
 		// A default and the value that it stands for are one content.
 		return a.Input.TimeoutMS != 0 && b.Input.TimeoutMS != 0 || a.Input.TimeoutMS == b.Input.TimeoutMS
 	case KindVote:
@@ -141,12 +149,18 @@ func (j *judge) checkBranches(f *facts) {
 		return
 	}
 	for branch, words := range f.told {
-		if !f.acknowledgedVote(branch) {
+		voted := f.acknowledgedVote(branch)
+		if !voted && !(f.mode() == modeTCC && f.joined(branch)) {
 			continue
 		}
 		j.count(promiseNoLostBranch, 1)
 		for _, w := range words {
 			if w.verdict == VerdictRollback && !w.unseen && (w.kind == KindInquire || w.kind == KindVote) {
+				if !voted {
+					j.broken(Violation{Promise: promiseNoLostBranch, GID: f.gid, Lines: lines(commit.line, w.line), Operations: []string{commit.by.String(), w.by.String()},
+						Text: fmt.Sprintf("branch %s was taken in before the commit, and heard rollback of it", branch)})
+					return
+				}
 				j.broken(Violation{Promise: promiseNoLostBranch, GID: f.gid, Lines: lines(commit.line, w.line), Operations: []string{commit.by.String(), w.by.String()},
 					Text: fmt.Sprintf("branch %s had voted prepared and was told to wait, and heard rollback of what committed", branch)})
 				return
@@ -161,6 +175,13 @@ func (f *facts) mentioned(id string, before int64) bool {
 		return op.Call <= before && (op.Branch == id && (op.Kind == KindEnlist || op.Kind == KindVote) ||
 			slices.Contains(op.Input.Set, id) ||
 			slices.ContainsFunc(op.Input.Branches, func(b Branch) bool { return b.ID == id }))
+	})
+}
+
+// joined: the branch was taken in, and told to wait.
+func (f *facts) joined(id string) bool {
+	return slices.ContainsFunc(f.ops, func(op *Operation) bool {
+		return op.Kind == KindEnlist && op.Branch == id && op.Status == StatusOK && op.Output.Verdict == VerdictWait
 	})
 }
 

@@ -27,6 +27,12 @@ const (
 	KindSubmit   Kind = "submit"
 	KindReport   Kind = "report"
 	KindResolve  Kind = "resolve"
+	// KindRecord keeps a step of a workflow's code, KindStop ends a transaction by
+	// an operator's word. KindAnswer is what a called step said: the leader's driver
+	// writes it, no client.
+	KindRecord Kind = "record"
+	KindStop   Kind = "stop"
+	KindAnswer Kind = "answer"
 	// KindInquire asks for the verdict on one branch.
 	KindInquire Kind = "inquire"
 	// KindGet reads a transaction by its GID, or by its key.
@@ -106,6 +112,18 @@ const (
 	OutcomeRolledBack Outcome = "rolled_back"
 	OutcomeMixed      Outcome = "mixed"
 	OutcomeHazard     Outcome = "hazard"
+	// OutcomeGaveUp: the bounded attempts of a best-effort branch are used up.
+	OutcomeGaveUp Outcome = "gave_up"
+)
+
+// Said is what a called step of a saga answered.
+type Said string
+
+// The answers.
+const (
+	SaidDone    Said = "done"
+	SaidRefused Said = "refused"
+	SaidGaveUp  Said = "gave_up"
 )
 
 // Entry says how branches enter a transaction.
@@ -157,10 +175,15 @@ type Branch struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Held     bool   `json:"held,omitempty"`
 	Holder   string `json:"holder,omitempty"`
+	// Of branches that are called: what calls them back, which other ones must be
+	// done before, and whatever else tells "same" from "other" (the payload).
+	Undo    string `json:"undo,omitempty"`
+	After   IDs    `json:"after,omitempty"`
+	Content string `json:"content,omitempty"`
 }
 
 // named tells whether only the branch's name is said.
-func (b Branch) named() bool { return b.Resource == "" && b.Endpoint == "" && b.Holder == "" }
+func (b Branch) named() bool { return b == Branch{ID: b.ID, Held: b.Held} }
 
 // Ballot is a branch's vote.
 type Ballot struct {
@@ -185,6 +208,10 @@ type Input struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Held     bool   `json:"held,omitempty"`
 	Holder   string `json:"holder,omitempty"`
+	// Enlist, of a branch that is called: see [Branch].
+	Undo    string `json:"undo,omitempty"`
+	After   IDs    `json:"after,omitempty"`
+	Payload string `json:"payload,omitempty"`
 
 	// Vote.
 	Vote          Vote `json:"vote,omitempty"`
@@ -194,7 +221,7 @@ type Input struct {
 	Set  []string `json:"set,omitempty"`
 	Bare bool     `json:"bare,omitempty"`
 
-	// Rollback: branches that were called. Submit: the set.
+	// Rollback: branches that were called. Submit, and Begin of a message: the set.
 	Branches []Branch `json:"branches,omitempty"`
 	// Submit.
 	Votes []Ballot `json:"votes,omitempty"`
@@ -207,6 +234,15 @@ type Input struct {
 
 	// Report, Resolve.
 	Outcome Outcome `json:"outcome,omitempty"`
+
+	// Answer; MaybeDone with a refusal: the step is compensated all the same.
+	Said      Said `json:"said,omitempty"`
+	MaybeDone bool `json:"maybe_done,omitempty"`
+	// Record: the code's own word for the step.
+	Operation string `json:"operation,omitempty"`
+	Failed    bool   `json:"failed,omitempty"`
+	// Record, and Commit and Rollback of a workflow: what the code returned.
+	Result string `json:"result,omitempty"`
 
 	// Reads.
 	Consistency Consistency `json:"consistency,omitempty"`
@@ -226,6 +262,9 @@ type BranchView struct {
 	Outcome  Outcome `json:"outcome,omitempty"`
 	Hint     bool    `json:"hint,omitempty"`
 	Terminal bool    `json:"terminal,omitempty"`
+	// Recorded and Result of a workflow's step.
+	Recorded string `json:"recorded,omitempty"`
+	Result   string `json:"result,omitempty"`
 }
 
 // Listed is one transaction of a list.
@@ -268,6 +307,9 @@ type Output struct {
 	// Branches, of Get; nil where they were not recorded.
 	Branches []BranchView `json:"branches,omitempty"`
 	Key      string       `json:"key,omitempty"`
+	// Stopped, and Result of a workflow, of Get.
+	Stopped bool   `json:"stopped,omitempty"`
+	Result  string `json:"result,omitempty"`
 
 	// Transactions of a list, on all its pages, in order.
 	Transactions []Listed `json:"transactions,omitempty"`

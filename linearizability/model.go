@@ -2,6 +2,7 @@ package linearizability
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/anishathalye/porcupine"
 )
@@ -53,21 +54,24 @@ func (t *tx) step(e *event) (bool, *tx) {
 	if !ok {
 		return false, nil
 	}
-	return true, next.allowing(t.left)
+	return true, next.after(t, t.left)
 }
 
-// allowing is t with what is left to assume.
-func (t *tx) allowing(left uint8) *tx {
-	if t.left == left {
+// after is t with what was is left to assume, and has been logged.
+func (t *tx) after(was *tx, left uint8) *tx {
+	if t.left == left && t.logged == was.logged {
 		return t
 	}
 	n := *t
-	n.left = left
+	n.left, n.logged = left, was.logged
 	return &n
 }
 
 // assume lets something happen that nobody was told of.
 func (t *tx) assume(e *event) (bool, *tx) {
+	if e.role == roleLogged {
+		return t.happens(e)
+	}
 	if t.left == 0 {
 		return false, nil
 	}
@@ -76,15 +80,28 @@ func (t *tx) assume(e *event) (bool, *tx) {
 		return false, nil // later, or never
 	}
 	if t.left == anything {
-		return true, next.allowing(anything)
+		return true, next.after(t, anything)
 	}
-	return true, next.allowing(t.left - 1)
+	return true, next.after(t, t.left-1)
+}
+
+// happens: a command of the log took effect, after those that stand before it there.
+func (t *tx) happens(e *event) (bool, *tx) {
+	if t.logged != e.place {
+		return false, nil
+	}
+	next, _ := t.apply(&e.call)
+	next = next.clone()
+	next.left, next.logged = t.left, t.logged+1
+	return true, next
 }
 
 func (t *tx) uncalled(e *event) *tx {
 	switch e.role {
 	case roleTimeout:
 		return t.byItself(reasonTimeout)
+	case roleDone, roleUndone:
+		return t.branchesDecide(e.role == roleDone)
 	case roleLost:
 		return t.byItself(reasonLost)
 	case rolePresume:
@@ -104,10 +121,29 @@ func (t *tx) uncalled(e *event) *tx {
 
 // byItself: the cluster rolls back what is undecided.
 func (t *tx) byItself(reason string) *tx {
-	if t.phase == phaseActive || t.phase == phaseSealed {
+	if (t.phase == phaseActive || t.phase == phaseSealed) && expires(t.mode) {
 		return t.rolledBack(reason)
 	}
 	return t
+}
+
+// branchesDecide: what a saga's steps, or the sender of a message, said unrecorded.
+func (t *tx) branchesDecide(done bool) *tx {
+	saga := t.mode == modeSaga && t.phase == phaseSealed
+	if !saga && (t.mode != modeMessage || t.phase != phaseActive) {
+		return t
+	}
+	n := t.clone()
+	n.dim = true
+	switch {
+	case done:
+		n.phase = phaseCommit
+	case saga:
+		n.phase, n.reason = phaseRollback, reasonRefused+" "+reasonGaveUp
+	default:
+		n.phase, n.reason = phaseRollback, reasonChecked
+	}
+	return n
 }
 
 // presumed: a prepared branch asked about a GID that nobody had seen in time.
@@ -141,7 +177,7 @@ func (t *tx) showsGone(e *event) bool {
 	return out.Refusal == refusalExpired ||
 		e.kind == KindInquire && out.Unseen && out.Verdict == VerdictRollback ||
 		e.kind == KindReport && e.op.Status == StatusOK &&
-			(t.phase == phaseUnseen || out.Verdict == VerdictRollback && t.verdictOn(e.branch.ID) == VerdictCommit) ||
+			(t.phase == phaseUnseen || t.mode == modeWorkflow || e.input.Outcome == OutcomeGaveUp && t.mode != modeNotify || out.Verdict == VerdictRollback && t.verdictOn(e.branch.ID) == VerdictCommit) ||
 		// A participant is told "rolled back", and of no state: there is none.
 		e.kind == KindRollback && e.input.Participant && e.op.Status == StatusOK && out.State == ""
 }
@@ -161,7 +197,7 @@ func (t *tx) droppable(e *event) bool {
 	if !t.over() {
 		return false
 	}
-	return t.phase == phaseRollback || !slices.ContainsFunc(t.members, func(m member) bool {
+	return t.phase == phaseRollback || t.called() || !slices.ContainsFunc(t.members, func(m member) bool {
 		return m.vote == VotePrepared && (m.own == ownNone || m.own == ownHazard && m.resolved == "")
 	})
 }
@@ -233,7 +269,7 @@ func (t *tx) reasonIs(said string) bool {
 	if said == reasonSubmit {
 		said = reasonRefused
 	}
-	return said == t.reason
+	return said == t.reason || slices.Contains(strings.Fields(t.reason), said)
 }
 
 // stateIs compares the state, where it was recorded. Committing and committed are
@@ -262,11 +298,14 @@ func (t *tx) stateIs(e *event) (bool, *tx) {
 // shows compares what Get told of the branches.
 func (t *tx) shows(e *event) bool {
 	out := &e.op.Output
-	if out.Tombstone && !t.tombstone {
+	if out.Tombstone && !t.tombstone || out.Stopped && !t.stopped || out.Result != "" && out.Result != t.result {
 		return false
 	}
-	if out.Branches == nil {
+	if out.Branches == nil || t.dim {
 		return true
+	}
+	if t.called() {
+		return t.showsCalled(e)
 	}
 	if len(out.Branches) != len(t.members) {
 		return false
@@ -282,6 +321,27 @@ func (t *tx) shows(e *event) bool {
 			return false
 		}
 		if !e.deliveriesUnseen && (b.Terminal != m.terminal() || b.Outcome != "" && m.own == ownNone) {
+			return false
+		}
+	}
+	return true
+}
+
+// showsCalled compares branches that are called, and a workflow's steps. What a saga's
+// steps have answered is known only where that is recorded.
+func (t *tx) showsCalled(e *event) bool {
+	out := &e.op.Output
+	if len(out.Branches) != len(t.members) {
+		return false
+	}
+	for i := range t.members {
+		m := &t.members[i]
+		j := slices.IndexFunc(out.Branches, func(b BranchView) bool { return b.ID == m.ID && b.Recorded == m.word })
+		if j < 0 {
+			return false
+		}
+		b := &out.Branches[j]
+		if b.Result != m.result || !e.deliveriesUnseen && (b.Vote != m.vote || b.Outcome != "" && m.own == ownNone) {
 			return false
 		}
 	}

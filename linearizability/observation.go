@@ -42,6 +42,10 @@ const (
 	// store, read at the end. GID, Branch, Resource, Operation; Value is how often it
 	// took effect, At when it first did.
 	SightEffect Sight = "effect"
+	// SightCall: a branch was called, or an initiator was asked. GID, Branch (none for
+	// check_back and resume), Resource, Operation, Epoch (none of an initiator's own
+	// call), At.
+	SightCall Sight = "call"
 	// SightLog: what the commands are. Node, From, Through: they are all that the
 	// log holds between the two indexes, both included; Whole: no log of any
 	// node holds another entry, before or after.
@@ -71,6 +75,9 @@ const (
 	EffectTry        Effect = "try"
 	EffectConfirm    Effect = "confirm"
 	EffectCancel     Effect = "cancel"
+	// CheckBack and Resume ask an initiator; they are called, and leave nothing.
+	EffectCheckBack Effect = "check_back"
+	EffectResume    Effect = "resume"
 )
 
 // PlannedStep is one branch of a plan.
@@ -127,6 +134,7 @@ type Observation struct {
 	Want  int64 `json:"want,omitempty"`
 
 	Branches []BranchView `json:"branches,omitempty"`
+	Result   string       `json:"result,omitempty"`
 	Command  *Command     `json:"command,omitempty"`
 	Text     string       `json:"text,omitempty"`
 

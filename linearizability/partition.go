@@ -12,6 +12,11 @@ type partition struct {
 	ops  []*Operation
 }
 
+// begun: its begin, or its submit, was recorded.
+func (p *partition) begun() bool {
+	return slices.ContainsFunc(p.ops, func(op *Operation) bool { return op.Kind == KindBegin || op.Kind == KindSubmit })
+}
+
 // partitions sorts operations by the GID that they are about, in the order of
 // their first calls. An operation by key belongs to the GID that its answer names.
 func partitions(ops []*Operation) []*partition {
@@ -156,8 +161,10 @@ func (c *compiler) events(p *partition, byItself bool) []event {
 			out = append(out, e)
 		}
 	}
+	logged := c.unaccounted(p)
+	out = append(out, logged...)
 	if byItself {
-		out = c.addInternal(out, p)
+		out = c.addInternal(out, p, len(logged) > 0)
 	}
 	if slices.ContainsFunc(out, func(e event) bool { return e.assumed() }) {
 		out = append(out, event{role: roleOver, from: c.maxTime + 1, to: timeInfinity})
@@ -222,19 +229,25 @@ func waited(op *Operation) bool {
 
 // addInternal adds the steps that nobody called, each with the earliest time at
 // which it could happen.
-func (c *compiler) addInternal(events []event, p *partition) []event {
+func (c *compiler) addInternal(events []event, p *partition, logged bool) []event {
 	deadline, first := timeInfinity, timeInfinity
-	holders, held := false, false
+	holders, held, called := false, false, false
 	for _, op := range p.ops {
 		first = min(first, op.Call)
 		if op.Kind == KindBegin || op.Kind == KindSubmit {
-			deadline = min(deadline, op.Call+c.timeoutNS(op))
+			if mode := modeIn(&op.Input); expires(mode) && (mode != modeSaga || op.Input.TimeoutMS > 0) {
+				deadline = min(deadline, op.Call+c.timeoutNS(op))
+			}
+			called = called || op.Input.Mode == modeSaga || op.Input.Mode == modeMessage
 		}
 		holders = holders || op.Input.Holder != "" || slices.ContainsFunc(op.Input.Branches, func(b Branch) bool { return b.Holder != "" })
 		held = held || op.Input.Held || slices.ContainsFunc(op.Input.Branches, func(b Branch) bool { return b.Held })
 	}
 	if deadline <= c.maxTime {
 		events = append(events, event{role: roleTimeout, from: deadline, to: timeInfinity})
+	}
+	if called && !logged && c.header.DeliveriesUnseen {
+		events = append(events, event{role: roleDone, from: first, to: timeInfinity}, event{role: roleUndone, from: first, to: timeInfinity})
 	}
 	if holders {
 		events = append(events, event{role: roleLost, from: first, to: timeInfinity})
@@ -243,6 +256,27 @@ func (c *compiler) addInternal(events []event, p *partition) []event {
 		events = append(events, event{role: roleDrive, from: first, to: timeInfinity})
 	}
 	return events
+}
+
+// unaccounted are the commands of a GID that the whole log holds and that are of
+// a kind which no client recorded of it: what the leader's driver wrote, and what
+// clients did that write nothing down.
+func (c *compiler) unaccounted(p *partition) []event {
+	if c.log == nil || !c.log.whole || c.log.from != 1 {
+		return nil
+	}
+	recorded := map[Kind]bool{}
+	for _, op := range p.ops {
+		recorded[op.Kind] = true
+	}
+	var out []event
+	for _, o := range c.log.byGID[p.name] {
+		if recorded[o.Command.Kind] && !o.Command.Driver {
+			continue
+		}
+		out = append(out, event{call: *c.log.call(o), role: roleLogged, to: timeInfinity, place: uint16(len(out))})
+	}
+	return out
 }
 
 // timeoutNS is the least time that can pass on the recorder's clock before a

@@ -21,6 +21,10 @@ type replay struct {
 	whole         bool
 	// clocks are the cluster clock at each index that shows one, in order.
 	clocks []clockAt
+	// terms are where each term begins and ends, in order; incarnations says that
+	// terms alone do not order the leaders.
+	terms        []span
+	incarnations bool
 	// removed counts operations that no log holds.
 	removed int
 
@@ -29,6 +33,9 @@ type replay struct {
 }
 
 type clockAt struct{ index, ms uint64 }
+
+// span is where a term's entries stand in the log.
+type span struct{ term, first, last uint64 }
 
 func newReplay(h *History, c *compiler) *replay {
 	r := &replay{compiler: c, byGID: map[string][]*Observation{}}
@@ -42,6 +49,7 @@ func newReplay(h *History, c *compiler) *replay {
 			if o.Command.GID != "" {
 				commands = append(commands, o)
 			}
+			r.spans(o)
 			if o.ClockMS > 0 {
 				r.clocks = append(r.clocks, clockAt{o.Index, o.ClockMS})
 			}
@@ -52,6 +60,19 @@ func newReplay(h *History, c *compiler) *replay {
 	r.deal(commands)
 	slices.SortStableFunc(r.clocks, func(a, b clockAt) int { return cmp.Compare(a.index, b.index) })
 	return r
+}
+
+// spans notes which term an entry is of.
+func (r *replay) spans(o *Observation) {
+	if o.Term == 0 {
+		return
+	}
+	r.incarnations = r.incarnations || o.Command.Epoch.Incarnation > 1
+	i, found := slices.BinarySearchFunc(r.terms, o.Term, func(s span, term uint64) int { return cmp.Compare(s.term, term) })
+	if !found {
+		r.terms = slices.Insert(r.terms, i, span{o.Term, o.Index, o.Index})
+	}
+	r.terms[i].first, r.terms[i].last = min(r.terms[i].first, o.Index), max(r.terms[i].last, o.Index)
 }
 
 // deal gives each command to the GID that it is about, in the log's order. A Begin
@@ -193,7 +214,8 @@ func (r *replay) aged(states []*tx, gid string, deadline, clock uint64) []*tx {
 
 func (r *replay) deadline(o *Observation) uint64 {
 	timeout := cmp.Or(o.Command.Input.TimeoutMS, r.compiler.header.TimeoutDefaultMS, uint64(timeoutDefault.Milliseconds()))
-	if o.Command.Kind != KindBegin && o.Command.Kind != KindSubmit {
+	mode := modeIn(&o.Command.Input)
+	if o.Command.Kind != KindBegin && o.Command.Kind != KindSubmit || !expires(mode) || mode == modeSaga && o.Command.Input.TimeoutMS == 0 {
 		return 0
 	}
 	return r.clock(o.Index) + timeout

@@ -22,7 +22,7 @@ func (j *judge) checkGID(p *partition) {
 	if j.cancelled(p.name) {
 		return
 	}
-	if j.history.Header.Partial {
+	if j.history.Header.Partial || j.history.Header.BegunUnseen && !p.begun() {
 		j.conclusion(p, modelOfPartial, j.entries(p, false))
 		return
 	}

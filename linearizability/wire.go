@@ -13,7 +13,7 @@ import (
 func FromWire[T ~string](e fmt.Stringer) T {
 	s := e.String()
 	for _, prefix := range []string{"ROLLBACK_REASON_", "REASON_", "VOTE_KIND_", "VOTE_", "STATE_", "DECISION_",
-		"VERDICT_", "OUTCOME_", "ENTRY_", "CONSISTENCY_", "WAIT_", "MODE_", "EVENT_KIND_"} {
+		"VERDICT_", "OUTCOME_", "ENTRY_", "CONSISTENCY_", "WAIT_", "MODE_", "EVENT_KIND_", "KIND_"} {
 		if rest, ok := strings.CutPrefix(s, prefix); ok {
 			s = rest
 			break

@@ -10,21 +10,23 @@ import (
 // of the reader: it would otherwise be compared with nothing.
 var (
 	kinds = []Kind{KindBegin, KindEnlist, KindVote, KindCommit, KindRollback, KindSubmit, KindReport,
-		KindResolve, KindInquire, KindGet, KindList, KindWatch}
+		KindResolve, KindRecord, KindStop, KindAnswer, KindInquire, KindGet, KindList, KindWatch}
 	commandKinds = []Kind{KindBegin, KindEnlist, KindVote, KindCommit, KindRollback, KindSubmit, KindReport,
-		KindResolve, KindTick, KindOther}
-	statuses  = []Status{StatusOK, StatusRefused, StatusFailed, StatusUnknown}
-	decisions = []Decision{DecisionNone, DecisionCommit, DecisionRollback}
-	states    = []State{"", StateActive, StateSealed, StateCommitting, StateCommitted, StateRollingBack, StateRolledBack}
-	verdicts  = []Verdict{"", VerdictWait, VerdictCommit, VerdictRollback}
-	votes     = []Vote{"", VotePrepared, VoteReadOnly, VoteRefused}
-	outcomes  = []Outcome{"", OutcomeCommitted, OutcomeRolledBack, OutcomeMixed, OutcomeHazard}
-	entries   = []Entry{"", EntryExplicit, EntryNamed}
-	waits     = []Wait{"", WaitDecision, WaitFinish, WaitNone}
-	reads     = []Consistency{"", Linearizable, Local}
-	sights    = []Sight{SightDelivery, SightJournal, SightEvidence, SightDecision, SightLedger, SightFinal,
-		SightInDoubt, SightSum, SightQuiescent, SightCommand, SightPlan, SightEffect, SightLog}
-	effects = []Effect{"", EffectLocal, EffectAction, EffectCompensate, EffectTry, EffectConfirm, EffectCancel}
+		KindResolve, KindRecord, KindStop, KindAnswer, KindTick, KindOther}
+	statuses    = []Status{StatusOK, StatusRefused, StatusFailed, StatusUnknown}
+	decisions   = []Decision{DecisionNone, DecisionCommit, DecisionRollback}
+	states      = []State{"", StateActive, StateSealed, StateCommitting, StateCommitted, StateRollingBack, StateRolledBack}
+	verdicts    = []Verdict{"", VerdictWait, VerdictCommit, VerdictRollback}
+	votes       = []Vote{"", VotePrepared, VoteReadOnly, VoteRefused}
+	outcomes    = []Outcome{"", OutcomeCommitted, OutcomeRolledBack, OutcomeMixed, OutcomeHazard, OutcomeGaveUp}
+	answersSaid = []Said{"", SaidDone, SaidRefused, SaidGaveUp}
+	modes       = []string{"", modeTwoPhase, modeSaga, modeTCC, modeMessage, modeWorkflow, modeNotify}
+	entries     = []Entry{"", EntryExplicit, EntryNamed}
+	waits       = []Wait{"", WaitDecision, WaitFinish, WaitNone}
+	reads       = []Consistency{"", Linearizable, Local}
+	sights      = []Sight{SightDelivery, SightJournal, SightEvidence, SightDecision, SightLedger, SightFinal,
+		SightInDoubt, SightSum, SightQuiescent, SightCommand, SightPlan, SightEffect, SightCall, SightLog}
+	effects = []Effect{"", EffectLocal, EffectAction, EffectCompensate, EffectTry, EffectConfirm, EffectCancel, EffectCheckBack, EffectResume}
 	// modesOfEffects are those whose branches are called.
 	modesOfEffects = []string{"", modeSaga, modeTCC, modeMessage, modeWorkflow, modeNotify}
 	steps          = []Step{"", StepPrepared, StepReadOnly, StepRefused, StepCommitted, StepRolledBack}
@@ -58,6 +60,8 @@ func (w *wrong) input(in *Input) {
 	word(w, "wait", in.Wait, waits)
 	word(w, "outcome", in.Outcome, outcomes)
 	word(w, "consistency", in.Consistency, reads)
+	word(w, "mode", in.Mode, modes)
+	word(w, "said", in.Said, answersSaid)
 	for _, ballot := range in.Votes {
 		word(w, "a ballot's vote", ballot.Vote, votes[1:])
 	}
@@ -92,7 +96,7 @@ func (w *wrong) plan(steps []PlannedStep) {
 // name a key instead.
 func needsBranch(k Kind) bool {
 	switch k {
-	case KindEnlist, KindVote, KindReport, KindResolve, KindInquire:
+	case KindEnlist, KindVote, KindReport, KindResolve, KindRecord, KindAnswer, KindInquire:
 		return true
 	default:
 		return false
@@ -107,6 +111,8 @@ func (p *parser) checkCall(op *Operation) error {
 	}
 	w.must(!needsBranch(op.Kind) || op.Branch != "", fmt.Sprintf("%s without a branch", op.Kind), "name the branch")
 	w.must(op.Kind != KindVote || op.Input.Vote != "", "a vote without a vote", "give input.vote")
+	w.must(op.Kind != KindAnswer || op.Input.Said != "", "an answer that says nothing", "give input.said")
+	w.must(op.Kind != KindRecord || op.Input.Operation != "", "a record without an operation", "give the code's own word for the step")
 	w.must(op.Call > 0, "a call without a time", "times are nanoseconds since the recorder's start, above 0")
 	w.input(&op.Input)
 	return p.verdictOf(w)
@@ -148,6 +154,9 @@ func (p *parser) checkObservation(o *Observation) error {
 	word(&w, "step", o.Step, steps)
 	w.branches(o.Branches)
 	switch o.Sight {
+	case SightCall:
+		w.must(o.GID != "" && o.Operation != "", "a call without gid or operation", "name both")
+		w.must(o.Branch != "" || o.Operation == EffectCheckBack || o.Operation == EffectResume, "a call without a branch", "name it")
 	case SightDelivery, SightJournal, SightEvidence, SightEffect:
 		w.must(o.GID != "" && o.Branch != "", fmt.Sprintf("%s without gid and branch", o.Sight), "name both")
 	case SightDecision, SightFinal, SightLedger, SightPlan:

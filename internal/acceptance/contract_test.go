@@ -54,13 +54,14 @@ type contractRun struct {
 	r     *rand.Rand
 	s     *fsm.State
 	index uint64
+	term  uint64
 	clock uint64
 	now   int64
 	gids  []fsm.GID
 }
 
 func newContractRun(t *testing.T, seed uint64) *contractRun {
-	c := &contractRun{t: t, r: rand.New(rand.NewPCG(seed, 1)), s: fsm.New(), clock: 1, now: 1000}
+	c := &contractRun{t: t, r: rand.New(rand.NewPCG(seed, 1)), s: fsm.New(), term: 1, clock: 1, now: 1000}
 	c.apply(&logpb.Command{Kind: &logpb.Command_Found{Found: &logpb.Found{
 		ClusterId: fsm.NewGID(1, [10]byte{1}).Bytes(), Limits: &logpb.Limits{ClockAdvanceMaxMs: 3_600_000},
 	}}})
@@ -76,7 +77,7 @@ func newContractRun(t *testing.T, seed uint64) *contractRun {
 
 func (c *contractRun) apply(command *logpb.Command) fsm.Result {
 	c.index++
-	results, err := c.s.ApplyEntry(c.index, 1, fsm.EncodeEntry(nil, &logpb.Batch{ClockMs: c.clock, FeatureLevel: fsm.FeatureLevel, Commands: []*logpb.Command{command}}))
+	results, err := c.s.ApplyEntry(c.index, c.term, fsm.EncodeEntry(nil, &logpb.Batch{ClockMs: c.clock, FeatureLevel: fsm.FeatureLevel, Commands: []*logpb.Command{command}}))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -33,6 +33,9 @@ type Config struct {
 	// DropAnswers cuts the connection instead of the first answer that tells the
 	// coordinator of an operation on a branch: the work is done, and nobody hears of it.
 	DropAnswers bool
+	// ArrivalsPath, when set, is a file that every call is appended to before it does
+	// anything; ReadArrivals reads it.
+	ArrivalsPath string
 	// Witness, when set, is called when an operation is done and its answer not sent.
 	Witness func(call Call, key string) `json:"-"`
 }

@@ -75,6 +75,8 @@ func PlanOf(m Mode) []linearizability.PlannedStep {
 
 // Initiator makes transfers. Its methods may be called from any goroutine.
 type Initiator struct {
+	// Called, when set before anything is made, hears of each resume that arrives.
+	Called func(Call)
 	client *participant.Client
 	http   *http.Client
 	flows  *flows

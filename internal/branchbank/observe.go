@@ -64,8 +64,16 @@ func Planned(tx *quoratev1.Transaction, m Mode) linearizability.Observation {
 
 // Final is how a transaction stands at the end.
 func Final(tx *quoratev1.Transaction) linearizability.Observation {
-	return linearizability.Observation{
-		Sight: linearizability.SightFinal, GID: tx.GetGid(),
+	o := linearizability.Observation{
+		Sight: linearizability.SightFinal, GID: tx.GetGid(), Result: string(tx.GetResult()),
 		State: linearizability.FromWire[linearizability.State](tx.GetState()), Decision: linearizability.FromWire[linearizability.Decision](tx.GetDecision()),
 	}
+	for _, b := range tx.GetBranches() {
+		o.Branches = append(o.Branches, linearizability.BranchView{
+			ID: b.GetSpec().GetId(), Vote: linearizability.FromWire[linearizability.Vote](b.GetVote()), Hint: b.GetHint(),
+			Outcome: linearizability.FromWire[linearizability.Outcome](b.GetOutcome()), Terminal: b.GetTerminal(),
+			Recorded: b.GetRecorded(), Result: string(b.GetResult()),
+		})
+	}
+	return o
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 
 	"github.com/quorate/quorate/internal/bankstore"
@@ -17,8 +18,9 @@ import (
 
 // Bank serves a store. Its methods may be called from any goroutine.
 type Bank struct {
-	store  *store
-	client *participant.Client
+	store    *store
+	client   *participant.Client
+	arrivals *os.File // nil: not noted
 
 	mu      sync.Mutex
 	dropped map[string]bool // operations on branches whose first answer was dropped
@@ -39,11 +41,23 @@ func Open(ctx context.Context, c Config, client *participant.Client) (*Bank, err
 			return nil, errors.Join(err, s.db.Close())
 		}
 	}
-	return &Bank{store: s, client: client, dropped: map[string]bool{}}, nil
+	b := &Bank{store: s, client: client, dropped: map[string]bool{}}
+	if c.ArrivalsPath != "" {
+		if b.arrivals, err = os.OpenFile(c.ArrivalsPath, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err != nil {
+			return nil, errors.Join(err, s.db.Close())
+		}
+	}
+	return b, nil
 }
 
 // Close closes the connections.
-func (b *Bank) Close() error { return b.store.db.Close() }
+func (b *Bank) Close() error {
+	err := b.store.db.Close()
+	if b.arrivals != nil {
+		err = errors.Join(err, b.arrivals.Close())
+	}
+	return err
+}
 
 // Handler serves the branch calls, the sending of messages, and the books.
 func (b *Bank) Handler() http.Handler {
@@ -61,6 +75,9 @@ func (b *Bank) Handler() http.Handler {
 // branch does one operation on one branch.
 func (b *Bank) branch(w http.ResponseWriter, r *http.Request) {
 	call, m, err := readCall(r)
+	if err == nil {
+		err = b.arrived(call)
+	}
 	if err == nil {
 		err = b.store.once(r.Context(), call, func(tx *sql.Tx) error { return b.store.work(r.Context(), tx, call, m) })
 	}
@@ -104,6 +121,9 @@ func (b *Bank) first(call Call) bool {
 // checkBack says whether the sender's local transaction has committed.
 func (b *Bank) checkBack(w http.ResponseWriter, r *http.Request) {
 	call, err := fence.FromHTTP(r)
+	if err == nil {
+		err = b.arrived(call)
+	}
 	if err != nil {
 		http.Error(w, err.Error(), fence.HTTPStatus(err))
 		return

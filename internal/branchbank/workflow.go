@@ -43,7 +43,12 @@ func newFlows(i *Initiator) (*flows, error) {
 	engine := workflow.New(i.client, "http://"+listener.Addr().String()+pathResume, workflow.ResumeAfter(resumeAfter))
 	engine.Register(workflowName, i.code)
 	mux := http.NewServeMux()
-	mux.Handle(pathResume, engine)
+	mux.HandleFunc(pathResume, func(w http.ResponseWriter, r *http.Request) {
+		if call, err := fence.FromHTTP(r); err == nil && i.Called != nil {
+			i.Called(call)
+		}
+		engine.ServeHTTP(w, r)
+	})
 	f := &flows{engine: engine, server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}}
 	go func() { _ = f.server.Serve(listener) }() // ends with close
 	return f, nil
