@@ -24,6 +24,8 @@
 //   - leadership transfer only under our own time (#696): transfer.go
 //   - an installed snapshot drops the old log (#697): logstore.go
 //   - the vote is one value on disk (#661): stablestore.go
+//   - a deposed leader sends its successor's log in its own name: deposed.go
+//   - a follower commits what was not compared: deposed.go
 //
 // # Unknown
 //

@@ -48,7 +48,8 @@ func (t *transport) Close() error {
 
 // consider looks at an incoming message and says whether it has answered it:
 // those of candidates, and the word of a leader that this node was set back.
-// Everything else is left to the library.
+// Everything else is left to the library, but for a commit index that says more
+// than its message has shown.
 func (n *Node) consider(rpc raft.RPC) (answered bool) {
 	switch request := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
@@ -56,6 +57,7 @@ func (n *Node) consider(rpc raft.RPC) (answered bool) {
 			rpc.Respond(nil, ErrFailed)
 			return true
 		}
+		boundCommit(request)
 	case *raft.RequestVoteRequest:
 		if n.leaderIsSilent() {
 			// The one way to tell the library that a known leader does not matter.

@@ -242,7 +242,7 @@ func bareTransport(t *testing.T) (*transport, *raft.NetworkTransport) {
 	must(t, id.adopt(testCluster))
 	layer, err := newStream(&cfg, id, func(string) {})
 	must(t, err)
-	trans := newTransport(&cfg, layer, newRounds(), newPeers(nil, nil), nil)
+	trans := newTransport(&cfg, layer, newRounds(), newPeers(nil, nil), nil, nil)
 	t.Cleanup(func() { trans.Close() })
 	return trans, trans.Transport.(*addressed).NetworkTransport
 }

@@ -106,7 +106,7 @@ func (n *Node) start() (err error) {
 	if err != nil {
 		return err
 	}
-	n.trans = newTransport(&n.cfg, layer, n.rounds, n.peers, n.consider)
+	n.trans = newTransport(&n.cfg, layer, n.rounds, n.peers, n.consider, n.currentTerm)
 	if err := n.recover(); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package raftnode
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -24,6 +25,8 @@ type transport struct {
 	peers   *peers
 
 	election  func(raft.RPC) bool // looks at each incoming message, see election.go
+	term      func() uint64       // the library's, see deposed.go
+	deposed   atomic.Uint64       // messages that were not sent for it
 	incoming  chan raft.RPC
 	closing   chan struct{}
 	relayed   chan struct{} // closed when the relay has ended
@@ -40,7 +43,7 @@ var (
 // MaxRPCsInFlight is 1: with pipelining a leader that steps down, or a follower
 // that is removed, can leave the library's goroutines waiting for each other
 // (hashicorp/raft #612, #611).
-func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers, election func(raft.RPC) bool) *transport {
+func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers, election func(raft.RPC) bool, term func() uint64) *transport {
 	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          layer,
 		MaxPool:         3, // entries, heartbeats and votes go at the same time
@@ -54,7 +57,7 @@ func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers, elec
 	}
 	t := &transport{
 		Transport: inner, address: raft.ServerAddress(cfg.Address), layer: layer, rounds: rounds, peers: peers,
-		election: election, incoming: make(chan raft.RPC), closing: make(chan struct{}), relayed: make(chan struct{}),
+		election: election, term: term, incoming: make(chan raft.RPC), closing: make(chan struct{}), relayed: make(chan struct{}),
 	}
 	go t.relay()
 	return t
@@ -71,6 +74,9 @@ func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // AppendEntries notes before sending which round of reads it can confirm.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if err := t.leadsIn(args.Term); err != nil {
+		return err
+	}
 	round := t.rounds.stamp()
 	before, known := t.peers.get(id, args.Term)
 	if err := t.Transport.AppendEntries(id, target, args, resp); err != nil {
@@ -88,6 +94,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 
 // InstallSnapshot notes how far the snapshot brings the node.
 func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.leadsIn(args.Term); err != nil {
+		return err
+	}
 	if err := t.Transport.InstallSnapshot(id, target, args, resp, data); err != nil {
 		return err
 	}

@@ -59,7 +59,8 @@ func newCluster(cfg Config) *cluster {
 func (c *cluster) add() *member {
 	c.made++
 	name := fmt.Sprintf("n%d", c.made)
-	m := &member{name: name, address: name + ":7000", dir: filepath.Join(c.cfg.Dir, name), disk: newDisk(c.cfg.Lazy)}
+	m := &member{name: name, address: name + ":7000", dir: filepath.Join(c.cfg.Dir, name)}
+	m.disk = newDisk(c.cfg.Lazy, func(format string, args ...any) { c.breach(name+": "+format, args...) })
 	c.members = append(c.members, m)
 	return m
 }

@@ -24,6 +24,7 @@ var errCrashed = errors.New("this process has crashed")
 type disk struct {
 	mu     sync.Mutex
 	lazy   bool
+	breach func(format string, args ...any) // what is written may break a rule itself
 	logs   map[uint64]raft.Log
 	first  uint64
 	last   uint64
@@ -49,8 +50,8 @@ type undo struct {
 // lazyFor is how long a lazy disk takes to do what it says it has done.
 const lazyFor = 400 * time.Millisecond
 
-func newDisk(lazy bool) *disk {
-	return &disk{lazy: lazy, logs: map[uint64]raft.Log{}, stable: map[string][]byte{}}
+func newDisk(lazy bool, breach func(string, ...any)) *disk {
+	return &disk{lazy: lazy, breach: breach, logs: map[uint64]raft.Log{}, stable: map[string][]byte{}}
 }
 
 // latestWrites is how many writes a disk tells of.
@@ -202,6 +203,7 @@ func (h *handle) StoreLogs(logs []*raft.Log) error {
 	}
 	return h.write(false, what, func(d *disk) {
 		for _, l := range logs {
+			d.verifyTerm(l)
 			d.logs[l.Index] = *l
 			d.last = max(d.last, l.Index)
 			if d.first == 0 {
@@ -209,6 +211,19 @@ func (h *handle) StoreLogs(logs []*raft.Log) error {
 			}
 		}
 	})
+}
+
+// verifyTerm: a node takes a term before it takes an entry of it. One that has
+// crashed since would be refused by its own log; one that has not hides it, since
+// it mostly hears of the term a moment later.
+func (d *disk) verifyTerm(l *raft.Log) {
+	term := uint64(0)
+	if stored := d.stable["CurrentTerm"]; len(stored) >= 8 {
+		term = binary.BigEndian.Uint64(stored)
+	}
+	if l.Term > term {
+		d.breach("entry %d of term %d is written to a disk whose term is %d; before that %s", l.Index, l.Term, term, strings.Join(d.latest, "; "))
+	}
 }
 
 func (h *handle) DeleteRange(first, last uint64) error {
