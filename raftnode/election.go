@@ -47,7 +47,8 @@ func (t *transport) Close() error {
 }
 
 // consider looks at an incoming message and says whether it has answered it:
-// those of candidates, and the word of a leader that this node was set back.
+// those of candidates, the word of a leader that this node was set back, and a
+// snapshot that it has.
 // Everything else is left to the library, but for a commit index that says more
 // than its message has shown.
 func (n *Node) consider(rpc raft.RPC) (answered bool) {
@@ -58,6 +59,8 @@ func (n *Node) consider(rpc raft.RPC) (answered bool) {
 			return true
 		}
 		boundCommit(request)
+	case *raft.InstallSnapshotRequest:
+		return n.answerLateSnapshot(rpc, request)
 	case *raft.RequestVoteRequest:
 		if n.leaderIsSilent() {
 			// The one way to tell the library that a known leader does not matter.

@@ -102,6 +102,7 @@ func TestElection_BeforeTheLibraryHasStarted(t *testing.T) {
 		&raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("a")}, Term: 9, LastLogIndex: 9, LastLogTerm: 9},
 		&raft.RequestVoteRequest{RPCHeader: raft.RPCHeader{ID: []byte("a")}, Term: 9, LastLogIndex: 9, LastLogTerm: 9},
 		&raft.AppendEntriesRequest{Term: 9},
+		&raft.InstallSnapshotRequest{Term: 9},
 	} {
 		if n.consider(raft.RPC{Command: request}) {
 			t.Errorf("%T was answered", request)

@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"bytes"
 	"io"
 	"sync/atomic"
 
@@ -48,5 +49,17 @@ func (r *ruled) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args
 }
 
 func (r *ruled) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	return r.decide(args.ID, id, args, func() error { return r.Transport.InstallSnapshot(id, target, args, resp, data) })
+	content, err := io.ReadAll(data)
+	if err != nil {
+		return err
+	}
+	return r.decide(args.ID, id, installation{args, content}, func() error {
+		return r.Transport.InstallSnapshot(id, target, args, resp, bytes.NewReader(content))
+	})
+}
+
+// installation is the message that carries a snapshot.
+type installation struct {
+	*raft.InstallSnapshotRequest
+	content []byte
 }
