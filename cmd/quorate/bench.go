@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -50,6 +51,9 @@ it delayed. Set --callers to how many may be under way at once.`,
 			o.Scenarios, o.Opener, o.Progress = args, drivers.Open, cmd.ErrOrStderr()
 			if cmd.Flags().Changed("endpoints") {
 				o.Endpoints = client.endpoints
+				if o.Creds, err = client.credentials(); err != nil {
+					return usageError(cmd, "%v", err)
+				}
 			}
 			if err := o.Validate(); err != nil {
 				return usageError(cmd, "%v", err)
@@ -69,6 +73,7 @@ it delayed. Set --callers to how many may be under way at once.`,
 	f.BoolVar(&o.NoFloor, "no-floor", false, "measure the product alone")
 	f.StringVar(&o.Peer, "peer", "", "measure another system's puts beside it: etcd, when it is installed")
 	f.StringSliceVar(&client.endpoints, "endpoints", nil, "gRPC addresses of a running cluster to load, without a floor (default: a cluster of its own)")
+	client.addTLS(f, os.Getenv)
 	f.StringArrayVar(&stores, "store", nil, "where transfer keeps its money, twice: embedded, postgres or mysql (private servers of this machine's packages), postgres=DSN or mysql=DSN")
 	f.StringVar(&o.ProfileDir, "cpu-profile", "", "write a CPU profile of each node into this directory: DIR/product/n1.cpu.pprof, ...")
 	f.StringVar(&o.Dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")

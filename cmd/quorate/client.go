@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -38,11 +39,16 @@ func (f *clientFlags) add(cmd *cobra.Command, getenv func(string) string) {
 	flags := cmd.PersistentFlags()
 	flags.StringSliceVar(&f.endpoints, "endpoints", endpoints, "gRPC addresses of nodes, any of them (env QUORATE_ENDPOINTS)")
 	flags.DurationVar(&f.timeout, "timeout", 10*time.Second, "give up after this long without an answer")
+	f.addTLS(flags, getenv)
+	flags.StringVarP(&f.output, "output", "o", "table", "what is printed: "+strings.Join(outputs, ", "))
+}
+
+// addTLS declares the flags about the connections' security.
+func (f *clientFlags) addTLS(flags *pflag.FlagSet, getenv func(string) string) {
 	flags.StringVar(&f.tls.CA, "tls-ca-file", getenv("QUORATE_TLS_CA_FILE"), "CA certificates that the nodes' certificates must be of; turns TLS on (env QUORATE_TLS_CA_FILE)")
 	flags.StringVar(&f.tls.Cert, "tls-cert-file", getenv("QUORATE_TLS_CERT_FILE"), "certificate to show to the nodes (env QUORATE_TLS_CERT_FILE)")
 	flags.StringVar(&f.tls.Key, "tls-key-file", getenv("QUORATE_TLS_KEY_FILE"), "private key of that certificate (env QUORATE_TLS_KEY_FILE)")
 	flags.StringVar(&f.serverName, "tls-server-name", getenv("QUORATE_TLS_SERVER_NAME"), "name that the nodes' certificates must hold, instead of the address (env QUORATE_TLS_SERVER_NAME)")
-	flags.StringVarP(&f.output, "output", "o", "table", "what is printed: "+strings.Join(outputs, ", "))
 }
 
 // check finds what is wrong with the flags.
@@ -71,20 +77,29 @@ type client struct {
 
 // dial makes a client of the flags. Nothing is connected before the first call.
 func (f *clientFlags) dial() (*client, error) {
-	c := &client{seeds: f.endpoints, timeout: f.timeout, attempt: attemptTimeout, creds: insecure.NewCredentials(), conns: make(map[string]*grpc.ClientConn)}
+	c := &client{seeds: f.endpoints, timeout: f.timeout, attempt: attemptTimeout, conns: make(map[string]*grpc.ClientConn)}
 	if len(c.seeds) == 0 {
 		return nil, errors.New("no endpoints: give --endpoints HOST:PORT,...")
 	}
-	if f.tls != (tlsconfig.Files{}) {
-		source, err := tlsconfig.Load(f.tls, nil)
-		if err != nil {
-			return nil, err
-		}
-		tlsConfig := source.Client("h2")
-		tlsConfig.ServerName = f.serverName
-		c.creds = credentials.NewTLS(tlsConfig)
+	var err error
+	if c.creds, err = f.credentials(); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// credentials are the connections' security, plain text where no flag asks for TLS.
+func (f *clientFlags) credentials() (credentials.TransportCredentials, error) {
+	if f.tls == (tlsconfig.Files{}) {
+		return insecure.NewCredentials(), nil
+	}
+	source, err := tlsconfig.Load(f.tls, nil)
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig := source.Client("h2")
+	tlsConfig.ServerName = f.serverName
+	return credentials.NewTLS(tlsConfig), nil
 }
 
 // Close closes every connection.

@@ -63,6 +63,8 @@ func TestBadCommandLines(t *testing.T) {
 		{"bench decid", []string{`no scenario is named "decid"`}},
 		{"bench decide -o yaml", []string{"bench prints table, wide or json"}},
 		{"bench decide --callers 0", []string{"--callers 0"}},
+		{"bench decide --endpoints a:1 --tls-ca-file /none", []string{"/none"}},
+		{"bench propose --endpoints a:1", []string{"propose runs on the floor's nodes"}},
 		{"bench transfer --store oracle", []string{"--store oracle: want embedded, postgres or mysql"}},
 		{"cluster add someid", []string{"--raft is missing"}},
 		{"cluster transfer-leader a b", []string{`unexpected argument "b"`}},

@@ -100,6 +100,9 @@ func (o *Options) Validate() error {
 	if o.Nodes != 1 && o.Nodes != 3 && o.Nodes != 5 {
 		bad("--nodes %d: a cluster here has 1, 3 or 5", o.Nodes)
 	}
+	if o.Creds != nil && o.Creds.Info().SecurityProtocol == "tls" && slices.Contains(o.Scenarios, transferName) {
+		bad("%s reaches its cluster in plain text: leave it out, or the TLS flags", transferName)
+	}
 	if needsFloor := slices.Contains(o.Scenarios, proposeName); needsFloor && (o.NoFloor || len(o.Endpoints) > 0) {
 		bad("%s runs on the floor's nodes, and there are none", proposeName)
 	}

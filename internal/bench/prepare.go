@@ -19,6 +19,8 @@ import (
 type preparer interface {
 	prepare(ctx context.Context, name string, account int, delta int64) error
 	commit(ctx context.Context, name string, account int) error
+	// moved counts what was committed.
+	moved(ctx context.Context) (int64, error)
 	close() error
 }
 
@@ -79,6 +81,14 @@ func (p embeddedPreparer) commit(ctx context.Context, name string, account int) 
 	return tx.Commit(ctx)
 }
 
+func (p embeddedPreparer) moved(context.Context) (n int64, err error) {
+	err = p.kv.Range("ledger/", func(string, []byte) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
 func (p embeddedPreparer) close() error { return p.kv.Close() }
 
 type postgresPreparer struct {
@@ -108,6 +118,10 @@ func (p postgresPreparer) prepare(ctx context.Context, name string, account int,
 func (p postgresPreparer) commit(ctx context.Context, name string, _ int) error {
 	_, err := p.DB.ExecContext(ctx, "COMMIT PREPARED '"+p.prefix+name+"'")
 	return err
+}
+
+func (p postgresPreparer) moved(ctx context.Context) (int64, error) {
+	return countRows(ctx, p.Tables, p.prefix)
 }
 
 func (p postgresPreparer) close() error { return p.Close() }
@@ -154,6 +168,10 @@ func (p *mysqlPreparer) commit(ctx context.Context, name string, _ int) error {
 	return errors.Join(on(ctx, conn)("XA COMMIT "+p.xid(name)), conn.Close())
 }
 
+func (p *mysqlPreparer) moved(ctx context.Context) (int64, error) {
+	return countRows(ctx, p.Tables, p.prefix)
+}
+
 func (p *mysqlPreparer) close() error { return p.Close() }
 
 // on runs statements on one connection, which is given up when one fails: its
@@ -166,4 +184,10 @@ func on(ctx context.Context, conn *sql.Conn) func(statement string, args ...any)
 		}
 		return nil
 	}
+}
+
+// countRows counts the ledger's.
+func countRows(ctx context.Context, t *bankstore.Tables, prefix string) (n int64, err error) {
+	err = t.DB.QueryRowContext(ctx, "SELECT COUNT(*) FROM "+prefix+"ledger").Scan(&n)
+	return n, err
 }

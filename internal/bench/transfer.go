@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -175,13 +176,32 @@ func (r *runner) loopSlice(ctx context.Context, callers int) (Slice, error) {
 		}
 	}
 	var names target // its clock stays at 0: the names need be fresh, not young
-	return r.counted(ctx, nil, callers, func(ctx context.Context, caller int) error {
+	var made atomic.Int64
+	one, err := r.counted(ctx, nil, callers, func(ctx context.Context, caller int) error {
 		name := names.freshGID()
 		for i, delta := range [2]int64{-1, 1} {
 			if err := stores[i].prepare(ctx, name, caller, delta); err != nil {
 				return err
 			}
 		}
-		return both(func(i int) error { return stores[i].commit(ctx, name, caller) })
+		if err := both(func(i int) error { return stores[i].commit(ctx, name, caller) }); err != nil {
+			return err
+		}
+		made.Add(1)
+		return nil
 	}, nil)
+	if err != nil {
+		return one, err
+	}
+	for i, s := range stores {
+		moved, err := s.moved(ctx)
+		if err == nil && moved != made.Load() {
+			err = fmt.Errorf("the loop made %d transfers, and bank %c shows %d", made.Load(), 'a'+i, moved)
+		}
+		if err != nil {
+			return one, err
+		}
+	}
+	one.Compared = int(made.Load())
+	return one, nil
 }
