@@ -55,17 +55,22 @@ func (w *modesWorkload) report() (map[string]ModeReport, error) {
 		}
 	}
 	for mode, r := range reports {
+		w.counts["done_"+mode] = r.Calls - r.CalledAgain
 		w.counts["called_again_"+mode], w.counts["leader_died_"+mode] = r.CalledAgain, int64(sum(r.LeaderDied))
 	}
 	return reports, nil
 }
 
-// bankDoubts says in which databases nothing took effect.
+// bankDoubts says in which databases nothing took effect, and whether best effort was
+// mostly in vain.
 func (w *modesWorkload) bankDoubts(counts map[string]int64) (doubts []string) {
 	for _, b := range w.banks {
 		if counts["effects_at_"+b.Name()] == 0 {
 			doubts = append(doubts, "modes: nothing took effect at "+b.Name())
 		}
+	}
+	if done, of := counts["done_"+modeNotify], counts["decided_"+modeNotify+"_commit"]; 2*done < of {
+		doubts = append(doubts, fmt.Sprintf("modes: of %d transactions of best effort %d took effect", of, done))
 	}
 	return doubts
 }

@@ -209,7 +209,9 @@ func (r *run) hurt(ctx context.Context) {
 	s := &r.schedule
 	s.env, s.prober, s.progress, s.tell = r.env, r.prober, r.progress, r.tell
 	r.loadFrom = r.env.Now()
+	late := watchLateness(ctx)
 	s.run(ctx, r.loadFrom+r.o.Duration)
+	r.verdict.LateMS = late.stop()
 	r.loadUntil = r.env.Now()
 }
 

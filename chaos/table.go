@@ -60,6 +60,9 @@ func (v *Verdict) WriteTable(w io.Writer) error {
 	if v.ProbeMS.N > 0 {
 		line("availability", "a decision under a single fault took p50 %.0f ms, p99 %.0f ms, max %.0f ms (%d probes)", v.ProbeMS.P50, v.ProbeMS.P99, v.ProbeMS.Max, v.ProbeMS.N)
 	}
+	if v.LateMS.N > 0 {
+		line("machine", "woke this process up p50 %.0f ms, p99 %.0f ms, max %.0f ms late", v.LateMS.P50, v.LateMS.P99, v.LateMS.Max)
+	}
 	v.writeModes(line)
 	if v.Replay != nil {
 		line("logs", "%d entries, %d commands, equal on all nodes up to %d", v.Replay.Entries, v.Replay.Commands, v.Replay.Compared)

@@ -37,6 +37,9 @@ type Verdict struct {
 	// ProbeMS are the times that probes took which were asked in windows of one
 	// fault that leaves a quorum (L1).
 	ProbeMS Spread `json:"probe_single_fault_ms"`
+	// LateMS is how late the machine woke the suite's own process up, asked every 10 ms:
+	// of a failover, as much may be the machine's.
+	LateMS Spread `json:"machine_late_ms"`
 	// Phases count the injections that were aimed at a failpoint and hit it.
 	Phases map[string]int `json:"phases,omitempty"`
 	// Failpoints count how often each was passed, on all nodes.

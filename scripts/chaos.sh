@@ -30,6 +30,8 @@ plans=(
   ""
   "--workloads registers --faults kill,pause,partition,link,duplicate"
   "--faults kill,participant,disk,corrupt,member"
+  "--workloads modes --modes all --faults step,kill,pause,branch,database"
+  "--workloads registers,modes --modes all --faults step,partition,link,member,disk"
 )
 red=0 runs=0
 while left=$((until - SECONDS)) && [ "$left" -gt 10 ]; do

@@ -110,6 +110,9 @@ func (s *store) work(ctx context.Context, tx *sql.Tx, call Call, m Move) error {
 	if err != nil {
 		return err
 	}
+	if m.Delta == 0 {
+		return s.count(ctx, tx, call, m) // MySQL would say that no row was changed
+	}
 	condition, args := "", []any{c.balance * m.Delta, c.held * m.Delta, c.pending * m.Delta, m.Account}
 	if c.sound {
 		condition, args = " AND balance + ? >= 0", append(args, c.balance*m.Delta)
