@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,6 +166,56 @@ func TestAWrongAnswerIsFound(t *testing.T) {
 	b.answers.told = []told{unseen}
 	if _, err := b.verify(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAStalledLeaderShows: the leader's process stands still for 400 ms while calls are
+// due by a timetable. All of them are made, every answer holds, and those that waited
+// are counted with their wait, be it that the leader goes on or that another one takes over.
+func TestAStalledLeaderShows(t *testing.T) {
+	t.Parallel()
+	s := startProduct(t)
+	r := &runner{o: short(t, "submit")}
+	r.o.Rate, r.o.Duration, r.o.WarmUp = 200, 1500*time.Millisecond, 0
+	sc, err := findScenario("submit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, closeBed, err := r.bed(t.Context(), s, sc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeBed()
+	leader, err := s.cluster.WaitLeader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const stall = 400 * time.Millisecond
+	var calls atomic.Int64
+	resumed := make(chan error, 1)
+	one, err := r.counted(t.Context(), s, 64, func(ctx context.Context, caller int) error {
+		if calls.Add(1) == 50 {
+			if err := leader.Pause(); err != nil {
+				return err
+			}
+			time.AfterFunc(stall, func() { resumed <- leader.Resume() })
+		}
+		return sc.operate(ctx, b, caller)
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-resumed; err != nil {
+		t.Fatal(err)
+	}
+	if one.Done != 300 {
+		t.Errorf("%d calls were made of the 300 that were due", one.Done)
+	}
+	if one.P99 < stall*3/4 {
+		t.Errorf("p99 is %v although nobody was answered for %v", one.P99, stall)
+	}
+	if n, err := b.verify(t.Context()); n != 300 || err != nil {
+		t.Errorf("%d answers compared: %v", n, err)
 	}
 }
 
