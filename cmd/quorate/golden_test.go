@@ -266,3 +266,21 @@ func TestAge(t *testing.T) {
 		}
 	}
 }
+
+// TestAgeOf: the cluster's clock stands still while nothing is written, and a branch that
+// was due for seconds is not of a transaction that is milliseconds old.
+func TestAgeOf(t *testing.T) {
+	tx := &quoratev1.Transaction{
+		Began:    &quoratev1.Stamp{ClockMs: 1000},
+		Branches: []*quoratev1.Branch{{}, {Delivery: &quoratev1.Delivery{DueFor: durationpb.New(4 * time.Second)}}},
+	}
+	for clock, want := range map[uint64]string{1132: "4s", 8000: "7s", 900: "0ms"} {
+		if got := ageOf(tx, clock); got != want {
+			t.Errorf("at %d: %s, want %s", clock, got, want)
+		}
+	}
+	tx.Branches, tx.Callback = nil, &quoratev1.Delivery{DueFor: durationpb.New(2 * time.Second)}
+	if got := ageOf(tx, 1100); got != "2s" {
+		t.Errorf("asked back for 2s: %s", got)
+	}
+}

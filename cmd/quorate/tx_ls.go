@@ -229,7 +229,13 @@ func ageOf(tx *quoratev1.Transaction, clockMS uint64) string {
 	if began == 0 || began > clockMS {
 		return age(0)
 	}
-	return age(time.Duration(clockMS-began) * time.Millisecond)
+	old := time.Duration(clockMS-began) * time.Millisecond
+	// The cluster's clock stands still while nothing is written; the leader's own does not.
+	old = max(old, tx.GetCallback().GetDueFor().AsDuration())
+	for _, b := range tx.GetBranches() {
+		old = max(old, b.GetDelivery().GetDueFor().AsDuration())
+	}
+	return age(old)
 }
 
 // nextDelivery is of the branch that is told again soonest.
