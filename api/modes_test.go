@@ -95,6 +95,9 @@ func TestModesBadInput(t *testing.T) {
 		{"a circle of three behind a good one", saga(step("0"), step("1", after("0", "3")), step("2", after("1")), step("3", after("2"))), "set", "circle"},
 		{"a step after nobody", saga(step("1", after("9"))), `set["1"].after`, `"9"`},
 		{"a step after one twice", saga(step("1"), step("2", after("1", "1"))), "set[1].after", "twice"},
+		{"a delay beyond the timeout", submit(&quoratev1.BeginRequest{
+			Mode: sagaMode, Timeout: durationpb.New(time.Second), Plan: &quoratev1.Plan{Delay: durationpb.New(5 * time.Second)},
+		}, step("1")), "begin.plan.delay", "before its first step"},
 		{"too many steps", saga(many...), "set", "at most 256"},
 		{"no steps", saga(), "set", "at least one"},
 		{"a compensation without an action", saga(&quoratev1.BranchSpec{Id: "1", Undo: "http://good/undo"}), `set["1"].endpoint`, "nothing that undo could undo"},

@@ -44,6 +44,10 @@ func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginR
 	}
 	begin.TimeoutMs = r.modeTimeout(prefix+"timeout", begin.Mode, req.GetTimeout())
 	begin.Plan = r.plan(prefix+"plan", begin.Mode, req.GetPlan())
+	if delay := begin.GetPlan().GetDelayMs(); begin.Mode == logpb.Mode_MODE_SAGA && begin.TimeoutMs != 0 && delay >= begin.TimeoutMs {
+		r.refuse(prefix+"plan.delay", "is %v, and the timeout of %v ends the saga before its first step: give a longer timeout, or none",
+			req.GetPlan().GetDelay().AsDuration(), req.GetTimeout().AsDuration())
+	}
 	begin.Branches = r.specs(prefix+"branches", req.GetBranches())
 	if begin.Entry == logpb.Entry_ENTRY_UNSPECIFIED {
 		begin.Entry = logpb.Entry_ENTRY_EXPLICIT
