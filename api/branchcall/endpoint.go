@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -32,6 +33,9 @@ func (a *Allow) parse(endpoint string) (target, error) {
 	}
 	t := target{scheme: parsed.Scheme, host: strings.ToLower(strings.TrimSuffix(parsed.Hostname(), ".")), url: parsed}
 	switch {
+	case !slices.Contains([]string{"http", "https", "grpc", "grpcs"}, t.scheme) && strings.Contains(endpoint, "://"):
+		return target{}, fmt.Errorf("%w: scheme %q: http, https, grpc and grpcs are called, and no service discovery is asked; name a host, or a load balancer",
+			ErrNotAllowed, t.scheme)
 	case parsed.User != nil:
 		return target{}, fmt.Errorf("%w: credentials do not belong into an endpoint", ErrNotAllowed)
 	case parsed.Fragment != "" || parsed.Opaque != "":

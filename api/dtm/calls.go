@@ -299,6 +299,13 @@ func (g *Gateway) enlist(ctx context.Context, stands *standing, b *branch) error
 	} else {
 		spec.Endpoint, spec.Undo = as.endpoint(b.data["confirm"]), as.endpoint(b.data["cancel"])
 	}
+	for _, endpoint := range []string{spec.GetEndpoint(), spec.GetUndo()} {
+		for what, name := range map[string]string{"gid": b.gid, "branch_id": b.id} {
+			if err := checkCarried(endpoint, what, name); err != nil {
+				return err
+			}
+		}
+	}
 	answer, err := call(ctx, g, func(ctx context.Context, r *quoratev1.EnlistRequest) (*quoratev1.EnlistResponse, error) {
 		return g.native.Enlist(ctx, r)
 	}, &quoratev1.EnlistRequest{Gid: stands.GetGid(), Branch: spec})

@@ -83,7 +83,7 @@ func (g *Gateway) Register(r grpc.ServiceRegistrar) { dtmpb.RegisterDtmServer(r,
 // ServeHTTP serves everything below /api/. A path that a mux would clean by a
 // redirect is none of ours: the redirect's text would be that of the caller.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	if path.Clean(req.URL.Path) != req.URL.Path {
+	if escaped := req.URL.EscapedPath(); path.Clean(escaped) != escaped {
 		g.serveUnknown(w, req)
 		return
 	}

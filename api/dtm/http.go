@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -67,9 +68,7 @@ func (g *Gateway) route() {
 	handle("GET", "query", g.serveQuery)
 	handle("GET", "all", g.serveAll)
 	handle("GET", "resetCronTime", g.serveResetCronTime)
-	onTrans("resetNextCronTime", func(ctx context.Context, t *trans) error {
-		return unknownGid(g.retry(ctx, keyRef(t.Gid)), t.Gid)
-	})
+	onTrans("resetNextCronTime", func(ctx context.Context, t *trans) error { return g.resetNextCronTime(ctx, t.Gid) })
 	handle("POST", "forceStop", func(ctx context.Context, req *http.Request) (any, error) {
 		t, err := bodyOf(req, readTrans)
 		if err == nil {
@@ -170,8 +169,8 @@ func (g *Gateway) serveResetCronTime(ctx context.Context, req *http.Request) (an
 	q := req.URL.Query()
 	timeout := 3 * TimeoutToFailDefault
 	if text := q.Get("timeout"); text != "" {
-		var n int64
-		if _, err := fmt.Sscan(text, &n); err != nil || n < 0 || n > secondsMax {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 || n > secondsMax {
 			return nil, bad("timeout %q is no number of seconds", text)
 		}
 		timeout = time.Duration(n) * time.Second

@@ -83,8 +83,8 @@ func statesOf(status string) []quoratev1.State {
 		return []quoratev1.State{quoratev1.State_STATE_COMMITTED}
 	case statusAborting:
 		return []quoratev1.State{quoratev1.State_STATE_ROLLING_BACK}
-	case statusFailed:
-		return []quoratev1.State{quoratev1.State_STATE_ROLLED_BACK}
+	case statusFailed: // or stopped, whatever had been decided
+		return []quoratev1.State{quoratev1.State_STATE_ROLLED_BACK, quoratev1.State_STATE_COMMITTED}
 	default:
 		return nil
 	}
@@ -156,6 +156,18 @@ func (g *Gateway) resetCronTime(ctx context.Context, timeout time.Duration, limi
 			return count, false, nil
 		}
 	}
+}
+
+// resetNextCronTime calls now what a transaction waits with.
+func (g *Gateway) resetNextCronTime(ctx context.Context, gid string) error {
+	stands, err := g.find(ctx, gid)
+	if err != nil {
+		return unknownGid(err, gid)
+	}
+	if err := stands.mustBeDTMs(); err != nil {
+		return err
+	}
+	return g.retry(ctx, stands.GetGid())
 }
 
 // retry calls now what waits for its back-off. Something that ended meanwhile

@@ -1,8 +1,10 @@
 package dtm
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -48,6 +50,15 @@ func (t *trans) begin() (*quoratev1.BeginRequest, error) {
 		begin.Plan.CallbackAfter = durationpb.New(t.firstResume())
 		begin.Plan.CallbackPayload = c.Data
 		begin.Plan.Workflow = c.Name
+	}
+	for what, name := range map[string]string{"gid": t.Gid, "the workflow's name": begin.GetPlan().GetWorkflow()} {
+		if err := checkCarried(begin.GetPlan().GetCallback(), what, name); err != nil {
+			return nil, err
+		}
+	}
+	if t.Protocol == protocolGRPC && begin.GetMode() == quoratev1.Mode_MODE_TCC {
+		// Its branches are not known yet, and are called over gRPC.
+		return begin, checkCarried(grpcScheme, "gid", t.Gid)
 	}
 	return begin, nil
 }
@@ -120,6 +131,16 @@ func withScheme(url string) string {
 // asSent undoes withScheme.
 func asSent(endpoint string) string { return strings.TrimPrefix(endpoint, grpcScheme) }
 
+// checkCarried refuses a name that a gRPC call to an endpoint could not carry in its
+// metadata: each call of it would fail, for ever.
+func checkCarried(endpoint, what, name string) error {
+	scheme, _, _ := strings.Cut(endpoint, "://")
+	if scheme != "grpc" && scheme != "grpcs" || !strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return nil
+	}
+	return bad("%s %q cannot be carried by a call over gRPC, of %s: only visible ASCII can", what, name, asSent(endpoint))
+}
+
 const topicPrefix = "topic://"
 
 // set is the branches of a saga's or a message's steps.
@@ -142,9 +163,17 @@ func (t *trans) set() ([]*quoratev1.BranchSpec, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := t.checkParams(step, payload); err != nil {
+			return nil, err
+		}
 		spec := &quoratev1.BranchSpec{Id: stepID(i), Endpoint: t.endpoint(step["action"]), Payload: payload}
 		if t.TransType == typeSaga {
 			spec.Undo = t.endpoint(step["compensate"])
+		}
+		for _, endpoint := range []string{spec.GetEndpoint(), spec.GetUndo()} {
+			if err := checkCarried(endpoint, "gid", t.Gid); err != nil {
+				return nil, err
+			}
 		}
 		switch {
 		case !concurrent && i > 0:
@@ -157,6 +186,23 @@ func (t *trans) set() ([]*quoratev1.BranchSpec, error) {
 		specs = append(specs, spec)
 	}
 	return specs, nil
+}
+
+// checkParams refuses a payload that cannot be the params of a JSON-RPC call: each
+// call of it would fail, for ever.
+func (t *trans) checkParams(step map[string]string, payload []byte) error {
+	if t.Protocol != protocolJSONRPC || len(bytes.TrimSpace(payload)) == 0 {
+		return nil
+	}
+	for _, endpoint := range []string{step["action"], step["compensate"]} {
+		if u, err := url.Parse(endpoint); err != nil || !u.Query().Has("method") {
+			continue
+		}
+		if err := json.Unmarshal(payload, &map[string]json.RawMessage{}); err != nil {
+			return bad("the payload of %s is no JSON object, as params of JSON-RPC must be", endpoint)
+		}
+	}
+	return nil
 }
 
 // stepID is DTM's id of a step's branch.

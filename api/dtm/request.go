@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/quorate/quorate/api/dtm/dtmpb"
 )
@@ -50,6 +51,9 @@ const (
 // languages send some of their own.
 func readTrans(body []byte) (*trans, error) {
 	t := &trans{}
+	if err := checkText(body); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(body, t); err != nil {
 		return nil, bad("the body is not the JSON object of a transaction: %v", err)
 	}
@@ -109,6 +113,15 @@ const (
 	retriesMax = 1 << 20
 )
 
+// checkText refuses a body that is no text: what is none would be replaced where it
+// stands, in a payload without a word, and in a gid so that two become one.
+func checkText(body []byte) error {
+	if !utf8.Valid(body) {
+		return bad("the body is not UTF-8, as JSON must be")
+	}
+	return nil
+}
+
 // checkGid refuses what cannot be a key. DTM drops line ends and semicolons from
 // a gid, so that two transactions become one; here a gid is taken as it is, or
 // not at all.
@@ -118,6 +131,8 @@ func checkGid(gid string) error {
 		return bad("no gid specified")
 	case strings.ContainsFunc(gid, func(c rune) bool { return c < 0x20 || c == 0x7F }):
 		return bad("gid %q holds a control character", gid)
+	case !utf8.ValidString(gid) || strings.ContainsRune(gid, utf8.RuneError):
+		return bad("gid %q holds bytes that were no UTF-8, or half a character", gid)
 	}
 	return nil
 }
@@ -196,6 +211,9 @@ type branch struct {
 // readBranch reads the JSON object, whose values SDKs send as strings.
 func readBranch(body []byte) (*branch, error) {
 	var raw map[string]any
+	if err := checkText(body); err != nil {
+		return nil, err
+	}
 	if err := json.Unmarshal(body, &raw); err != nil {
 		return nil, bad("the body is not the JSON object of a branch: %v", err)
 	}
@@ -233,6 +251,9 @@ func (b *branch) check() error {
 	}
 	if b.id == "" {
 		return bad("branch_id is missing")
+	}
+	if strings.ContainsRune(b.id, utf8.RuneError) {
+		return bad("branch_id %q holds bytes that were no UTF-8, or half a character", b.id)
 	}
 	return nil
 }

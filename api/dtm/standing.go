@@ -45,8 +45,12 @@ func (s *standing) mustBeDTMs() error {
 	return nil
 }
 
-// status is DTM's word for the state.
+// status is DTM's word for the state. What an operator ended before its branches had
+// done their part has failed, whatever had been decided.
 func (s *standing) status() string {
+	if s.GetStopped() {
+		return statusFailed
+	}
 	switch s.GetState() {
 	case quoratev1.State_STATE_ACTIVE:
 		return statusPrepared
@@ -101,6 +105,9 @@ func (s *standing) kept() kept {
 
 // rollbackReason is the stored reason.
 func (s *standing) rollbackReason() string {
+	if s.GetStopped() {
+		return "stopped by " + s.GetOperator()
+	}
 	if s.GetDecision() != quoratev1.Decision_DECISION_ROLLBACK {
 		return ""
 	}

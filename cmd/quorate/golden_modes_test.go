@@ -117,6 +117,14 @@ func resumedWorkflow() *quoratev1.Transaction {
 	}
 }
 
+// forgottenWorkflow came over DTM's protocol without a URL to call back.
+func forgottenWorkflow() *quoratev1.Transaction {
+	return &quoratev1.Transaction{
+		Gid: "01JD9SDDD0ABCDEFGHJKMNPQRS", Key: "w1", Mode: quoratev1.Mode_MODE_WORKFLOW, State: quoratev1.State_STATE_ACTIVE, Timeout: durationpb.New(0), Began: stamp(38, 2, 0),
+		Plan: &quoratev1.Plan{Workflow: "order flow", Dialect: "dtm-http", DialectMode: "workflow"},
+	}
+}
+
 // stoppedTransaction was ended by hand.
 func stoppedTransaction() *quoratev1.Transaction {
 	tx := compensatingSaga()
@@ -132,7 +140,7 @@ func stoppedTransaction() *quoratev1.Transaction {
 
 func modeTransactions() []*quoratev1.Transaction {
 	return []*quoratev1.Transaction{
-		compensatingSaga(), runningSaga(), triedTCC(), confirmedTCC(), askedMessage(), unevenNotification(), resumedWorkflow(), stoppedTransaction(),
+		compensatingSaga(), runningSaga(), triedTCC(), confirmedTCC(), askedMessage(), unevenNotification(), resumedWorkflow(), stoppedTransaction(), forgottenWorkflow(),
 	}
 }
 
@@ -141,7 +149,7 @@ func TestGoldenModes(t *testing.T) {
 	now := moment.Add(821 * time.Second)
 	for i, name := range []string{
 		"show_saga_compensating.txt", "show_saga_running.txt", "show_tcc_tried.txt", "show_tcc_confirmed.txt", "show_message_asked.txt",
-		"show_notify_uneven.txt", "show_workflow_resumed.txt", "show_stopped.txt",
+		"show_notify_uneven.txt", "show_workflow_resumed.txt", "show_stopped.txt", "show_workflow_forgotten.txt",
 	} {
 		golden(t, name, func(w io.Writer) error {
 			return writeStory(w, modeTransactions()[i], header(3, 821*time.Second), now, false)

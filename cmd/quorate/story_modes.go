@@ -237,6 +237,8 @@ func (p *storyPrinter) calledEnding(header *quoratev1.ResponseHeader) {
 		}
 	case tx.GetDeadlineMs() != 0:
 		p.printf("  its time is over: it rolls back at the next tick")
+	case tx.GetPlan().GetCallback() == "" && (tx.GetMode() == quoratev1.Mode_MODE_MESSAGE || tx.GetMode() == quoratev1.Mode_MODE_WORKFLOW):
+		p.printf("  names nobody to call back: it waits for its initiator alone, for ever; to end it by hand: quorate tx stop %s", tx.GetGid())
 	case tx.GetMode() == quoratev1.Mode_MODE_MESSAGE && tx.GetCallback() == nil:
 		p.printf("  waits for its initiator, who is asked by the leader when nothing is heard; to decide it by hand: quorate tx commit|rollback %s", tx.GetGid())
 	}
