@@ -83,7 +83,7 @@ func (f *forwarder) Invoke(ctx context.Context, method string, args, reply any, 
 		}
 		if ctx.Err() != nil || time.Now().After(giveUp) || f.stopping.Err() != nil {
 			f.cfg.Metrics.forwards.WithLabelValues(string(ReasonNoLeader)).Inc()
-			return f.noLeader().GRPCStatus().Err()
+			return f.noLeader(f.cfg.LeaderWait).GRPCStatus().Err()
 		}
 	}
 }

@@ -171,6 +171,19 @@ func TestHoldGivesUp(t *testing.T) {
 	}
 }
 
+// TestHoldEndsBeforeItsCaller: a caller with less patience than the node hears that
+// nothing was done, and need not take the outcome for unknown.
+func TestHoldEndsBeforeItsCaller(t *testing.T) {
+	c := newFake()
+	c.fail = coordinator.ErrNoLeader
+	n := serve(t, Config{LeaderWait: time.Hour}, c, newFakeCluster())
+	ctx, cancel := context.WithTimeout(within(t), 2*time.Second)
+	defer cancel()
+	if _, err := handlers()[0].call(ctx, n); ReasonOf(err) != ReasonNoLeader || ctx.Err() != nil {
+		t.Errorf("got %v; the caller's time is over: %v", err, ctx.Err())
+	}
+}
+
 // TestHeldCallsEndWithTheServer: Stop does not wait for a leader.
 func TestHeldCallsEndWithTheServer(t *testing.T) {
 	c := newFake()

@@ -15,15 +15,22 @@ const holdInterval = 20 * time.Millisecond
 // hold calls f until it fails with something else than "no leader", for at most
 // LeaderWait: an election should look like a slow call. Nothing was appended
 // where no leader is known, so calling again is safe.
+//
+// It fails before the caller's own deadline: who hears nothing must take the
+// outcome for unknown, though nothing was done.
 func hold[T any](ctx context.Context, s *Server, f func() (T, error)) (T, error) {
 	var end <-chan time.Time
+	wait := s.cfg.LeaderWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)*9/10)
+	}
 	for {
 		answer, err := f()
 		if err == nil || !leaderless(err) {
 			return answer, err
 		}
 		if end == nil {
-			timer := time.NewTimer(s.cfg.LeaderWait)
+			timer := time.NewTimer(wait)
 			defer timer.Stop()
 			end = timer.C
 		}
@@ -34,7 +41,7 @@ func hold[T any](ctx context.Context, s *Server, f func() (T, error)) (T, error)
 		case <-ctx.Done():
 		case <-s.stopping.Done():
 		}
-		return answer, s.noLeader()
+		return answer, s.noLeader(wait)
 	}
 }
 
@@ -55,9 +62,9 @@ func leaderless(err error) bool {
 }
 
 // noLeader says what is known of the last one.
-func (s *Server) noLeader() *Error {
+func (s *Server) noLeader(waited time.Duration) *Error {
 	status := s.cluster.Status()
-	e := Errorf(ReasonNoLeader, "no leader was found within %v, so nothing was done", s.cfg.LeaderWait)
+	e := Errorf(ReasonNoLeader, "no leader was found within %v, so nothing was done", waited.Round(time.Millisecond))
 	if s.stopping.Err() != nil {
 		e.Message = "this node is stopping, and did nothing"
 	}
