@@ -219,7 +219,7 @@ func (p *Plan) calledRivals(r *rand.Rand, t *calledPlan) {
 	if t.Mode == logpb.Mode_MODE_SAGA || t.Mode == logpb.Mode_MODE_TCC || t.Mode == logpb.Mode_MODE_NOTIFY {
 		wishes++ // the others' initiators have done something that nobody else may roll back
 	}
-	if !chance(r, 0.3) {
+	if !t.Old && !chance(r, 0.3) {
 		return
 	}
 	for range 1 + r.IntN(3) {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // modesSeeds is how many seeds TestModes runs.
@@ -15,15 +14,15 @@ const modesSeeds = 250
 // things, under the same faults and with shops that die and stand still: every promise of
 // the others, and S15.
 func TestModes(t *testing.T) {
-	cover := NewCoverage()
-	began := time.Now()
-	for seed := uint64(1); seed <= modesSeeds; seed++ {
-		r := Run(NewPlan(seed, Options{Modes: true}), How{})
-		cover.Add(r.Coverage)
-		if len(r.Violations) > 0 {
-			story := Run(NewPlan(seed, Options{Modes: true}), How{Trace: true}).Story
-			t.Fatalf("seed %d: %v\n%s", seed, r.Violations[0], strings.Join(story[max(0, len(story)-80):], "\n"))
-		}
+	total := (&Campaign{From: 1, Seeds: modesSeeds, Options: Options{Modes: true}}).Run()
+	for _, r := range total.Failed {
+		tell(t, r, true)
+	}
+	if t.Failed() {
+		return
+	}
+	for _, thing := range total.Missing() {
+		t.Errorf("declared reachable, and not reached: %s", thing)
 	}
 	for _, what := range []string{
 		"saga commit", "saga rollback", "tcc commit", "tcc rollback", "message commit", "message rollback",
@@ -32,11 +31,11 @@ func TestModes(t *testing.T) {
 		"workflow cut off", "workflow resumed", "workflow replayed", "record: VOTE_CONFLICT",
 		"subscribe: OK", "unsubscribe: OK", "topic of 0", "topic of 1", "topic of 2",
 	} {
-		if cover.Met[what] < modesSeeds/10 {
-			t.Errorf("%s: only %d times in %d seeds", what, cover.Met[what], modesSeeds)
+		if n := total.Coverage.Met[what]; n < modesSeeds/10 {
+			t.Errorf("%s: only %d times in %d seeds", what, n, modesSeeds)
 		}
 	}
-	t.Logf("%d seeds in %v", modesSeeds, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d seeds, %.0f a minute", total.Seeds, float64(total.Seeds)/total.Seconds*60)
 }
 
 // S4 of these modes: without faults, what nobody refuses commits.

@@ -42,7 +42,7 @@ func TestSeeds(t *testing.T) {
 	t.Logf("faults %v", total.Faults)
 	writeJSON(t, total)
 	for _, r := range total.Failed {
-		tell(t, r)
+		tell(t, r, *flagModes)
 	}
 	if *flagTable || testing.Verbose() {
 		total.Coverage.Print(os.Stdout)
@@ -59,14 +59,14 @@ func TestSeeds(t *testing.T) {
 }
 
 // tell prints a failing seed: how to replay it, and its story with less in it.
-func tell(t *testing.T, r *Result) {
+func tell(t *testing.T, r *Result, modes bool) {
 	how := How{History: r.Histories > 0}
-	small := Shrink(NewPlan(r.Seed, Options{Modes: *flagModes}), how)
-	modes := ""
-	if *flagModes {
-		modes = " -sim.modes"
+	small := Shrink(NewPlan(r.Seed, Options{Modes: modes}), how)
+	flags := ""
+	if modes {
+		flags = " -sim.modes"
 	}
-	t.Errorf("seed %d: %v\nreplay: go test ./chaos/sim -run TestSeeds%s -sim.seed=%d -sim.trace\n%s", r.Seed, r.Violations[0], modes, r.Seed, Story(small, how))
+	t.Errorf("seed %d: %v\nreplay: go test ./chaos/sim -run TestSeeds%s -sim.seed=%d -sim.trace\n%s", r.Seed, r.Violations[0], flags, r.Seed, Story(small, how))
 }
 
 func replay(t *testing.T, seed uint64) {
@@ -77,7 +77,7 @@ func replay(t *testing.T, seed uint64) {
 	}
 	t.Logf("%d events, %d messages, %d commits, %d rollbacks, faults %v, ended at %v", r.Steps, r.Delivered, r.Commits, r.Rollbacks, r.Faults, r.Ended)
 	if len(r.Violations) > 0 {
-		tell(t, r)
+		tell(t, r, *flagModes)
 	}
 }
 
