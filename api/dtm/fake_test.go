@@ -36,7 +36,6 @@ type fake struct {
 	index   uint64
 	byKey   map[string]*quoratev1.Transaction
 	topics  map[string]*quoratev1.Topic
-	asked   map[string]proto.Message // the last request of each method
 	retried []string
 	fail    func(method string) error // nil: nothing fails
 	changed chan struct{}             // closed and renewed when something changes
@@ -45,7 +44,7 @@ type fake struct {
 func newFake() *fake {
 	return &fake{
 		byKey: make(map[string]*quoratev1.Transaction), topics: make(map[string]*quoratev1.Topic),
-		asked: make(map[string]proto.Message), changed: make(chan struct{}),
+		changed: make(chan struct{}),
 	}
 }
 
@@ -67,7 +66,6 @@ var errNotFound = failing("NOT_FOUND", codes.NotFound, "never seen")
 func (f *fake) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	f.mu.Lock()
 	method := info.FullMethod[len("/quorate.v1.TransactionService/"):]
-	f.asked[method] = req.(proto.Message)
 	fail := f.fail
 	f.mu.Unlock()
 	if fail != nil {
@@ -83,23 +81,6 @@ func (f *fake) set(fail func(method string) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = fail
-}
-
-// last is the last request of a method.
-func last[T proto.Message](f *fake, method string) T {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	asked, _ := f.asked[method].(T)
-	return asked
-}
-
-// change edits a transaction, which stands.
-func (f *fake) change(key string, edit func(*quoratev1.Transaction)) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	edit(f.byKey[key])
-	close(f.changed)
-	f.changed = make(chan struct{})
 }
 
 func (f *fake) stamp() *quoratev1.Stamp {

@@ -141,8 +141,6 @@ func checkCarried(endpoint, what, name string) error {
 	return bad("%s %q cannot be carried by a call over gRPC, of %s: only visible ASCII can", what, name, asSent(endpoint))
 }
 
-const topicPrefix = "topic://"
-
 // set is the branches of a saga's or a message's steps.
 func (t *trans) set() ([]*quoratev1.BranchSpec, error) {
 	c, err := t.custom()

@@ -195,7 +195,7 @@ func TestAnswersOverGRPC(t *testing.T) {
 		}
 	}
 	own := status.Error(codes.NotFound, "the handler's own")
-	if got := fence.GRPCError(t.Context(), own); got != own { //nolint:errorlint // the same one
+	if got := fence.GRPCError(t.Context(), own); got != own {
 		t.Errorf("a status became %v", got)
 	}
 }
