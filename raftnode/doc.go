@@ -26,6 +26,7 @@
 //   - the vote is one value on disk (#661): stablestore.go
 //   - a deposed leader sends its successor's log in its own name: deposed.go
 //   - a follower commits what was not compared: deposed.go
+//   - a snapshot's end is no place to go on from, with a log behind it: snapshotend.go
 //   - a snapshot that comes late takes away what came after it: latesnapshot.go
 //
 // # Unknown

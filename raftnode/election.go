@@ -49,8 +49,8 @@ func (t *transport) Close() error {
 // consider looks at an incoming message and says whether it has answered it:
 // those of candidates, the word of a leader that this node was set back, and a
 // snapshot that it has.
-// Everything else is left to the library, but for a commit index that says more
-// than its message has shown.
+// Everything else is left to the library, but for two things in a leader's message
+// that the library gets wrong.
 func (n *Node) consider(rpc raft.RPC) (answered bool) {
 	switch request := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
@@ -58,7 +58,8 @@ func (n *Node) consider(rpc raft.RPC) (answered bool) {
 			rpc.Respond(nil, ErrFailed)
 			return true
 		}
-		boundCommit(request)
+		boundCommit(request) // while it still says what it goes on from
+		n.knowsPrevious(request)
 	case *raft.InstallSnapshotRequest:
 		return n.answerLateSnapshot(rpc, request)
 	case *raft.RequestVoteRequest:
