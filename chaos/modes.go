@@ -331,7 +331,7 @@ func (w *modesWorkload) doubts(counts map[string]int64) (doubts []string) {
 		modeSaga:     {"decided_saga_commit", "decided_saga_rollback", "effects_action", "effects_compensate", "repeats_saga", "conflicts_refused"},
 		modeTCC:      {"decided_tcc_commit", "decided_tcc_rollback", "effects_try", "effects_confirm", "effects_cancel", "repeats_tcc", "late_enlists_refused"},
 		modeMessage:  {"decided_message_commit", "decided_message_rollback", "effects_local", "forgotten_begun", "forgotten_done"},
-		modeWorkflow: {"decided_workflow_commit", "decided_workflow_rollback"},
+		modeWorkflow: {"decided_workflow_commit", "decided_workflow_rollback", "records_refused"},
 		modeNotify:   {"decided_notify_commit"},
 	}
 	for _, mode := range w.o.Modes {

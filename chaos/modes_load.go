@@ -371,10 +371,34 @@ func (w *modesWorkload) message(ctx context.Context, tx *modesTx, r *rand.Rand) 
 func (w *modesWorkload) workflow(ctx context.Context, tx *modesTx, r *rand.Rand) error {
 	tx.gid = "" // the engine makes its own; the key tells it
 	w.plan(tx, branchbank.PlanOf(branchbank.Workflow))
-	return w.maker.Make(ctx, branchbank.Workflow, branchbank.Transfer{
+	err := w.maker.Make(ctx, branchbank.Workflow, branchbank.Transfer{
 		Key: tx.key, From: w.banks[r.IntN(len(w.banks))].url(), To: w.banks[r.IntN(len(w.banks))].url(),
 		Account: r.IntN(branchAccounts), Amount: 1, DepositFirst: r.IntN(2) == 0, Refuse: r.Float64() < refusedShare,
 	})
+	if r.Float64() < repeatedShare {
+		w.recordOther(ctx, tx)
+	}
+	return err
+}
+
+// recordOther says of a step, again, what its code did not: the first word stands.
+func (w *modesWorkload) recordOther(ctx context.Context, tx *modesTx) {
+	got, err := w.service().Get(ctx, &quoratev1.GetRequest{Transaction: "key:" + tx.key})
+	if err != nil {
+		return
+	}
+	for _, b := range got.GetTransaction().GetBranches() {
+		_, err := w.service().Record(ctx, &quoratev1.RecordRequest{
+			Gid: got.GetTransaction().GetGid(), Branch: b.GetSpec().GetId(), Operation: b.GetRecorded(), Result: []byte("other"),
+		})
+		var refused *participant.RefusedError
+		switch {
+		case err == nil:
+			w.found("S9", "%s (%s): another result of step %s was taken", tx.key, got.GetTransaction().GetGid(), b.GetSpec().GetId())
+		case errors.As(err, &refused):
+			w.count("records_refused")
+		}
+	}
 }
 
 // notify has one branch called, a few times at the most.

@@ -14,6 +14,9 @@ import (
 type replay struct {
 	compiler *compiler
 	byGID    map[string][]*Observation
+	// perhaps holds commands by a key that may have been free: whether they are about
+	// a GID is open.
+	perhaps map[*Observation]bool
 	// commands of all GIDs, in the log's order.
 	commands []*Observation
 	// from and through bound what is known; whole says that no log holds more.
@@ -38,7 +41,7 @@ type clockAt struct{ index, ms uint64 }
 type span struct{ term, first, last uint64 }
 
 func newReplay(h *History, c *compiler) *replay {
-	r := &replay{compiler: c, byGID: map[string][]*Observation{}}
+	r := &replay{compiler: c, byGID: map[string][]*Observation{}, perhaps: map[*Observation]bool{}}
 	var commands []*Observation
 	for i := range h.Observations {
 		o := &h.Observations[i]
@@ -57,8 +60,8 @@ func newReplay(h *History, c *compiler) *replay {
 	}
 	slices.SortStableFunc(commands, func(a, b *Observation) int { return cmp.Compare(a.Index, b.Index) })
 	r.commands = commands
-	r.deal(commands)
 	slices.SortStableFunc(r.clocks, func(a, b clockAt) int { return cmp.Compare(a.index, b.index) })
+	r.deal(commands)
 	return r
 }
 
@@ -77,20 +80,36 @@ func (r *replay) spans(o *Observation) {
 
 // deal gives each command to the GID that it is about, in the log's order. A Begin
 // and a Submit of an unseen GID whose key stands for another one are about that
-// one: a Begin, and a Submit with votes, then change nothing.
+// one: a Begin, and a Submit with votes, then change nothing. A key is free again when
+// what it stood for was dropped, and when exactly that is, the log does not tell: where it
+// may have been, such a command may be about either.
 func (r *replay) deal(commands []*Observation) {
 	type key struct{ namespace, text string }
-	owners, seen := map[key]string{}, map[string]bool{}
+	owners, seen := map[key][]string{}, map[string]bool{}
+	perhaps := map[string]bool{} // owners that may never have got the key
 	for _, o := range commands {
 		gid, c := o.Command.GID, o.Command
 		if (c.Kind == KindBegin || c.Kind == KindSubmit) && c.Key != "" && !seen[gid] {
 			k := key{c.Namespace, c.Key}
-			switch owner := owners[k]; {
-			case owner == "":
-				owners[k] = gid
-			case owner != gid && c.Kind == KindSubmit && len(c.Input.Votes) == 0:
-				gid = owner
-			case owner != gid:
+			others := slices.DeleteFunc(slices.Clone(owners[k]), func(owner string) bool { return owner == gid })
+			at := slices.IndexFunc(others, func(owner string) bool { return !perhaps[owner] && !r.mayBeGone(owner, r.clock(o.Index)) })
+			bears := c.Kind == KindSubmit && len(c.Input.Votes) == 0
+			switch {
+			case len(others) == 0:
+				owners[k] = []string{gid}
+			case at >= 0 && bears:
+				gid = others[at]
+			case at >= 0:
+				continue
+			default:
+				owners[k] = append(others, gid)
+				if bears {
+					for _, owner := range others {
+						r.byGID[owner] = append(r.byGID[owner], o)
+					}
+				}
+				r.byGID[gid] = append(r.byGID[gid], o)
+				r.perhaps[o], perhaps[gid] = true, true
 				continue
 			}
 		}
@@ -100,6 +119,12 @@ func (r *replay) deal(commands []*Observation) {
 			seen[gid] = true // the others find nothing of an unseen one, and make nothing
 		}
 	}
+}
+
+// mayBeGone tells whether a GID may have been dropped by a clock.
+func (r *replay) mayBeGone(gid string, clock uint64) bool {
+	born, known := bornMS(gid)
+	return known && clock >= born+uint64(r.compiler.retention().Milliseconds())
 }
 
 // covers tells whether the state at an index can be replayed.
@@ -176,6 +201,9 @@ func (r *replay) stagesOf(gid string) []stage {
 				next.deadline = r.deadline(o)
 			}
 			next.states = add(next.states, n)
+			if r.perhaps[o] {
+				next.states = add(next.states, t)
+			}
 		}
 		now = next
 		stages = append(stages, now)
@@ -201,8 +229,7 @@ func (r *replay) aged(states []*tx, gid string, deadline, clock uint64) []*tx {
 			states = add(states, t.byItself(reasonTimeout))
 		}
 	}
-	born, known := bornMS(gid)
-	if known && clock >= born+uint64(r.compiler.retention().Milliseconds()) {
+	if r.mayBeGone(gid, clock) {
 		for _, t := range slices.Clone(states) {
 			if t.phase == phaseUnseen || t.decision() != DecisionNone && t.over() {
 				states = add(states, &tx{gone: true})
