@@ -187,6 +187,7 @@ func testConfig(t testing.TB) Config {
 	cfg.DataDir = filepath.Join(t.TempDir(), "node")
 	cfg.Address = fmt.Sprintf("127.0.0.1:%d", testkit.FreePort(t))
 	cfg.Logger = testkit.Logger(t)
+	cfg.SnapshotBytes = 1 << 40 // a test that wants snapshots by bytes says so
 	return cfg
 }
 
