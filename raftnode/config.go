@@ -95,7 +95,9 @@ type Config struct {
 	// TransferMax bounds a transfer of leadership.
 	TransferMax time.Duration
 	// TransferRefusalMax is how long after a transfer the library may go on
-	// refusing proposals before the node stops itself.
+	// refusing proposals before the node stops itself. It must outlast what a
+	// transfer to a node that does not answer takes by itself: the message under
+	// way to it, a dial and the last message, each bounded by the RPC timeout.
 	TransferRefusalMax time.Duration
 	// HandshakeMax bounds the handshake of an incoming connection.
 	HandshakeMax time.Duration
@@ -160,7 +162,7 @@ func DefaultConfig() Config {
 		QueueBytesMax:      16 << 20,
 		StoreOperationMax:  10 * time.Second,
 		TransferMax:        5 * time.Second,
-		TransferRefusalMax: 5 * time.Second,
+		TransferRefusalMax: 16 * time.Second,
 		HandshakeMax:       5 * time.Second,
 		ConnectionsMax:     256,
 		SnapshotEntries:    8192,

@@ -256,3 +256,15 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// A transfer to a node that nothing reaches fails by itself, after three messages
+// that may each take the RPC timeout. That is no hanging one, for which the node
+// would stop itself.
+func TestATransferMayFailByItself(t *testing.T) {
+	cfg := DefaultConfig()
+	for _, profile := range []Profile{Default(), Fast()} {
+		if least := 3 * profile.RPCTimeout; cfg.TransferRefusalMax <= least {
+			t.Errorf("%s: a leader stops itself %v after a transfer, which may take %v to fail", profile.Name, cfg.TransferRefusalMax, least)
+		}
+	}
+}
