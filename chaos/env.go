@@ -97,7 +97,7 @@ func newEnv(o Options) *Env {
 // Now is the time since the run's start.
 func (e *Env) Now() time.Duration { return time.Since(e.Start) }
 
-// IntN, Float and Chance draw from the run's seeded source.
+// IntN draws from the run's seeded source, as do Float and Chance.
 func (e *Env) IntN(n int) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -204,7 +204,7 @@ func (b *branchProcess) KillAt(ctx context.Context) (mark string, err error) {
 	if err := os.WriteFile(b.aim(), nil, 0o600); err != nil {
 		return "", err
 	}
-	defer os.Remove(b.aim())
+	defer func() { _ = os.Remove(b.aim()) }()
 	select {
 	case <-p.Exited():
 	case <-ctx.Done():

@@ -36,17 +36,16 @@ const (
 
 // run is one run from start to verdict.
 type run struct {
-	o          Options
-	env        *Env
-	workloads  []Workload
-	prober     *prober
-	schedule   schedule
-	verdict    *Verdict
-	temporary  bool
-	closers    []func() error
-	loadFrom   time.Duration
-	loadUntil  time.Duration
-	beforeLoad Progress
+	o         Options
+	env       *Env
+	workloads []Workload
+	prober    *prober
+	schedule  schedule
+	verdict   *Verdict
+	temporary bool
+	closers   []func() error
+	loadFrom  time.Duration
+	loadUntil time.Duration
 }
 
 // Run makes a run. The verdict is nil only when the run could not begin; an

@@ -26,8 +26,8 @@ const (
 type role uint8
 
 const (
-	// roleWhole: the operation's effect and its answer at one point.
-	roleWhole role = iota
+	// The zero role is the operation's effect and its answer at one point.
+	_ role = iota
 	// roleAsk: its effect, whose answer came later.
 	roleAsk
 	// roleAwait: the answer, once it was decided or over.

@@ -54,10 +54,10 @@ func TestWitnessSeesEachStepInItsOrder(t *testing.T) {
 		of := func(step participant.Step) participant.Moment {
 			return participant.Moment{Step: step, Branch: participant.BranchRef{GID: tx.GID(), ID: "1"}, Resource: "bank"}
 		}
-		prepared, voted, heard, ended := of(participant.StepPrepared), of(participant.StepVoted), of(participant.StepHeard), of(participant.StepEnded)
+		prepared, voted, heard := of(participant.StepPrepared), of(participant.StepVoted), of(participant.StepHeard)
 		prepared.Vote, voted.Vote, voted.Verdict = participant.VotePrepared, participant.VotePrepared, participant.VerdictWait
 		heard.Verdict, heard.Incarnation, heard.Term, heard.Attempt = verdict, delivered.Incarnation, delivered.Term, delivered.Attempt
-		ended = heard
+		ended := heard
 		ended.Step, ended.Outcome = participant.StepEnded, outcome
 		if diff := cmp.Diff([]participant.Moment{prepared, voted, heard, ended}, got[:4]); diff != "" {
 			t.Errorf("commit %v (-want +got):\n%s", commit, diff)

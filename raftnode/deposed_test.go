@@ -52,7 +52,7 @@ func TestDeposed_WhatASuccessorWroteIsNotSent(t *testing.T) {
 	})
 	lose := func(register string) (index uint64) {
 		index = old.stores.log.last.Load() + 1
-		go old.Propose(c.ctx(), set(register, "1")) //nolint:errcheck // it is never acknowledged
+		go old.Propose(c.ctx(), set(register, "1")) // it is never acknowledged
 		testkit.Eventually(t, within, func() bool { return old.stores.log.last.Load() == index }, "%s is in the leader's log", register)
 		return index
 	}
@@ -147,7 +147,7 @@ func TestDeposed_AFollowerCommitsNoMoreThanWasCompared(t *testing.T) {
 		}
 		return send()
 	})
-	go old.Propose(c.ctx(), set("lost", "1")) //nolint:errcheck // it is never acknowledged
+	go old.Propose(c.ctx(), set("lost", "1")) // it is never acknowledged
 	testkit.Eventually(t, within, func() bool { return old.stores.log.last.Load() > end.index }, "the old leader has an entry of its own")
 	var leader *member
 	testkit.Eventually(t, within, func() bool { leader = c.tryLeader(); return leader != nil && leader != old }, "another leader")
@@ -156,8 +156,8 @@ func TestDeposed_AFollowerCommitsNoMoreThanWasCompared(t *testing.T) {
 	}
 
 	first := &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(leader.self), Addr: []byte(leader.cfg.Address)},
-		Term:      leader.raft().CurrentTerm(), Leader: []byte(leader.cfg.Address),
+		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(leader.self), Addr: []byte(leader.cfg.Address)},
+		Term:         leader.raft().CurrentTerm(),
 		PrevLogEntry: end.index, PrevLogTerm: end.term, LeaderCommitIndex: leader.raft().CommitIndex(),
 	}
 	var answer raft.AppendEntriesResponse

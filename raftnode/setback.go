@@ -31,7 +31,8 @@ func (t *transport) tellSetBack(id raft.ServerID, target raft.ServerAddress, arg
 	err := fmt.Errorf("node %s had acknowledged entry %d of this term, and its log ends at %d now: its data directory was set back to an older copy", id, acknowledged, last)
 	t.peers.setBack(id, err)
 	message := &raft.AppendEntriesRequest{
-		RPCHeader: args.RPCHeader, Term: args.Term, Leader: args.Leader, PrevLogEntry: acknowledged, PrevLogTerm: args.Term,
+		RPCHeader: args.RPCHeader, Term: args.Term, PrevLogEntry: acknowledged, PrevLogTerm: args.Term,
+		Leader:  args.Leader, //nolint:staticcheck // the library still sends it
 		Entries: []*raft.Log{{Index: acknowledged + 1, Term: args.Term, Type: raft.LogNoop, Extensions: []byte(setBackMark)}},
 	}
 	return errors.Join(err, t.Transport.AppendEntries(id, target, message, new(raft.AppendEntriesResponse)))

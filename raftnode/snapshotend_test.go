@@ -29,7 +29,7 @@ func TestSnapshotEnd_IsAPlaceToGoOnFrom(t *testing.T) {
 	})
 	for range 3 {
 		last := old.stores.log.last.Load()
-		go old.Propose(c.ctx(), set("lost", "1")) //nolint:errcheck // it is never acknowledged
+		go old.Propose(c.ctx(), set("lost", "1")) // it is never acknowledged
 		testkit.Eventually(t, within, func() bool { return old.stores.log.last.Load() > last }, "an entry of its own")
 	}
 	must(t, old.Snapshot(c.ctx()))

@@ -151,7 +151,7 @@ func (p *Process) KillAt(ctx context.Context, name string) (mark string, err err
 	if err := os.WriteFile(p.aim(name), nil, 0o600); err != nil {
 		return "", err
 	}
-	defer os.Remove(p.aim(name))
+	defer func() { _ = os.Remove(p.aim(name)) }()
 	select {
 	case <-process.Exited():
 	case <-ctx.Done():

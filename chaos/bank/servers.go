@@ -250,11 +250,12 @@ func (b *Bank) EndSessions(ctx context.Context, resource string) (ended int, err
 	if err != nil {
 		return 0, err
 	}
+	defer rows.Close()
 	var ids []int64
 	for rows.Next() {
 		var id int64
 		if err := rows.Scan(&id); err != nil {
-			return 0, errors.Join(err, rows.Close())
+			return 0, err
 		}
 		ids = append(ids, id)
 	}

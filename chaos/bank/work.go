@@ -192,7 +192,7 @@ func (c *caller) send(ctx context.Context, to Call) error {
 				last = err
 				continue
 			}
-			resp, err := c.post(ctx, resource.Seats[i].Address, body)
+			resp, err := c.post(ctx, resource.Seats[i].Address, body) //nolint:bodyclose // notOpen or answer closes it
 			switch {
 			case err == nil && !notOpen(resp):
 				return answer(resp)
@@ -287,6 +287,7 @@ func notOpen(resp *http.Response) bool {
 		return false
 	}
 	text, _ := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(text))
 	return string(bytes.TrimSpace(text)) == errClosed.Error()
 }

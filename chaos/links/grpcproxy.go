@@ -2,6 +2,7 @@ package links
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -324,7 +325,7 @@ func (r *relay) stream(ctx context.Context, method string, stream grpc.ServerStr
 
 // ended is nil for a stream that ended in order.
 func ended(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err

@@ -37,11 +37,10 @@ func (r *relay) session(ctx context.Context, client grpc.ServerStream) error {
 	}
 	s := &session{relay: r, client: client, node: node, open: map[uint64]*quoratev1.SessionRequest{}}
 	go func() {
-		if s.requests(ctx, client) != nil {
-			s.toNode.Lock()
-			defer s.toNode.Unlock()
-			_ = node.CloseSend()
-		}
+		_ = s.requests(ctx, client) // it ends with an error, whatever it is
+		s.toNode.Lock()
+		defer s.toNode.Unlock()
+		_ = node.CloseSend()
 	}()
 	err = s.answers(ctx)
 	s.retire()

@@ -126,7 +126,7 @@ func (s *clients) client(k int) {
 			s.read(m, node, machine, random)
 		default:
 			sequence++
-			s.write(node, random.IntN(registers), fmt.Sprintf("%d.%d", k, sequence), random)
+			_ = s.write(node, random.IntN(registers), fmt.Sprintf("%d.%d", k, sequence), random)
 		}
 	}
 }

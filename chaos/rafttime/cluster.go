@@ -113,7 +113,7 @@ func (c *cluster) start(m *member) error {
 	cfg.WrapStableStore = func(raft.StableStore) raft.StableStore { return disk }
 	node, err := raftnode.Open(cfg, state)
 	if err != nil {
-		return fmt.Errorf("start %s: %w", m.name, err)
+		return fmt.Errorf("start %s: %w\nits disk was told last: %s", m.name, err, m.disk.tale())
 	}
 	m.mu.Lock()
 	m.node, m.machine, m.gone, m.stopping = node, state, gone, false
@@ -191,7 +191,7 @@ func (c *cluster) stop(m *member) {
 
 // end waits for what is left of a process.
 func (c *cluster) end(m *member, node *raftnode.Node) {
-	node.Close() //nolint:errcheck // a crashed process closes nothing in order
+	node.Close() // a crashed process closes nothing in order
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.node, m.machine = nil, nil

@@ -68,7 +68,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // take reads what is there, or says how long there will be nothing unless
 // something changes; below zero for ever.
-func (c *conn) take(p []byte) (n int, err error, wait time.Duration) { //nolint:revive // the error is not the last thing it says
+func (c *conn) take(p []byte) (n int, err error, wait time.Duration) { //nolint:revive,staticcheck // the error is not the last thing it says
 	cut := c.net.isCut(direction{c.remote, c.local})
 	h := c.in
 	h.mu.Lock()

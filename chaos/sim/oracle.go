@@ -62,15 +62,14 @@ type account struct {
 	appliedAt    time.Duration
 	members      []string // of the set that was committed
 
-	begunAt    uint64 // by World.steps: when its begin was acknowledged
-	decidedAt  uint64 // when a decision was acknowledged
-	begunOK    bool
-	standing   bool // the log holds it
-	tombstone  bool
-	finished   bool
-	sets       [][]string // that a commit was asked with
-	bare       bool
-	rolledBack bool // asked, or refused by a branch, or out of time: a rollback is no surprise
+	begunAt   uint64 // by World.steps: when its begin was acknowledged
+	decidedAt uint64 // when a decision was acknowledged
+	begunOK   bool
+	standing  bool // the log holds it
+	tombstone bool
+	finished  bool
+	sets      [][]string // that a commit was asked with
+	bare      bool
 
 	branches []*branchAccount
 

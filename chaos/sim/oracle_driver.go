@@ -14,9 +14,7 @@ import (
 
 // vouches notes that a session's participant still holds these branches.
 func (c *conn) vouches(refs []ref) {
-	for _, at := range refs {
-		c.vouched = append(c.vouched, at)
-	}
+	c.vouched = append(c.vouched, refs...)
 }
 
 // proposes judges a decision of the driver's before it is appended.

@@ -174,7 +174,6 @@ type sessionCall struct {
 	gid   fsm.GID
 	make  func(c *conn) request
 	done  func(answer)
-	sent  *conn
 	over  bool
 	until time.Duration
 }

@@ -92,7 +92,7 @@ func (r *runner) transferSlice(ctx context.Context, callers int) (one Slice, err
 		})
 		return err
 	}
-	defer closeAll()
+	defer func() { _ = closeAll() }()
 	for i, c := range configs {
 		if stores[i], err = bankstore.Open(ctx, c, client, r.o.Opener); err != nil {
 			return Slice{}, err

@@ -16,7 +16,7 @@ const (
 	// opLocal is the operation of an effect of a message's sender, and BranchLocal its
 	// branch.
 	opLocal     fence.Operation = "local"
-	BranchLocal                 = "local"
+	BranchLocal string          = "local"
 )
 
 // openFence makes the bank's fence, in a table of its own.

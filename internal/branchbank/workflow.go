@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -110,8 +111,8 @@ func (e *refusedError) Error() string        { return e.text }
 func (e *refusedError) Is(target error) bool { return target == participant.ErrRefused }
 
 func isFinal(err error) bool {
-	_, refused := err.(*refusedError)
-	return refused
+	var refused *refusedError
+	return errors.As(err, &refused)
 }
 
 // CallBranch makes one branch call as the coordinator would: an initiator's own try, or

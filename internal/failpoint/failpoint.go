@@ -189,7 +189,6 @@ func Hit(name, key string) error {
 	return nil
 }
 
-// due reports whether the file that the point waits for exists.
 // BranchKey is the key of a branch's place; without a branch, its transaction's.
 func BranchKey(key, branch string) string {
 	if branch == "" {

@@ -156,7 +156,7 @@ func (p *Playground) Serve(h http.Handler) (url string) {
 		if server.Shutdown(ctx) != nil {
 			_ = server.Close()
 		}
-		<-done
+		<-done //nolint:errcheck // it was told to end
 	})
 	return "http://" + l.Addr().String()
 }

@@ -242,7 +242,7 @@ func (n *node) down() {
 	cancel()
 	n.server.Stop(ctx)
 	_ = n.coord.Close()
-	<-served
+	<-served //nolint:errcheck // it was told to end
 }
 
 // The node is its coordinator's Log.

@@ -43,7 +43,7 @@ func Synced(t testing.TB, paths ...string) bool {
 	// A canary first: what nobody has synced must show as such, or a green answer
 	// would mean nothing.
 	canary := filepath.Join(filepath.Dir(paths[0]), "canary-of-synced")
-	defer os.Remove(canary)
+	defer func() { _ = os.Remove(canary) }()
 	if err := os.WriteFile(canary, make([]byte, 64<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -167,7 +167,7 @@ func (f *Fence) noted(ctx context.Context, db DB, c Call, err error) error {
 		return r
 	})
 	if recordErr != nil {
-		return fmt.Errorf("%v; but that could not be recorded: %w", err, recordErr) // no refusal yet
+		return fmt.Errorf("%v; but that could not be recorded: %w", err, recordErr) //nolint:errorlint // no refusal yet
 	}
 	return answer
 }

@@ -79,7 +79,7 @@ func DoStore[T Keyed](ctx context.Context, s KeyedStore[T], c Call, fn func(T) e
 		return step.next, nil
 	})
 	if noteErr != nil && refused {
-		return fmt.Errorf("%v; but that could not be recorded: %w", failed.error, noteErr)
+		return fmt.Errorf("%v; but that could not be recorded: %w", failed.error, noteErr) //nolint:errorlint // no refusal yet
 	}
 	if !refused {
 		return failed.error

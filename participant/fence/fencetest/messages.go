@@ -93,7 +93,7 @@ func checkBackDuring(ctx context.Context, s Store) error {
 		return a.err
 	}
 	if a.committed != (sent == nil) {
-		return fmt.Errorf("the check-back answered %v, and the local transaction ended with %v", a.committed, sent)
+		return fmt.Errorf("the check-back answered %v, and the local transaction ended with %v", a.committed, sent) //nolint:errorlint // it is told, and is not the error
 	}
 	return committed(ctx, m, gid, sent == nil)
 }

@@ -2,6 +2,7 @@ package fencetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -74,7 +75,7 @@ func (s *story) play(o fence.Operation, term uint64, end error) error {
 		s.term = term
 		if !s.done {
 			s.done = end == nil
-			s.refused = end != nil && end != errBroken
+			s.refused = end != nil && !errors.Is(end, errBroken)
 			return end
 		}
 		return nil

@@ -139,7 +139,7 @@ func (b *branch) is(ctx context.Context, done, undone, confirmed int64) error {
 // expect compares an answer with what is wanted: nil, or an error to be found in it.
 func expect(what string, err, want error) error {
 	if want == nil && err != nil || want != nil && !errors.Is(err, want) {
-		return fmt.Errorf("%s: the answer is %v, want %v", what, err, want)
+		return fmt.Errorf("%s: the answer is %v, want %v", what, err, want) //nolint:errorlint // it is told, and is not the error
 	}
 	return nil
 }

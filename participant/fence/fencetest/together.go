@@ -59,7 +59,7 @@ func actionAgainstEnding(ctx context.Context, s Store) error {
 			return action
 		}
 		if err := b.is(ctx, done, done, 0); err != nil {
-			return fmt.Errorf("the action was answered %v: %w", action, err)
+			return fmt.Errorf("the action was answered %v: %w", action, err) //nolint:errorlint // it is told, and is not the error
 		}
 		err := all(expect("a later action", b.do(ctx, fence.Action, 2, nil), fence.ErrLate), b.is(ctx, done, done, 0))
 		if err != nil {

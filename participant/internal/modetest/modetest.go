@@ -139,5 +139,8 @@ func (w *World) serveGRPC(t testing.TB) {
 	server := grpc.NewServer(methods.Options()...)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() { server.Stop(); <-done })
+	t.Cleanup(func() {
+		server.Stop()
+		<-done //nolint:errcheck // it was told to end
+	})
 }
