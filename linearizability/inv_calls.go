@@ -121,6 +121,7 @@ func (r *replay) due(gid string, o *Observation) (states []*tx, due bool) {
 	}
 	for _, s := range r.stagesOf(gid) {
 		if s.index > first && s.index <= last {
+			add(s.index - 1) // where time may have ended it since the stage before
 			add(s.index)
 		}
 	}
