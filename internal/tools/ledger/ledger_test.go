@@ -27,8 +27,8 @@ func TestRowsSurviveThePage(t *testing.T) {
 		t.Fatalf("read back and written again it is\n%s\nand was\n%s", page(again), text)
 	}
 	for _, want := range []string{
-		"| distinct model states | 1,234,567 | 10,000,000 |", "| kill -9 of nodes | 9 | 1,000 |", "| ... of a leader | 4 | 300 |",
-		"| decisions acknowledged under real faults | 325 | 200,000 |", "| anomalies | 1 | 0 |",
+		"| distinct model states | 1,234,567 | 1,234,567 | 10,000,000 |", "| kill -9 of nodes | 9 | 0 | 1,000 |", "| ... of a leader | 4 | 0 | 300 |",
+		"| decisions acknowledged under real faults | 325 | 0 | 200,000 |", "| anomalies | 1 | 0 | 0 |", "| runs | 2 | 1 | |",
 		"| 2026-11-21 09:00 | abc1234 | chaos | 18446744073709551615 | 61 | kill-leader 4, pause-leader 2 |",
 	} {
 		if !strings.Contains(text, want) {
@@ -38,7 +38,7 @@ func TestRowsSurviveThePage(t *testing.T) {
 	if strings.Contains(text, "registers_duplicates") {
 		t.Error("a workload's own figure is on the page")
 	}
-	if more := page(append(again, rows...)); !strings.Contains(more, "| kill -9 of nodes | 18 | 1,000 |") || !strings.Contains(more, "| runs | 4 | |") {
+	if more := page(append(again, rows...)); !strings.Contains(more, "| kill -9 of nodes | 18 | 0 | 1,000 |") || !strings.Contains(more, "| runs | 4 | 2 | |") {
 		t.Errorf("two more rows are not added up:\n%s", more)
 	}
 }
