@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorate/quorate/chaos/bank"
 	"github.com/quorate/quorate/internal/cluster"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // A campaign of these tests is a run with flags, such as
@@ -178,6 +179,12 @@ func TestMoneyWhileProcessesDie(t *testing.T) {
 			hold = zombie
 		}
 		r.make(f, hold)
+	}
+	// Nobody passes in no time: there is nothing to hurt, which is no finding.
+	late, cancel := context.WithCancel(r.Context())
+	cancel()
+	if injection, err := killAt(late, r.env, failpoint.Ended); injection != nil || err != nil {
+		t.Errorf("aimed without any time: %v, %v", injection, err)
 	}
 	counts := r.judge()
 	if counts["verdicts_asked_for"] == 0 {
