@@ -66,7 +66,7 @@ func (a *administration) AddNode(ctx context.Context, req *quoratev1.AddNodeRequ
 	node := Node{
 		ID: r.required("id", req.GetId(), "a node's id is the UUID of its data directory"), Name: req.GetName(),
 		RaftAddress: req.GetRaftAddress(), GRPCAddress: req.GetGrpcAddress(), HTTPAddress: req.GetHttpAddress(),
-		Version: req.GetVersion(), ClusterID: req.GetClusterId(),
+		Version: req.GetVersion(), FeatureLevel: req.GetFeatureLevel(), ClusterID: req.GetClusterId(),
 	}
 	r.text("name", node.Name, r.limits.GetTextBytesMax())
 	r.text("version", node.Version, r.limits.GetTextBytesMax())

@@ -56,6 +56,8 @@ type Node struct {
 	// RaftAddress, GRPCAddress and HTTPAddress are host:port as others dial them.
 	RaftAddress, GRPCAddress, HTTPAddress string
 	Version                               string
+	// FeatureLevel is the newest one of the log that it applies; 0: it does not say.
+	FeatureLevel uint32
 	// ClusterID is what a joining node says it belonged to before, or empty.
 	ClusterID string
 }

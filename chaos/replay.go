@@ -173,9 +173,11 @@ func (r *Replay) afterTheEnd(all []copied) {
 			r.Whole = false
 			continue
 		}
-		for _, command := range batch.GetCommands() {
-			if known := commandOf(command); known.GID != "" {
-				r.Whole = false
+		for _, packed := range batch.GetCommands() {
+			for command := range fsm.Unpack(packed, fsm.Result{}) {
+				if known := commandOf(command); known.GID != "" {
+					r.Whole = false
+				}
 			}
 		}
 	}

@@ -27,11 +27,13 @@ func (r *Replay) observations(mine func(gid string) bool) (all []linearizability
 		return nil
 	}
 	for _, e := range r.Entries {
-		for _, c := range e.Batch.GetCommands() {
-			if command := commandOf(c); command.GID == "" || mine(command.GID) {
-				all = append(all, linearizability.Observation{
-					Sight: linearizability.SightCommand, Index: e.Index, Term: e.Term, ClockMS: e.Batch.GetClockMs(), Command: command,
-				})
+		for _, packed := range e.Batch.GetCommands() {
+			for c := range fsm.Unpack(packed, fsm.Result{}) {
+				if command := commandOf(c); command.GID == "" || mine(command.GID) {
+					all = append(all, linearizability.Observation{
+						Sight: linearizability.SightCommand, Index: e.Index, Term: e.Term, ClockMS: e.Batch.GetClockMs(), Command: command,
+					})
+				}
 			}
 		}
 	}

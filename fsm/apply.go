@@ -41,7 +41,7 @@ func (s *State) Apply(m Meta, b *logpb.Batch) ([]Result, error) {
 			ErrOrder, m.Index, m.Term, s.appliedIndex, s.appliedTerm)
 	}
 	s.appliedIndex, s.appliedTerm = m.Index, m.Term
-	s.featureLevel = max(s.featureLevel, b.GetFeatureLevel())
+	s.reach(b.GetFeatureLevel())
 	s.advanceClock(b.GetClockMs())
 	s.now = stamp{index: m.Index, term: m.Term, clockMS: s.clockMS, wallMS: b.GetWallMs()}
 	s.level = b.GetFeatureLevel()
@@ -112,13 +112,21 @@ func (s *State) apply(c *logpb.Command) (Result, error) {
 	case *logpb.Command_Recover:
 		return s.recoverCommand(k.Recover), nil
 	}
-	return s.applyLevel2(c), nil
+	return s.applyLater(c), nil
 }
 
-// applyLevel2 knows the commands that came with feature level 2. In a batch of
-// level 1 a node of the first version, and so every node, knows none of them.
-func (s *State) applyLevel2(c *logpb.Command) Result {
-	if s.level >= 2 {
+// applyLater knows the commands that came with later feature levels. In a batch
+// of a lower level a node of that version, and so every node, knows none of them.
+func (s *State) applyLater(c *logpb.Command) Result {
+	if s.level >= LevelPacked {
+		switch k := c.GetKind().(type) {
+		case *logpb.Command_Reports:
+			return s.reportsCommand(k.Reports)
+		case *logpb.Command_Answers:
+			return s.answersCommand(k.Answers)
+		}
+	}
+	if s.level >= LevelModes {
 		switch k := c.GetKind().(type) {
 		case *logpb.Command_Answer:
 			return s.answerCommand(k.Answer)

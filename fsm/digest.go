@@ -68,7 +68,7 @@ func (s *State) hashSettings() Digest {
 	b := append([]byte("quorate"), s.clusterID[:]...)
 	b = appendMessage(b, 1, func(d []byte) []byte { return appendLimits(d, s.limits) })
 	for _, n := range s.nodes {
-		b = appendMessage(b, 2, func(d []byte) []byte { return appendNode(d, n) })
+		b = appendMessage(b, 2, func(d []byte) []byte { return appendNode(d, n, hashesLevels(s.featureLevel)) })
 	}
 	for _, t := range s.topics {
 		b = appendMessage(b, 3, func(d []byte) []byte { return appendTopic(d, t) })
@@ -87,11 +87,14 @@ func appendLimits(dst []byte, l *logpb.Limits) []byte {
 	return dst
 }
 
-func appendNode(dst []byte, n *logpb.Node) []byte {
+func appendNode(dst []byte, n *logpb.Node, level bool) []byte {
 	for i, v := range []string{
 		n.GetId(), n.GetName(), n.GetRaftAddress(), n.GetGrpcAddress(), n.GetHttpAddress(), n.GetVersion(),
 	} {
 		dst = appendText(dst, protowire.Number(i+1), v)
+	}
+	if level {
+		dst = appendUint(dst, 7, uint64(n.GetFeatureLevel()))
 	}
 	return dst
 }

@@ -19,9 +19,6 @@ const (
 	EntryVersion = 1
 	// EntryOverheadBytes is what an entry holds in front of its batch.
 	EntryOverheadBytes = 5
-	// FeatureLevel is the newest feature level that this code applies. A batch
-	// that asks for more stops the node: it must be upgraded, not guess.
-	FeatureLevel = 2
 )
 
 // Errors of DecodeEntry. A node that meets one must stop: its log is damaged,

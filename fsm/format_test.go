@@ -16,7 +16,8 @@ import (
 // The log and the snapshot in testdata/format/v1 were written by the first
 // version and stay as they are: every later one must read them to the same
 // digests. Where a later version writes something else, it adds another beside
-// it: v2 holds the modes whose branches are called, with their commands.
+// it: v2 holds the modes whose branches are called, with their commands, and v3
+// packed commands and the levels of nodes.
 //
 //	go test ./fsm -run TestFormat -update-format
 //
@@ -27,9 +28,13 @@ const formatDir = "testdata/format/v1"
 
 const formatDir2 = "testdata/format/v2"
 
+const formatDir3 = "testdata/format/v3"
+
 func TestFormatV1(t *testing.T) { testFormat(t, formatDir, formatScenario) }
 
 func TestFormatV2(t *testing.T) { testFormat(t, formatDir2, formatScenario2) }
+
+func TestFormatV3(t *testing.T) { testFormat(t, formatDir3, formatScenario3) }
 
 func testFormat(t *testing.T, dir string, scenario func(*testing.T) (*world, []byte)) {
 	if *updateFormat {
@@ -248,6 +253,59 @@ func formatScenario2(t *testing.T) (*world, []byte) {
 	w.must(commitWith("late")(at(11)))
 	w.leap(w.clock + w.s.Limits().GetRetentionMs())
 	return w, middle
+}
+
+// formatScenario3 is a cluster whose nodes are upgraded one by one, and then pack
+// what branches say.
+func formatScenario3(t *testing.T) (*world, []byte) {
+	w := newWorldAt(t, 2)
+	w.clock = testStartMS
+	for w.s.ClockMS() < testStartMS {
+		w.logAt(2, tick())
+	}
+	gid := func(n uint64) GID { return testGID(testStartMS, n) }
+	for _, id := range []string{"a", "b", "c"} {
+		w.logAt(2, nodeOf(id, 0))
+	}
+	w.logAt(2, nodeOf("a", 3))
+	w.logAt(2, nodeOf("b", 3), nodeOf("c", 4))
+	w.logAt(2, reportsAll(gid(1), committed, "1", "2")) // nobody knows it yet
+	for n := range uint64(4) {
+		w.logAt(2, submit(beginOf(gid(n), logpb.Entry_ENTRY_NAMED), specs("1", "2"), ballots(votePrepared, "1", "2")...))
+	}
+	w.logAt(w.s.NextFeatureLevel(), tick())
+	w.must(reportsAll(gid(1), committed, "1", "2"))
+	w.must(reportsOf(gid(2), reported("2", hazard), reported("9", rolledBack), reported("1", rolledBack)))
+	full := &logpb.Report{Branch: "2", Outcome: committed, Detail: "at last", Attempts: 7, Holder: []byte(testHolder)}
+	w.must(reportsOf(gid(2), reported("1", 0), full, reported("1", committed)))
+	w.want(NotFound, reportsAll(gid(99), rolledBack, "1"))
+	w.must(saga(gid(10), "1", "2", "3<1,2"))
+	w.must(answersOf(gid(10), said("2", answerDone), &logpb.Answer{Branch: "1", Kind: answerDone, Detail: "d", Attempts: 2}))
+	w.must(answersOf(gid(10), said("3", answerDone)))
+	w.must(saga(gid(11), "1", "2", "3<1,2"))
+	w.must(answersOf(gid(11), said("1", answerDone), &logpb.Answer{Branch: "2", Kind: answerRefused, MaybeDone: true}, said("3", answerDone)))
+	middle := snapshotOf(t, w.s)
+	w.must(reportsAll(gid(11), rolledBack, "2", "1"))
+	w.must(begin(beginMode(gid(12), logpb.Mode_MODE_TCC, nil)))
+	w.must(enlist(gid(12), step("1")))
+	w.must(enlist(gid(12), step("2")))
+	w.want(Undecided, reportsAll(gid(12), committed, "1", "2"))
+	w.must(commit(gid(12)))
+	w.must(reportsAll(gid(12), committed, "1", "2"))
+	w.must(explicit(gid(13)))
+	w.must(enlist(gid(13), spec("1")))
+	w.must(reportsAll(gid(13), rolledBack, "1")) // before the decision, and so decides
+	w.must(nodeOf("b", 5))
+	w.must(reportsOf(gid(3), reported("1", committed)))
+	w.leap(w.clock + w.s.Limits().GetRetentionMs())
+	return w, middle
+}
+
+// logAt is applyAt, and keeps the entry.
+func (w *world) logAt(level uint32, commands ...*logpb.Command) {
+	w.t.Helper()
+	w.log = append(w.log, logged{w.index + 1, w.term, EncodeEntry(nil, &logpb.Batch{ClockMs: w.clock, FeatureLevel: level, Commands: commands})})
+	w.applyAt(level, commands...)
 }
 
 func readFile(t testing.TB, dir, name string) []byte {

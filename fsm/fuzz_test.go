@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/quorate/quorate/fsm/logpb"
@@ -13,7 +14,7 @@ import (
 // FuzzDecodeEntry: whatever the bytes, an entry is read or refused with one of
 // the documented errors, and what is read applies without a panic.
 func FuzzDecodeEntry(f *testing.F) {
-	for _, e := range append(readLog(f, formatDir), readLog(f, formatDir2)...) {
+	for _, e := range slices.Concat(readLog(f, formatDir), readLog(f, formatDir2), readLog(f, formatDir3)) {
 		f.Add(e.entry)
 	}
 	f.Add([]byte{})
@@ -56,6 +57,7 @@ func FuzzRestore(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:len(good)/2])
 	f.Add(readFile(f, formatDir2, "snapshot"))
+	f.Add(readFile(f, formatDir3, "snapshot"))
 	f.Add(snapshotOf(f, New()))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := New()

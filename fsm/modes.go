@@ -47,23 +47,23 @@ var modes = [...]modeRules{
 		onCommit: OperationCommit, onRollback: OperationRollback, expires: true,
 	},
 	logpb.Mode_MODE_TCC: {
-		name: "tcc", level: 2, begins: true, enlists: true,
+		name: "tcc", level: LevelModes, begins: true, enlists: true,
 		onCommit: OperationConfirm, onRollback: OperationCancel, expires: true,
 	},
 	logpb.Mode_MODE_SAGA: {
-		name: "saga", level: 2, waits: true, submits: true,
+		name: "saga", level: LevelModes, waits: true, submits: true,
 		phaseOne: OperationAction, onRollback: OperationCompensate, endless: true, expires: true,
 	},
 	logpb.Mode_MODE_MESSAGE: {
-		name: "message", level: 2, begins: true, prepares: true, submits: true, topics: true,
+		name: "message", level: LevelModes, begins: true, prepares: true, submits: true, topics: true,
 		callback: OperationCheckBack, onCommit: OperationAction, endless: true,
 	},
 	logpb.Mode_MODE_WORKFLOW: {
-		name: "workflow", level: 2, begins: true, records: true,
+		name: "workflow", level: LevelModes, begins: true, records: true,
 		callback: OperationResume, endless: true,
 	},
 	logpb.Mode_MODE_NOTIFY: {
-		name: "notify", level: 2, submits: true, topics: true,
+		name: "notify", level: LevelModes, submits: true, topics: true,
 		onCommit: OperationAction, endless: true, givesUp: true,
 	},
 }

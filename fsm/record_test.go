@@ -99,7 +99,7 @@ func TestLimitsAndNodesAreHashedWhole(t *testing.T) {
 	if err := proto.Unmarshal(appendLimits(nil, limits), gotLimits); err != nil || !proto.Equal(limits, gotLimits) {
 		t.Errorf("%v %v", gotLimits, err)
 	}
-	if err := proto.Unmarshal(appendNode(nil, node), gotNode); err != nil || !proto.Equal(node, gotNode) {
+	if err := proto.Unmarshal(appendNode(nil, node, true), gotNode); err != nil || !proto.Equal(node, gotNode) {
 		t.Errorf("%v %v", gotNode, err)
 	}
 }

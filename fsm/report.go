@@ -9,13 +9,21 @@ func (s *State) reportCommand(c *logpb.Report) Result {
 	if !ok {
 		return refusal
 	}
+	x := change{old: s.find(gid)}
+	answer := [1]Result{s.reportTo(&x, gid, c)}
+	s.store(&x, answer[:]...)
+	return answer[0]
+}
+
+// reportTo applies one branch's word to a transaction as it stands.
+func (s *State) reportTo(x *change, gid GID, c *logpb.Report) Result {
 	if o := c.GetOutcome(); o < logpb.Outcome_OUTCOME_COMMITTED || o > logpb.Outcome_OUTCOME_GAVE_UP {
 		return invalid("outcome", "is missing")
 	}
 	if refusal, ok := checkBranchID("branch", c.GetBranch()); !ok {
 		return refusal
 	}
-	t := s.find(gid)
+	t := x.stands()
 	if t == nil {
 		return s.reportUnseen(gid, c)
 	}
@@ -39,16 +47,16 @@ func (s *State) reportCommand(c *logpb.Report) Result {
 	}
 	if t.undecided() {
 		// What a branch has done on its own cannot be undone: it decides.
-		next := t.clone()
+		next := x.edit()
 		next.detail = "branch " + c.GetBranch() + " reported " + outcomeName(c.GetOutcome()) + " before the decision"
 		s.toRollingBack(next, logpb.Reason_REASON_REPORTED)
 		next.origin = logpb.Origin_ORIGIN_PARTICIPANT
-		return s.report(t, next, c)
+		return s.report(next, c)
 	}
 	if joined(b.own, ownWord(t, b, c.GetOutcome())) == b.own {
 		return t.answer(OK, "").toBranch(t.verdict(c.GetBranch()))
 	}
-	return s.report(t, t.clone(), c)
+	return s.report(x.edit(), c)
 }
 
 // reportUnseen: what is dropped needs no report, unless it is one that people
@@ -79,7 +87,7 @@ func reportOfStranger(t *transaction, c *logpb.Report) Result {
 }
 
 // report joins the branch's word into next, which is decided.
-func (s *State) report(t, next *transaction, c *logpb.Report) Result {
+func (s *State) report(next *transaction, c *logpb.Report) Result {
 	b := next.edit(c.GetBranch())
 	b.own = joined(b.own, ownWord(next, b, c.GetOutcome()))
 	b.outcome, b.reported, b.attempts = c.GetOutcome(), s.now, c.GetAttempts()
@@ -88,12 +96,11 @@ func (s *State) report(t, next *transaction, c *logpb.Report) Result {
 	}
 	heuristic := b.own != ownDone
 	s.finish(next)
-	now := s.put(t, next)
-	r := stored(now).toBranch(now.verdict(c.GetBranch()))
+	r := stored(next).toBranch(next.verdict(c.GetBranch()))
 	if heuristic {
 		r.Alarm = true
-		r.Detail = "branch " + c.GetBranch() + " of " + t.gid.String() + " reports " + outcomeName(c.GetOutcome()) +
-			" against the decision " + decisionName(now.decision)
+		r.Detail = "branch " + c.GetBranch() + " of " + next.gid.String() + " reports " + outcomeName(c.GetOutcome()) +
+			" against the decision " + decisionName(next.decision)
 	}
 	return r
 }

@@ -124,6 +124,9 @@ type Result struct {
 	Index uint64
 	// Detail says what stands, for people.
 	Detail string
+	// Parts are the results of a packed command's parts, in order; nil where it was
+	// refused as a whole, and for all other commands.
+	Parts []Result
 }
 
 // Inquiry is the answer to a participant's question about one branch.

@@ -17,6 +17,8 @@ func modeAlphabet(g GID, letters ...letter) []letter {
 		command("stop", stop(g)),
 		command("resolve 1", resolve(g, "1", rolledBack)),
 		command("report of a stranger", report(g, "9", committed)),
+		command("reports", reportsAll(g, rolledBack, "1", "2", "3")),
+		command("answers", answersOf(g, said("1", answerDone), said("2", answerDone))),
 		command("vote", vote(g, spec("1"), votePrepared)),
 		command("tick", tick()),
 		letter{"later", later},

@@ -109,6 +109,8 @@ func alphabet(g GID, start *logpb.Command, begun func(GID) *logpb.Begin, a, b st
 		command("submit one", submit(begun(g), specs(a), ballots(votePrepared, na)...)),
 		command("tick", tick()),
 		command("resolve "+na, resolve(g, na, committed)),
+		command("reports", reportsAll(g, committed, na, nb)),
+		command("reports against each other", reportsOf(g, reported(nb, rolledBack), reported("9", committed), reported(na, committed))),
 		{"later", later},
 	}
 	list = append(list, votes(g, a)...)

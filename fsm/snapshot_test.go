@@ -297,7 +297,7 @@ func TestRestoreBelievesNothing(t *testing.T) {
 	}{
 		{"header", raw(0, []byte{0xFF})},
 		{"cluster id", header(func(h *logpb.SnapshotHeader) { h.ClusterId = nil })},
-		{"feature level 3", header(func(h *logpb.SnapshotHeader) { h.FeatureLevel = 3 })},
+		{"feature level 4", header(func(h *logpb.SnapshotHeader) { h.FeatureLevel = FeatureLevel + 1 })},
 		{"no limits", header(func(h *logpb.SnapshotHeader) { h.Limits = nil })},
 		{"limits", header(func(h *logpb.SnapshotHeader) { h.Limits.TextBytesMax = 0 })},
 		{"clock 281474976710656", header(func(h *logpb.SnapshotHeader) { h.ClockMs = MaxBornMS + 1 })},

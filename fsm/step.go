@@ -16,6 +16,14 @@ func (s *State) answerCommand(c *logpb.Answer) Result {
 	if !ok {
 		return refusal
 	}
+	x := change{old: s.find(gid)}
+	answer := [1]Result{s.answerTo(&x, gid, c)}
+	s.store(&x, answer[:]...)
+	return answer[0]
+}
+
+// answerTo applies one step's answer to a transaction as it stands.
+func (s *State) answerTo(x *change, gid GID, c *logpb.Answer) Result {
 	if k := c.GetKind(); k < answerDone || k > answerGaveUp {
 		return invalid("kind", "is neither done nor refused nor given up")
 	}
@@ -25,9 +33,13 @@ func (s *State) answerCommand(c *logpb.Answer) Result {
 	if refusal, ok := checkBranchID("branch", c.GetBranch()); !ok {
 		return refusal
 	}
-	t, refusal, ok := s.standing(gid)
-	if !ok {
+	t := x.stands()
+	if t == nil {
+		refusal, _ := s.unseen(gid)
 		return refusal
+	}
+	if refusal, ok := t.closed(); !ok {
+		return refusal.toBranch(VerdictNone)
 	}
 	if t.rules().phaseOne == 0 {
 		return t.notIn("steps that answer")
@@ -44,9 +56,9 @@ func (s *State) answerCommand(c *logpb.Answer) Result {
 	case !t.callable(b):
 		return t.answer(Invalid, "branch %s of %s was never called: what comes before it is not done", c.GetBranch(), gid)
 	case t.state == StateSealed:
-		return s.stepAnswered(t, c)
+		return s.stepAnswered(x.edit(), c)
 	default:
-		return s.stepAnsweredLate(t, b, c)
+		return s.stepAnsweredLate(x, b, c)
 	}
 }
 
@@ -61,8 +73,7 @@ func word(c *logpb.Answer) (kind logpb.VoteKind, maybe bool) {
 
 // stepAnswered stores the answer of a step that was called in time: the last
 // one commits, one that was not done rolls back.
-func (s *State) stepAnswered(t *transaction, c *logpb.Answer) Result {
-	next := t.clone()
+func (s *State) stepAnswered(next *transaction, c *logpb.Answer) Result {
 	s.writeAnswer(next, c)
 	switch c.GetKind() {
 	case answerDone:
@@ -76,20 +87,21 @@ func (s *State) stepAnswered(t *transaction, c *logpb.Answer) Result {
 		next.detail, next.origin = gaveUp(c.GetBranch(), s.clip(c.GetDetail())), logpb.Origin_ORIGIN_DRIVER
 		s.toRollingBack(next, logpb.Reason_REASON_GAVE_UP)
 	}
-	return stored(s.put(t, next))
+	return stored(next)
 }
 
 // stepAnsweredLate: the saga rolls back already, and the step will be
 // compensated whatever it did. Only that it did nothing, and never will, spares
 // it that.
-func (s *State) stepAnsweredLate(t *transaction, b *branch, c *logpb.Answer) Result {
+func (s *State) stepAnsweredLate(x *change, b *branch, c *logpb.Answer) Result {
+	t := x.stands()
 	if _, maybe := word(c); c.GetKind() != answerRefused || maybe || b.terminal() || t.state != StateRollingBack {
 		return t.answer(OK, "")
 	}
-	next := t.clone()
+	next := x.edit()
 	s.writeAnswer(next, c)
 	s.finish(next)
-	return stored(s.put(t, next))
+	return stored(next)
 }
 
 func (s *State) writeAnswer(t *transaction, c *logpb.Answer) {

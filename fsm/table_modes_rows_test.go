@@ -64,6 +64,21 @@ var sagaRows = []row{
 		OK - C+
 		INVALID - R; INVALID - R+
 		ALREADY_DECIDED - T+`},
+	{"answers done", send(func(g GID) *logpb.Command { return answersOf(g, said("2", answerDone), said("3", answerDone)) }), `
+		NOT_FOUND - U; EXPIRED - X; OK - C+
+		OK - C+
+		OK - R; OK - R+
+		ALREADY_DECIDED - T+`},
+	{"answers, one refused", send(func(g GID) *logpb.Command { return answersOf(g, said("1", answerDone), said("2", answerRefused)) }), `
+		NOT_FOUND - U; EXPIRED - X; OK - R
+		OK - C+
+		OK - R; OK - R+
+		ALREADY_DECIDED - T+`},
+	{"reports rolled back", send(func(g GID) *logpb.Command { return reportsAll(g, rolledBack, "2", "1") }), `
+		NOT_FOUND - U; OK - X; UNDECIDED - S
+		OK - C+
+		OK - R+; OK - R+
+		OK - T+`},
 	{"answer, no member", send(func(g GID) *logpb.Command { return done(g, "9") }), `
 		NOT_FOUND - U; EXPIRED - X; NOT_ENLISTED - S
 		NOT_ENLISTED - C+

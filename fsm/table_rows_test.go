@@ -241,6 +241,16 @@ var explicitRows = []row{
 		OK c C; OK c C+
 		OK r R; OK r R+
 		OK r T+; OK r T+`},
+	{"reports committed", send(func(g GID) *logpb.Command { return reportsAll(g, committed, "1", "2") }), `
+		NOT_FOUND - U; OK - X; OK - R+; OK - R+
+		OK - C+; OK - C+
+		OK - R+; OK - R+
+		OK - T+; OK - T+`},
+	{"reports, one of no member", send(func(g GID) *logpb.Command { return reportsOf(g, reported("9", rolledBack), reported("1", committed)) }), `
+		NOT_FOUND - U; OK - X; OK - R; OK - R
+		OK - C; OK - C+
+		OK - R; OK - R+
+		OK - T+; OK - T+`},
 	{"report committed, no member", send(func(g GID) *logpb.Command { return report(g, "9", committed) }), `
 		NOT_FOUND w U; OK r X; OK w A; OK r S
 		OK r C; OK r C+

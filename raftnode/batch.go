@@ -232,7 +232,7 @@ func (n *Node) encode(clockMS uint64, commands [][]byte) []byte {
 	for _, command := range commands {
 		size += len(command) + commandOverheadBytes
 	}
-	return fsm.EncodeEntryRaw(make([]byte, 0, size), clockMS, uint64(n.cfg.Wall().UnixMilli()), n.cfg.FeatureLevel, commands)
+	return fsm.EncodeEntryRaw(make([]byte, 0, size), clockMS, uint64(n.cfg.Wall().UnixMilli()), n.machine.level.Load(), commands)
 }
 
 // answer waits for the entries in flight, in the order in which they were

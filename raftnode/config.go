@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/quorate/quorate/fsm"
 )
 
 // Names of the log stores, for Config.LogStore.
@@ -123,8 +121,6 @@ type Config struct {
 	// CatchUpEntriesMax is how many entries a non-voter may be behind when it is promoted.
 	CatchUpEntriesMax uint64
 
-	// FeatureLevel is stamped on each entry: what its readers must understand.
-	FeatureLevel uint32
 	// Logger receives what the node and the library have to say.
 	Logger *slog.Logger
 	// Clock is a monotonic clock: time since any fixed moment.
@@ -171,7 +167,6 @@ func DefaultConfig() Config {
 		TrailingEntries:    10240,
 		SnapshotsKept:      2,
 		CatchUpEntriesMax:  64,
-		FeatureLevel:       fsm.FeatureLevel,
 		Logger:             slog.Default(),
 		Clock:              func() time.Duration { return time.Since(start) },
 		Wall:               time.Now,

@@ -90,6 +90,8 @@ func (r *registers) ApplyEntry(index, term uint64, entry []byte) ([]fsm.Result, 
 
 func (r *registers) ClockMS() uint64 { return r.state.Clock }
 
+func (r *registers) NextFeatureLevel() uint32 { return fsm.LevelModes }
+
 func (r *registers) Pin() io.WriterTo {
 	content, err := json.Marshal(r.state)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -27,6 +28,9 @@ type Machine interface {
 	Restore(io.Reader) error
 	// ClockMS returns the machine's clock in milliseconds.
 	ClockMS() uint64
+	// NextFeatureLevel returns what the next entry, if this node leads, is stamped
+	// with: what its readers must understand. It changes by what is applied only.
+	NextFeatureLevel() uint32
 }
 
 // applied is the answer of one applied entry.
@@ -41,6 +45,7 @@ type machine struct {
 	m  Machine
 	mu sync.RWMutex // held for writing while m changes
 
+	level      atomic.Uint32 // of the next entry
 	progress   *progress
 	fail       *failStop
 	notify     func(index uint64)
@@ -96,6 +101,7 @@ func (a *machine) grow(logs []*raft.Log) {
 func (a *machine) applyLocked(logs []*raft.Log, answers []any) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer a.readLevel()
 	for i, l := range logs {
 		if l.Type != raft.LogCommand {
 			continue
@@ -167,8 +173,13 @@ func (a *machine) restore(source io.Reader) (index uint64, err error) {
 func (a *machine) restoreLocked(source io.Reader) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	defer a.readLevel()
 	return a.m.Restore(source)
 }
+
+// readLevel notes the level for whoever packs entries, who must not wait for the
+// lock.
+func (a *machine) readLevel() { a.level.Store(a.m.NextFeatureLevel()) }
 
 // pinned is a state to be written.
 type pinned struct {

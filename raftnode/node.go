@@ -80,6 +80,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 	}
 	n.peers = newPeers(n.alarmInstalls, n.alarmSetBack)
 	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied, due: n.snapshotDue, grown: make(chan struct{}, 1)}
+	n.machine.readLevel()
 	if err := n.start(); err != nil {
 		return nil, errors.Join(withRoom(err), n.release())
 	}

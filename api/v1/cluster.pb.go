@@ -435,7 +435,9 @@ type AddNodeRequest struct {
 	// The cluster it belonged to before, or empty.
 	ClusterId string `protobuf:"bytes,7,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// Leave it a non-voter.
-	NonVoter      bool `protobuf:"varint,8,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`
+	NonVoter bool `protobuf:"varint,8,opt,name=non_voter,json=nonVoter,proto3" json:"non_voter,omitempty"`
+	// The newest feature level of the log that it applies; 0: 2.
+	FeatureLevel  uint32 `protobuf:"varint,9,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,6 +526,13 @@ func (x *AddNodeRequest) GetNonVoter() bool {
 		return x.NonVoter
 	}
 	return false
+}
+
+func (x *AddNodeRequest) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
 }
 
 type AddNodeResponse struct {
@@ -1187,7 +1196,7 @@ const file_cluster_proto_rawDesc = "" +
 	"\tlog_store\x18\x0e \x01(\tR\blogStore\x126\n" +
 	"\tfsync_p99\x18\x0f \x01(\v2\x19.google.protobuf.DurationR\bfsyncP99\x12\x19\n" +
 	"\bdata_dir\x18\x10 \x01(\tR\adataDir\x12\x1b\n" +
-	"\tdigest_at\x18\x11 \x01(\x04R\bdigestAt\"\xf3\x01\n" +
+	"\tdigest_at\x18\x11 \x01(\x04R\bdigestAt\"\x98\x02\n" +
 	"\x0eAddNodeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
@@ -1197,7 +1206,8 @@ const file_cluster_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\a \x01(\tR\tclusterId\x12\x1b\n" +
-	"\tnon_voter\x18\b \x01(\bR\bnonVoter\"[\n" +
+	"\tnon_voter\x18\b \x01(\bR\bnonVoter\x12#\n" +
+	"\rfeature_level\x18\t \x01(\rR\ffeatureLevel\"[\n" +
 	"\x0fAddNodeResponse\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x12\x14\n" +
 	"\x05voter\x18\x02 \x01(\bR\x05voter\"$\n" +

@@ -105,7 +105,6 @@ func (c *cluster) start(m *member) error {
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.SnapshotBytes = 2 << 10 // in the middle of a load, not only at an interval
 	cfg.SnapshotEntries, cfg.SnapshotInterval, cfg.TrailingEntries, cfg.SnapshotsKept = 60, 15*time.Second, 16, 2
-	cfg.FeatureLevel = fsm.FeatureLevel
 	cfg.Applied = func(index uint64) { c.claimed(m.name, state.Clock().AppliedIndex, index) }
 	cfg.Fatal = func(err error) { c.stopped(m, process, err) }
 	disk := m.disk.open(func() { go c.crash(m, process, true) })

@@ -30,18 +30,22 @@ const (
 	cmdRolledBack = cmdCommitted + branchesMax // its report
 	cmdPresume    = cmdRolledBack + branchesMax
 	commandCount  = cmdPresume + branchesMax
+
+	// Packed commands are made by a leader; nobody sends them.
+	cmdPacked   = commandCount
+	letterCount = int(cmdPacked) + packedCount
 )
 
 // branch returns whose command it is, -1 for nobody's.
 func (c command) branch() int {
-	if c < cmdEnlist {
+	if c < cmdEnlist || c >= cmdPacked {
 		return -1
 	}
 	return int(c-cmdEnlist) % branchesMax
 }
 
 func (c command) kind() command {
-	if c < cmdEnlist {
+	if c.branch() < 0 {
 		return c
 	}
 	return cmdEnlist + (c-cmdEnlist)/branchesMax*branchesMax
@@ -83,7 +87,7 @@ func spec(b int) *logpb.BranchSpec {
 }
 
 // alphabet makes the commands of a world.
-func alphabet(c Config) [commandCount]*logpb.Command {
+func alphabet(c Config) [letterCount]*logpb.Command {
 	gid := theGID.Bytes()
 	entry := logpb.Entry_ENTRY_NAMED
 	if c.Mode == Explicit {
@@ -106,7 +110,7 @@ func alphabet(c Config) [commandCount]*logpb.Command {
 	if c.Mode != Explicit {
 		commit.Set = set
 	}
-	letters := [commandCount]*logpb.Command{
+	letters := [letterCount]*logpb.Command{
 		cmdTick:       {Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}},
 		cmdBegin:      {Kind: &logpb.Command_Begin{Begin: begin}},
 		cmdCommit:     {Kind: &logpb.Command_Decide{Decide: commit}},
@@ -125,6 +129,7 @@ func alphabet(c Config) [commandCount]*logpb.Command {
 			Gid: gid, Decision: fsm.DecisionRollback, Origin: logpb.Origin_ORIGIN_PARTICIPANT, Branches: []*logpb.BranchSpec{spec(b)},
 		}}}
 	}
+	packs(c, &letters)
 	return letters
 }
 

@@ -93,6 +93,10 @@ func (m *model) begun(w *world) bool {
 // answer turns the machine's result into what the one who asked hears, and notes
 // what was said: an answer that is lost was still given.
 func (m *model) answer(w *world, at uint32, c command, r fsm.Result) {
+	if said, ok := c.words(); ok {
+		m.answerPacked(w, at, said, r)
+		return
+	}
 	v := &m.machines.all[at].view
 	b := c.branch()
 	m.hear(w, v, b, r)

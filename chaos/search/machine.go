@@ -23,7 +23,7 @@ type letter struct {
 // in the log, and texts for people. TestMergedStatesBehaveAlike holds the machine
 // to that.
 type machines struct {
-	commands [commandCount]*logpb.Command
+	commands [letterCount]*logpb.Command
 	branches int
 	all      []*machine
 	byShape  map[string]uint32
@@ -35,7 +35,7 @@ type machines struct {
 // machine is one state and the edges out of it that were looked at.
 type machine struct {
 	path  []letter
-	edges [commandCount][len(clocks)]*edge
+	edges [letterCount][len(clocks)]*edge
 	// mirrors are the same state with branches in another order.
 	mirrors map[order]uint32
 	view
@@ -93,7 +93,7 @@ func (m *machines) replay(path []letter) (*fsm.State, error) {
 
 func (m *machines) feed(s *fsm.State, index uint64, l letter) (fsm.Result, error) {
 	results, err := s.Apply(fsm.Meta{Index: index, Term: 1}, &logpb.Batch{
-		ClockMs: clocks[l.clock], Commands: []*logpb.Command{m.commands[l.command]},
+		ClockMs: clocks[l.clock], FeatureLevel: fsm.FeatureLevel, Commands: []*logpb.Command{m.commands[l.command]},
 	})
 	if err != nil {
 		return fsm.Result{}, err

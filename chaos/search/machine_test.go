@@ -55,7 +55,7 @@ func randomPath(m *machines, random *rand.Rand) (path []letter, at uint32) {
 
 func randomLetter(m *machines, random *rand.Rand, clock uint8) letter {
 	for {
-		c := command(random.IntN(int(commandCount)))
+		c := command(random.IntN(letterCount))
 		if m.commands[c] == nil {
 			continue
 		}

@@ -16,6 +16,7 @@ const (
 	doAskRollback
 	doPrepare
 	doRefuse
+	doPack // x: the leader; y: the command
 )
 
 // step is one choice.
@@ -29,6 +30,7 @@ type step struct {
 func (m *model) steps(w *world, yield func(step, world)) {
 	m.nodeSteps(w, yield)
 	m.messageSteps(w, yield)
+	m.packSteps(w, yield)
 	m.initiatorSteps(w, yield)
 	for b := range m.Branches {
 		m.partSteps(w, b, yield)

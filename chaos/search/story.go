@@ -99,6 +99,15 @@ func (c cast) message(msg int) string {
 }
 
 func (c cast) command(cmd command) string {
+	if said, ok := cmd.words(); ok {
+		var parts []string
+		for b, s := range said {
+			if s != wordNone {
+				parts = append(parts, c.command(s.single(b)))
+			}
+		}
+		return strings.Join(parts, " with ")
+	}
 	name := map[command]string{
 		cmdTick: "Tick", cmdBegin: "Begin", cmdCommit: "Commit", cmdCommitBare: "Commit without a set", cmdSubmit: "Submit with every vote", cmdRollback: "Rollback",
 		cmdEnlist: "Enlist", cmdVote: "Vote prepared", cmdRefuse: "Vote refused",
@@ -129,6 +138,8 @@ func (s step) tell(names cast) string {
 			text += ", and a duplicate stays under way"
 		}
 		return text
+	case doPack:
+		return fmt.Sprintf("%s packs into one command: %s", x, names.command(command(s.y)))
 	case doCrashNode:
 		return x + " crashes and starts again"
 	case doCrashPart:

@@ -75,6 +75,13 @@ func (m *model) permute(w *world, o order) {
 }
 
 func (c command) permuted(o order) command {
+	if said, ok := c.words(); ok {
+		var to words
+		for b, from := range o {
+			to[b] = said[from]
+		}
+		return packed(to)
+	}
 	b := c.branch()
 	for to, from := range o {
 		if b >= 0 && int(from) == b {

@@ -69,14 +69,16 @@ func (c *Coverage) before(s *fsm.State, e logEntry, modeOf func(fsm.GID) string)
 	}
 	var found []commandAt
 	var seen []fsm.GID
-	for _, command := range b.GetCommands() {
-		gid, name := nameOf(s, command)
-		if name == "" || slices.Contains(seen, gid) {
-			continue // the first of the entry alone: what it leaves is not looked at
+	for _, packed := range b.GetCommands() {
+		for command := range fsm.Unpack(packed, fsm.Result{}) {
+			gid, name := nameOf(s, command)
+			if name == "" || slices.Contains(seen, gid) {
+				continue // the first of the entry alone: what it leaves is not looked at
+			}
+			seen = append(seen, gid)
+			mode := modeOf(gid)
+			found = append(found, commandAt{mode + stateOf(s, gid, mode != ""), name})
 		}
-		seen = append(seen, gid)
-		mode := modeOf(gid)
-		found = append(found, commandAt{mode + stateOf(s, gid, mode != ""), name})
 	}
 	return found
 }

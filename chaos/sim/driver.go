@@ -116,16 +116,24 @@ func (n *node) sessionList() []*conn {
 
 func (n *node) proposeForCore(e coordinator.Propose) {
 	n.w.oracle.proposes(n, e.Command)
-	var at recorded
-	if e.Command.GetReport() != nil { // what an endpoint has answered
-		at = n.w.history.invoke(request{kind: lin.KindReport, command: e.Command}, fsm.GID{})
+	var at []recorded // what endpoints have answered: each a report
+	for c := range fsm.Unpack(e.Command, fsm.Result{}) {
+		if c.GetReport() != nil {
+			at = append(at, n.w.history.invoke(request{kind: lin.KindReport, command: c}, fsm.GID{}))
+		}
 	}
 	bring := func(results []fsm.Result, err error) {
 		var r fsm.Result
 		if err == nil {
 			r = results[0]
 		}
-		n.w.history.returns(at, n, answer{err: err, code: r.Code, result: r, header: n.header()})
+		told := at
+		for c, part := range fsm.Unpack(e.Command, r) {
+			if c.GetReport() != nil {
+				n.w.history.returns(told[0], n, answer{err: err, code: part.Code, result: part, header: n.header()})
+				told = told[1:]
+			}
+		}
 		n.step(func(now time.Time) { n.core.Proposed(now, e.Token, r, err) })
 	}
 	if n.reign == nil {

@@ -218,10 +218,12 @@ func (h *history) finish(l *node) {
 		if err != nil {
 			continue
 		}
-		for k, c := range b.GetCommands() {
-			command := commandOf(c)
-			if reached(&command, g.results[k]) {
-				h.observe(lin.Observation{Sight: lin.SightCommand, Index: uint64(i), Term: g.term, ClockMS: g.clockMS, Command: &command})
+		for k, packed := range b.GetCommands() {
+			for c, r := range fsm.Unpack(packed, g.results[k]) {
+				command := commandOf(c)
+				if reached(&command, r) {
+					h.observe(lin.Observation{Sight: lin.SightCommand, Index: uint64(i), Term: g.term, ClockMS: g.clockMS, Command: &command})
+				}
 			}
 		}
 	}

@@ -37,36 +37,46 @@ func (o *oracle) logged(n *node, e logEntry, results []fsm.Result) {
 		return
 	}
 	var created []*account
-	for i, c := range b.GetCommands() {
-		r := results[i]
-		if r.Code != fsm.OK {
-			continue
-		}
-		switch k := c.GetKind().(type) {
-		case *logpb.Command_PutTopic:
-			o.topicLogged(k.PutTopic)
-		case *logpb.Command_Begin, *logpb.Command_Submit:
-			if a := o.txs[r.GID]; r.Created && a != nil && a.called != nil {
-				o.expands(a)
+	for i, packed := range b.GetCommands() {
+		for c, r := range fsm.Unpack(packed, results[i]) {
+			if r.Code != fsm.OK {
+				continue
+			}
+			if a := o.commandLogged(n, c, r); a != nil {
 				created = append(created, a)
 			}
-		case *logpb.Command_Record:
-			o.recordLogged(k.Record)
-		case *logpb.Command_Stop:
-			o.stopLogged(n, fsm.GID(k.Stop.GetGid()), r)
-		case *logpb.Command_Resolve:
-			o.of(fsm.GID(k.Resolve.GetGid())).resolved = true
-		case *logpb.Command_Answer:
-			if k.Answer.GetKind() == logpb.Answer_KIND_DONE {
-				o.saysDone(fsm.GID(k.Answer.GetGid()), k.Answer.GetBranch())
-			}
-		case *logpb.Command_Report:
-			o.reportLogged(k.Report)
 		}
 	}
 	for _, a := range created {
 		o.goesToSubscribers(n, a)
 	}
+}
+
+// commandLogged follows one command that was taken; it returns the account of what
+// that has created.
+func (o *oracle) commandLogged(n *node, c *logpb.Command, r fsm.Result) (created *account) {
+	switch k := c.GetKind().(type) {
+	case *logpb.Command_PutTopic:
+		o.topicLogged(k.PutTopic)
+	case *logpb.Command_Begin, *logpb.Command_Submit:
+		if a := o.txs[r.GID]; r.Created && a != nil && a.called != nil {
+			o.expands(a)
+			return a
+		}
+	case *logpb.Command_Record:
+		o.recordLogged(k.Record)
+	case *logpb.Command_Stop:
+		o.stopLogged(n, fsm.GID(k.Stop.GetGid()), r)
+	case *logpb.Command_Resolve:
+		o.of(fsm.GID(k.Resolve.GetGid())).resolved = true
+	case *logpb.Command_Answer:
+		if k.Answer.GetKind() == logpb.Answer_KIND_DONE {
+			o.saysDone(fsm.GID(k.Answer.GetGid()), k.Answer.GetBranch())
+		}
+	case *logpb.Command_Report:
+		o.reportLogged(k.Report)
+	}
+	return nil
 }
 
 // recordLogged: S9: the first word on a step stands.

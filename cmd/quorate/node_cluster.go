@@ -140,7 +140,7 @@ func (c *nodeCluster) AddNode(ctx context.Context, node api.Node, nonVoter bool)
 	}
 	entry := &logpb.Node{
 		Id: node.ID, Name: node.Name, RaftAddress: node.RaftAddress,
-		GrpcAddress: node.GRPCAddress, HttpAddress: node.HTTPAddress, Version: node.Version,
+		GrpcAddress: node.GRPCAddress, HttpAddress: node.HTTPAddress, Version: node.Version, FeatureLevel: node.FeatureLevel,
 	}
 	if err := c.put(ctx, entry); err != nil {
 		return false, err
@@ -207,6 +207,17 @@ func (c *nodeCluster) put(ctx context.Context, entry *logpb.Node) error {
 		return nil
 	}
 	return c.propose(ctx, "put node "+entry.GetId(), &logpb.Command{Kind: &logpb.Command_PutNode{PutNode: &logpb.PutNode{Node: entry}}})
+}
+
+// known says whether a node's entry in the directory says what it should. A leader
+// of a version that knows no feature levels leaves out the node's: asking it again
+// would not help, asking the next leader may.
+func known(self, entry, leader *logpb.Node) bool {
+	if entry != nil && entry.GetFeatureLevel() == 0 && leader.GetFeatureLevel() == 0 && leader.GetId() != self.GetId() {
+		entry = proto.CloneOf(entry)
+		entry.FeatureLevel = self.GetFeatureLevel()
+	}
+	return proto.Equal(entry, self)
 }
 
 // entry returns a node's entry in the directory, or nil.

@@ -20,7 +20,6 @@ import (
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/detour"
 	"github.com/quorate/quorate/raftnode"
-	"google.golang.org/protobuf/proto"
 )
 
 // membership brings a node into its cluster and keeps the others' knowledge of
@@ -223,7 +222,7 @@ func (m *membership) look(ctx context.Context) (inOrder bool, err error) {
 	defer cancel()
 	status := m.node.Status()
 	self, in := serverOf(status.Servers, status.Identity.NodeID)
-	known := proto.Equal(m.cluster.entry(status.Identity.NodeID), m.cluster.self)
+	known := known(m.cluster.self, m.cluster.entry(status.Identity.NodeID), m.cluster.entry(status.Leader.ID))
 	leads := status.Leader.ID == status.Identity.NodeID
 	// Its own log may well name other nodes and not this one: a new node reads the
 	// cluster's past first. Only the leader can say that it was removed.
@@ -263,6 +262,7 @@ func (m *membership) entry(status raftnode.Status) api.Node {
 	node := api.Node{
 		ID: self.GetId(), Name: self.GetName(), RaftAddress: self.GetRaftAddress(),
 		GRPCAddress: self.GetGrpcAddress(), HTTPAddress: self.GetHttpAddress(), Version: self.GetVersion(),
+		FeatureLevel: self.GetFeatureLevel(),
 	}
 	if !status.Identity.ClusterID.IsZero() {
 		node.ClusterID = status.Identity.ClusterID.String()
@@ -283,7 +283,8 @@ func (m *membership) ask(ctx context.Context, node api.Node) error {
 	err = c.call(ctx, "join the cluster", func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 		answer, err = quoratev1.NewClusterServiceClient(conn).AddNode(ctx, &quoratev1.AddNodeRequest{
 			Id: node.ID, Name: node.Name, RaftAddress: node.RaftAddress, GrpcAddress: node.GRPCAddress,
-			HttpAddress: node.HTTPAddress, Version: node.Version, ClusterId: node.ClusterID, NonVoter: m.cfg.Cluster.NonVoter,
+			HttpAddress: node.HTTPAddress, Version: node.Version, FeatureLevel: node.FeatureLevel,
+			ClusterId: node.ClusterID, NonVoter: m.cfg.Cluster.NonVoter,
 		})
 		return err
 	})
@@ -384,6 +385,6 @@ func (m *membership) client(addresses []string) *client {
 func selfEntry(cfg *config.Config, id string) *logpb.Node {
 	return &logpb.Node{
 		Id: id, Name: cfg.Node.Name, RaftAddress: cfg.RaftAddress(),
-		GrpcAddress: cfg.GRPCAddress(), HttpAddress: cfg.HTTPAddress(), Version: version,
+		GrpcAddress: cfg.GRPCAddress(), HttpAddress: cfg.HTTPAddress(), Version: version, FeatureLevel: fsm.FeatureLevel,
 	}
 }

@@ -784,7 +784,7 @@ func (x PutTopic_Change) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PutTopic_Change.Descriptor instead.
 func (PutTopic_Change) EnumDescriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{20, 0}
+	return file_log_proto_rawDescGZIP(), []int{22, 0}
 }
 
 // Batch is the body of one Raft log entry. On disk it stands behind a version
@@ -882,6 +882,8 @@ type Command struct {
 	//	*Command_Record
 	//	*Command_Stop
 	//	*Command_PutTopic
+	//	*Command_Reports
+	//	*Command_Answers
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1086,6 +1088,24 @@ func (x *Command) GetPutTopic() *PutTopic {
 	return nil
 }
 
+func (x *Command) GetReports() *Reports {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Reports); ok {
+			return x.Reports
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAnswers() *Answers {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_Answers); ok {
+			return x.Answers
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -1162,6 +1182,14 @@ type Command_PutTopic struct {
 	PutTopic *PutTopic `protobuf:"bytes,18,opt,name=put_topic,json=putTopic,proto3,oneof"`
 }
 
+type Command_Reports struct {
+	Reports *Reports `protobuf:"bytes,19,opt,name=reports,proto3,oneof"`
+}
+
+type Command_Answers struct {
+	Answers *Answers `protobuf:"bytes,20,opt,name=answers,proto3,oneof"`
+}
+
 func (*Command_Begin) isCommand_Kind() {}
 
 func (*Command_Enlist) isCommand_Kind() {}
@@ -1197,6 +1225,10 @@ func (*Command_Record) isCommand_Kind() {}
 func (*Command_Stop) isCommand_Kind() {}
 
 func (*Command_PutTopic) isCommand_Kind() {}
+
+func (*Command_Reports) isCommand_Kind() {}
+
+func (*Command_Answers) isCommand_Kind() {}
 
 type Label struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2358,6 +2390,113 @@ func (x *Answer) GetAttempts() uint32 {
 	return 0
 }
 
+// Reports is what several branches of one transaction report, in one command. It
+// comes to what a Report of each would come to, one after another.
+type Reports struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gid           []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
+	Reports       []*Report              `protobuf:"bytes,2,rep,name=reports,proto3" json:"reports,omitempty"` // at least one; their own gid is empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reports) Reset() {
+	*x = Reports{}
+	mi := &file_log_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reports) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reports) ProtoMessage() {}
+
+func (x *Reports) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reports.ProtoReflect.Descriptor instead.
+func (*Reports) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Reports) GetGid() []byte {
+	if x != nil {
+		return x.Gid
+	}
+	return nil
+}
+
+func (x *Reports) GetReports() []*Report {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+// Answers is the same of what called steps of a saga said.
+type Answers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Gid           []byte                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
+	Answers       []*Answer              `protobuf:"bytes,2,rep,name=answers,proto3" json:"answers,omitempty"` // at least one; their own gid is empty
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Answers) Reset() {
+	*x = Answers{}
+	mi := &file_log_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Answers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Answers) ProtoMessage() {}
+
+func (x *Answers) ProtoReflect() protoreflect.Message {
+	mi := &file_log_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Answers.ProtoReflect.Descriptor instead.
+func (*Answers) Descriptor() ([]byte, []int) {
+	return file_log_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Answers) GetGid() []byte {
+	if x != nil {
+		return x.Gid
+	}
+	return nil
+}
+
+func (x *Answers) GetAnswers() []*Answer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
 // Record keeps the progress of a workflow's code: a branch with what it
 // returned. The first word stands.
 type Record struct {
@@ -2376,7 +2515,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_log_proto_msgTypes[16]
+	mi := &file_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2388,7 +2527,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[16]
+	mi := &file_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2401,7 +2540,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{16}
+	return file_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Record) GetGid() []byte {
@@ -2459,7 +2598,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_log_proto_msgTypes[17]
+	mi := &file_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2610,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[17]
+	mi := &file_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2623,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{17}
+	return file_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Stop) GetGid() []byte {
@@ -2524,7 +2663,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_log_proto_msgTypes[18]
+	mi := &file_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2536,7 +2675,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[18]
+	mi := &file_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2549,7 +2688,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{18}
+	return file_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Topic) GetNamespace() string {
@@ -2604,7 +2743,7 @@ type Subscriber struct {
 
 func (x *Subscriber) Reset() {
 	*x = Subscriber{}
-	mi := &file_log_proto_msgTypes[19]
+	mi := &file_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2755,7 @@ func (x *Subscriber) String() string {
 func (*Subscriber) ProtoMessage() {}
 
 func (x *Subscriber) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[19]
+	mi := &file_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2768,7 @@ func (x *Subscriber) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscriber.ProtoReflect.Descriptor instead.
 func (*Subscriber) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{19}
+	return file_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Subscriber) GetEndpoint() string {
@@ -2659,7 +2798,7 @@ type PutTopic struct {
 
 func (x *PutTopic) Reset() {
 	*x = PutTopic{}
-	mi := &file_log_proto_msgTypes[20]
+	mi := &file_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2810,7 @@ func (x *PutTopic) String() string {
 func (*PutTopic) ProtoMessage() {}
 
 func (x *PutTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[20]
+	mi := &file_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2823,7 @@ func (x *PutTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutTopic.ProtoReflect.Descriptor instead.
 func (*PutTopic) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{20}
+	return file_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PutTopic) GetNamespace() string {
@@ -2728,7 +2867,7 @@ type Resolve struct {
 
 func (x *Resolve) Reset() {
 	*x = Resolve{}
-	mi := &file_log_proto_msgTypes[21]
+	mi := &file_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +2879,7 @@ func (x *Resolve) String() string {
 func (*Resolve) ProtoMessage() {}
 
 func (x *Resolve) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[21]
+	mi := &file_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +2892,7 @@ func (x *Resolve) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolve.ProtoReflect.Descriptor instead.
 func (*Resolve) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{21}
+	return file_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Resolve) GetGid() []byte {
@@ -2799,7 +2938,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_log_proto_msgTypes[22]
+	mi := &file_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +2950,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[22]
+	mi := &file_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +2963,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{22}
+	return file_log_proto_rawDescGZIP(), []int{24}
 }
 
 // Limits that Apply reads are replicated, never flags. Zero means "as it stands"
@@ -2858,7 +2997,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_log_proto_msgTypes[23]
+	mi := &file_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3009,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[23]
+	mi := &file_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3022,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{23}
+	return file_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Limits) GetTransactionTimeoutDefaultMs() uint64 {
@@ -3036,7 +3175,7 @@ type SetLimits struct {
 
 func (x *SetLimits) Reset() {
 	*x = SetLimits{}
-	mi := &file_log_proto_msgTypes[24]
+	mi := &file_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3187,7 @@ func (x *SetLimits) String() string {
 func (*SetLimits) ProtoMessage() {}
 
 func (x *SetLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[24]
+	mi := &file_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3200,7 @@ func (x *SetLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetLimits.ProtoReflect.Descriptor instead.
 func (*SetLimits) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{24}
+	return file_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SetLimits) GetLimits() *Limits {
@@ -3088,7 +3227,7 @@ type CheckDigest struct {
 
 func (x *CheckDigest) Reset() {
 	*x = CheckDigest{}
-	mi := &file_log_proto_msgTypes[25]
+	mi := &file_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3239,7 @@ func (x *CheckDigest) String() string {
 func (*CheckDigest) ProtoMessage() {}
 
 func (x *CheckDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[25]
+	mi := &file_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3252,7 @@ func (x *CheckDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckDigest.ProtoReflect.Descriptor instead.
 func (*CheckDigest) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{25}
+	return file_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CheckDigest) GetIndex() uint64 {
@@ -3141,7 +3280,7 @@ type Found struct {
 
 func (x *Found) Reset() {
 	*x = Found{}
-	mi := &file_log_proto_msgTypes[26]
+	mi := &file_log_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3292,7 @@ func (x *Found) String() string {
 func (*Found) ProtoMessage() {}
 
 func (x *Found) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[26]
+	mi := &file_log_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3305,7 @@ func (x *Found) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Found.ProtoReflect.Descriptor instead.
 func (*Found) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{26}
+	return file_log_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Found) GetClusterId() []byte {
@@ -3184,20 +3323,22 @@ func (x *Found) GetLimits() *Limits {
 }
 
 type Node struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	RaftAddress   string                 `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
-	GrpcAddress   string                 `protobuf:"bytes,4,opt,name=grpc_address,json=grpcAddress,proto3" json:"grpc_address,omitempty"`
-	HttpAddress   string                 `protobuf:"bytes,5,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
-	Version       string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	RaftAddress string                 `protobuf:"bytes,3,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	GrpcAddress string                 `protobuf:"bytes,4,opt,name=grpc_address,json=grpcAddress,proto3" json:"grpc_address,omitempty"`
+	HttpAddress string                 `protobuf:"bytes,5,opt,name=http_address,json=httpAddress,proto3" json:"http_address,omitempty"`
+	Version     string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// The newest feature level that it applies; 0: 2, the last one before nodes said so.
+	FeatureLevel  uint32 `protobuf:"varint,7,opt,name=feature_level,json=featureLevel,proto3" json:"feature_level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_log_proto_msgTypes[27]
+	mi := &file_log_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3209,7 +3350,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[27]
+	mi := &file_log_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3222,7 +3363,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{27}
+	return file_log_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Node) GetId() string {
@@ -3267,6 +3408,13 @@ func (x *Node) GetVersion() string {
 	return ""
 }
 
+func (x *Node) GetFeatureLevel() uint32 {
+	if x != nil {
+		return x.FeatureLevel
+	}
+	return 0
+}
+
 type PutNode struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -3276,7 +3424,7 @@ type PutNode struct {
 
 func (x *PutNode) Reset() {
 	*x = PutNode{}
-	mi := &file_log_proto_msgTypes[28]
+	mi := &file_log_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3436,7 @@ func (x *PutNode) String() string {
 func (*PutNode) ProtoMessage() {}
 
 func (x *PutNode) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[28]
+	mi := &file_log_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3449,7 @@ func (x *PutNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutNode.ProtoReflect.Descriptor instead.
 func (*PutNode) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{28}
+	return file_log_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PutNode) GetNode() *Node {
@@ -3320,7 +3468,7 @@ type RemoveNode struct {
 
 func (x *RemoveNode) Reset() {
 	*x = RemoveNode{}
-	mi := &file_log_proto_msgTypes[29]
+	mi := &file_log_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +3480,7 @@ func (x *RemoveNode) String() string {
 func (*RemoveNode) ProtoMessage() {}
 
 func (x *RemoveNode) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[29]
+	mi := &file_log_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +3493,7 @@ func (x *RemoveNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNode.ProtoReflect.Descriptor instead.
 func (*RemoveNode) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{29}
+	return file_log_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RemoveNode) GetId() string {
@@ -3366,7 +3514,7 @@ type Recover struct {
 
 func (x *Recover) Reset() {
 	*x = Recover{}
-	mi := &file_log_proto_msgTypes[30]
+	mi := &file_log_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3378,7 +3526,7 @@ func (x *Recover) String() string {
 func (*Recover) ProtoMessage() {}
 
 func (x *Recover) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[30]
+	mi := &file_log_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3391,7 +3539,7 @@ func (x *Recover) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Recover.ProtoReflect.Descriptor instead.
 func (*Recover) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{30}
+	return file_log_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Recover) GetIncarnation() uint64 {
@@ -3421,7 +3569,7 @@ type Stamp struct {
 
 func (x *Stamp) Reset() {
 	*x = Stamp{}
-	mi := &file_log_proto_msgTypes[31]
+	mi := &file_log_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3433,7 +3581,7 @@ func (x *Stamp) String() string {
 func (*Stamp) ProtoMessage() {}
 
 func (x *Stamp) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[31]
+	mi := &file_log_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3446,7 +3594,7 @@ func (x *Stamp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stamp.ProtoReflect.Descriptor instead.
 func (*Stamp) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{31}
+	return file_log_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Stamp) GetIndex() uint64 {
@@ -3509,7 +3657,7 @@ type Branch struct {
 
 func (x *Branch) Reset() {
 	*x = Branch{}
-	mi := &file_log_proto_msgTypes[32]
+	mi := &file_log_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3521,7 +3669,7 @@ func (x *Branch) String() string {
 func (*Branch) ProtoMessage() {}
 
 func (x *Branch) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[32]
+	mi := &file_log_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3534,7 +3682,7 @@ func (x *Branch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Branch.ProtoReflect.Descriptor instead.
 func (*Branch) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{32}
+	return file_log_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Branch) GetSpec() *BranchSpec {
@@ -3700,7 +3848,7 @@ type Transaction struct {
 
 func (x *Transaction) Reset() {
 	*x = Transaction{}
-	mi := &file_log_proto_msgTypes[33]
+	mi := &file_log_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +3860,7 @@ func (x *Transaction) String() string {
 func (*Transaction) ProtoMessage() {}
 
 func (x *Transaction) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[33]
+	mi := &file_log_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3725,7 +3873,7 @@ func (x *Transaction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transaction.ProtoReflect.Descriptor instead.
 func (*Transaction) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{33}
+	return file_log_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Transaction) GetBegin() *Begin {
@@ -3907,7 +4055,7 @@ type SnapshotHeader struct {
 
 func (x *SnapshotHeader) Reset() {
 	*x = SnapshotHeader{}
-	mi := &file_log_proto_msgTypes[34]
+	mi := &file_log_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3919,7 +4067,7 @@ func (x *SnapshotHeader) String() string {
 func (*SnapshotHeader) ProtoMessage() {}
 
 func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_log_proto_msgTypes[34]
+	mi := &file_log_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3932,7 +4080,7 @@ func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
 func (*SnapshotHeader) Descriptor() ([]byte, []int) {
-	return file_log_proto_rawDescGZIP(), []int{34}
+	return file_log_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SnapshotHeader) GetIndex() uint64 {
@@ -4056,7 +4204,7 @@ const file_log_proto_rawDesc = "" +
 	"\bclock_ms\x18\x01 \x01(\x04R\aclockMs\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x04R\x06wallMs\x12#\n" +
 	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\x123\n" +
-	"\bcommands\x18\x04 \x03(\v2\x17.quorate.log.v1.CommandR\bcommands\"\xb5\a\n" +
+	"\bcommands\x18\x04 \x03(\v2\x17.quorate.log.v1.CommandR\bcommands\"\x9f\b\n" +
 	"\aCommand\x12-\n" +
 	"\x05begin\x18\x01 \x01(\v2\x15.quorate.log.v1.BeginH\x00R\x05begin\x120\n" +
 	"\x06enlist\x18\x02 \x01(\v2\x16.quorate.log.v1.EnlistH\x00R\x06enlist\x12*\n" +
@@ -4078,7 +4226,9 @@ const file_log_proto_rawDesc = "" +
 	"\x06answer\x18\x0f \x01(\v2\x16.quorate.log.v1.AnswerH\x00R\x06answer\x120\n" +
 	"\x06record\x18\x10 \x01(\v2\x16.quorate.log.v1.RecordH\x00R\x06record\x12*\n" +
 	"\x04stop\x18\x11 \x01(\v2\x14.quorate.log.v1.StopH\x00R\x04stop\x127\n" +
-	"\tput_topic\x18\x12 \x01(\v2\x18.quorate.log.v1.PutTopicH\x00R\bputTopicB\x06\n" +
+	"\tput_topic\x18\x12 \x01(\v2\x18.quorate.log.v1.PutTopicH\x00R\bputTopic\x123\n" +
+	"\areports\x18\x13 \x01(\v2\x17.quorate.log.v1.ReportsH\x00R\areports\x123\n" +
+	"\aanswers\x18\x14 \x01(\v2\x17.quorate.log.v1.AnswersH\x00R\aanswersB\x06\n" +
 	"\x04kind\"1\n" +
 	"\x05Label\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -4183,7 +4333,13 @@ const file_log_proto_rawDesc = "" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tKIND_DONE\x10\x01\x12\x10\n" +
 	"\fKIND_REFUSED\x10\x02\x12\x10\n" +
-	"\fKIND_GAVE_UP\x10\x03\"\xb4\x01\n" +
+	"\fKIND_GAVE_UP\x10\x03\"M\n" +
+	"\aReports\x12\x10\n" +
+	"\x03gid\x18\x01 \x01(\fR\x03gid\x120\n" +
+	"\areports\x18\x02 \x03(\v2\x16.quorate.log.v1.ReportR\areports\"M\n" +
+	"\aAnswers\x12\x10\n" +
+	"\x03gid\x18\x01 \x01(\fR\x03gid\x120\n" +
+	"\aanswers\x18\x02 \x03(\v2\x16.quorate.log.v1.AnswerR\aanswers\"\xb4\x01\n" +
 	"\x06Record\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\fR\x03gid\x122\n" +
 	"\x06branch\x18\x02 \x01(\v2\x1a.quorate.log.v1.BranchSpecR\x06branch\x12\x1c\n" +
@@ -4259,14 +4415,15 @@ const file_log_proto_rawDesc = "" +
 	"\x05Found\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12.\n" +
-	"\x06limits\x18\x02 \x01(\v2\x16.quorate.log.v1.LimitsR\x06limits\"\xad\x01\n" +
+	"\x06limits\x18\x02 \x01(\v2\x16.quorate.log.v1.LimitsR\x06limits\"\xd2\x01\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
 	"\fraft_address\x18\x03 \x01(\tR\vraftAddress\x12!\n" +
 	"\fgrpc_address\x18\x04 \x01(\tR\vgrpcAddress\x12!\n" +
 	"\fhttp_address\x18\x05 \x01(\tR\vhttpAddress\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\tR\aversion\"3\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12#\n" +
+	"\rfeature_level\x18\a \x01(\rR\ffeatureLevel\"3\n" +
 	"\aPutNode\x12(\n" +
 	"\x04node\x18\x01 \x01(\v2\x14.quorate.log.v1.NodeR\x04node\"\x1c\n" +
 	"\n" +
@@ -4441,7 +4598,7 @@ func file_log_proto_rawDescGZIP() []byte {
 }
 
 var file_log_proto_enumTypes = make([]protoimpl.EnumInfo, 13)
-var file_log_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_log_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_log_proto_goTypes = []any{
 	(Mode)(0),              // 0: quorate.log.v1.Mode
 	(Entry)(0),             // 1: quorate.log.v1.Entry
@@ -4472,25 +4629,27 @@ var file_log_proto_goTypes = []any{
 	(*Submit)(nil),         // 26: quorate.log.v1.Submit
 	(*Report)(nil),         // 27: quorate.log.v1.Report
 	(*Answer)(nil),         // 28: quorate.log.v1.Answer
-	(*Record)(nil),         // 29: quorate.log.v1.Record
-	(*Stop)(nil),           // 30: quorate.log.v1.Stop
-	(*Topic)(nil),          // 31: quorate.log.v1.Topic
-	(*Subscriber)(nil),     // 32: quorate.log.v1.Subscriber
-	(*PutTopic)(nil),       // 33: quorate.log.v1.PutTopic
-	(*Resolve)(nil),        // 34: quorate.log.v1.Resolve
-	(*Tick)(nil),           // 35: quorate.log.v1.Tick
-	(*Limits)(nil),         // 36: quorate.log.v1.Limits
-	(*SetLimits)(nil),      // 37: quorate.log.v1.SetLimits
-	(*CheckDigest)(nil),    // 38: quorate.log.v1.CheckDigest
-	(*Found)(nil),          // 39: quorate.log.v1.Found
-	(*Node)(nil),           // 40: quorate.log.v1.Node
-	(*PutNode)(nil),        // 41: quorate.log.v1.PutNode
-	(*RemoveNode)(nil),     // 42: quorate.log.v1.RemoveNode
-	(*Recover)(nil),        // 43: quorate.log.v1.Recover
-	(*Stamp)(nil),          // 44: quorate.log.v1.Stamp
-	(*Branch)(nil),         // 45: quorate.log.v1.Branch
-	(*Transaction)(nil),    // 46: quorate.log.v1.Transaction
-	(*SnapshotHeader)(nil), // 47: quorate.log.v1.SnapshotHeader
+	(*Reports)(nil),        // 29: quorate.log.v1.Reports
+	(*Answers)(nil),        // 30: quorate.log.v1.Answers
+	(*Record)(nil),         // 31: quorate.log.v1.Record
+	(*Stop)(nil),           // 32: quorate.log.v1.Stop
+	(*Topic)(nil),          // 33: quorate.log.v1.Topic
+	(*Subscriber)(nil),     // 34: quorate.log.v1.Subscriber
+	(*PutTopic)(nil),       // 35: quorate.log.v1.PutTopic
+	(*Resolve)(nil),        // 36: quorate.log.v1.Resolve
+	(*Tick)(nil),           // 37: quorate.log.v1.Tick
+	(*Limits)(nil),         // 38: quorate.log.v1.Limits
+	(*SetLimits)(nil),      // 39: quorate.log.v1.SetLimits
+	(*CheckDigest)(nil),    // 40: quorate.log.v1.CheckDigest
+	(*Found)(nil),          // 41: quorate.log.v1.Found
+	(*Node)(nil),           // 42: quorate.log.v1.Node
+	(*PutNode)(nil),        // 43: quorate.log.v1.PutNode
+	(*RemoveNode)(nil),     // 44: quorate.log.v1.RemoveNode
+	(*Recover)(nil),        // 45: quorate.log.v1.Recover
+	(*Stamp)(nil),          // 46: quorate.log.v1.Stamp
+	(*Branch)(nil),         // 47: quorate.log.v1.Branch
+	(*Transaction)(nil),    // 48: quorate.log.v1.Transaction
+	(*SnapshotHeader)(nil), // 49: quorate.log.v1.SnapshotHeader
 }
 var file_log_proto_depIdxs = []int32{
 	14, // 0: quorate.log.v1.Batch.commands:type_name -> quorate.log.v1.Command
@@ -4500,78 +4659,82 @@ var file_log_proto_depIdxs = []int32{
 	25, // 4: quorate.log.v1.Command.decide:type_name -> quorate.log.v1.Decide
 	26, // 5: quorate.log.v1.Command.submit:type_name -> quorate.log.v1.Submit
 	27, // 6: quorate.log.v1.Command.report:type_name -> quorate.log.v1.Report
-	34, // 7: quorate.log.v1.Command.resolve:type_name -> quorate.log.v1.Resolve
-	35, // 8: quorate.log.v1.Command.tick:type_name -> quorate.log.v1.Tick
-	37, // 9: quorate.log.v1.Command.set_limits:type_name -> quorate.log.v1.SetLimits
-	38, // 10: quorate.log.v1.Command.check_digest:type_name -> quorate.log.v1.CheckDigest
-	39, // 11: quorate.log.v1.Command.found:type_name -> quorate.log.v1.Found
-	41, // 12: quorate.log.v1.Command.put_node:type_name -> quorate.log.v1.PutNode
-	42, // 13: quorate.log.v1.Command.remove_node:type_name -> quorate.log.v1.RemoveNode
-	43, // 14: quorate.log.v1.Command.recover:type_name -> quorate.log.v1.Recover
+	36, // 7: quorate.log.v1.Command.resolve:type_name -> quorate.log.v1.Resolve
+	37, // 8: quorate.log.v1.Command.tick:type_name -> quorate.log.v1.Tick
+	39, // 9: quorate.log.v1.Command.set_limits:type_name -> quorate.log.v1.SetLimits
+	40, // 10: quorate.log.v1.Command.check_digest:type_name -> quorate.log.v1.CheckDigest
+	41, // 11: quorate.log.v1.Command.found:type_name -> quorate.log.v1.Found
+	43, // 12: quorate.log.v1.Command.put_node:type_name -> quorate.log.v1.PutNode
+	44, // 13: quorate.log.v1.Command.remove_node:type_name -> quorate.log.v1.RemoveNode
+	45, // 14: quorate.log.v1.Command.recover:type_name -> quorate.log.v1.Recover
 	28, // 15: quorate.log.v1.Command.answer:type_name -> quorate.log.v1.Answer
-	29, // 16: quorate.log.v1.Command.record:type_name -> quorate.log.v1.Record
-	30, // 17: quorate.log.v1.Command.stop:type_name -> quorate.log.v1.Stop
-	33, // 18: quorate.log.v1.Command.put_topic:type_name -> quorate.log.v1.PutTopic
-	18, // 19: quorate.log.v1.Plan.retry:type_name -> quorate.log.v1.Retry
-	15, // 20: quorate.log.v1.Plan.headers:type_name -> quorate.log.v1.Label
-	8,  // 21: quorate.log.v1.Plan.dialect:type_name -> quorate.log.v1.Dialect
-	0,  // 22: quorate.log.v1.Begin.mode:type_name -> quorate.log.v1.Mode
-	1,  // 23: quorate.log.v1.Begin.entry:type_name -> quorate.log.v1.Entry
-	15, // 24: quorate.log.v1.Begin.labels:type_name -> quorate.log.v1.Label
-	19, // 25: quorate.log.v1.Begin.plan:type_name -> quorate.log.v1.Plan
-	17, // 26: quorate.log.v1.Begin.branches:type_name -> quorate.log.v1.BranchSpec
-	17, // 27: quorate.log.v1.Enlist.branch:type_name -> quorate.log.v1.BranchSpec
-	17, // 28: quorate.log.v1.Ballot.branch:type_name -> quorate.log.v1.BranchSpec
-	2,  // 29: quorate.log.v1.Ballot.kind:type_name -> quorate.log.v1.VoteKind
-	22, // 30: quorate.log.v1.Vote.ballot:type_name -> quorate.log.v1.Ballot
-	3,  // 31: quorate.log.v1.Decide.decision:type_name -> quorate.log.v1.Decision
-	24, // 32: quorate.log.v1.Decide.set:type_name -> quorate.log.v1.BranchSet
-	17, // 33: quorate.log.v1.Decide.branches:type_name -> quorate.log.v1.BranchSpec
-	6,  // 34: quorate.log.v1.Decide.origin:type_name -> quorate.log.v1.Origin
-	16, // 35: quorate.log.v1.Decide.epoch:type_name -> quorate.log.v1.Epoch
-	7,  // 36: quorate.log.v1.Decide.reason:type_name -> quorate.log.v1.Reason
-	20, // 37: quorate.log.v1.Submit.begin:type_name -> quorate.log.v1.Begin
-	17, // 38: quorate.log.v1.Submit.set:type_name -> quorate.log.v1.BranchSpec
-	22, // 39: quorate.log.v1.Submit.votes:type_name -> quorate.log.v1.Ballot
-	4,  // 40: quorate.log.v1.Report.outcome:type_name -> quorate.log.v1.Outcome
-	11, // 41: quorate.log.v1.Answer.kind:type_name -> quorate.log.v1.Answer.Kind
-	17, // 42: quorate.log.v1.Record.branch:type_name -> quorate.log.v1.BranchSpec
-	32, // 43: quorate.log.v1.Topic.subscribers:type_name -> quorate.log.v1.Subscriber
-	44, // 44: quorate.log.v1.Topic.created:type_name -> quorate.log.v1.Stamp
-	44, // 45: quorate.log.v1.Topic.updated:type_name -> quorate.log.v1.Stamp
-	12, // 46: quorate.log.v1.PutTopic.change:type_name -> quorate.log.v1.PutTopic.Change
-	32, // 47: quorate.log.v1.PutTopic.subscriber:type_name -> quorate.log.v1.Subscriber
-	4,  // 48: quorate.log.v1.Resolve.outcome:type_name -> quorate.log.v1.Outcome
-	36, // 49: quorate.log.v1.SetLimits.limits:type_name -> quorate.log.v1.Limits
-	36, // 50: quorate.log.v1.Found.limits:type_name -> quorate.log.v1.Limits
-	40, // 51: quorate.log.v1.PutNode.node:type_name -> quorate.log.v1.Node
-	17, // 52: quorate.log.v1.Branch.spec:type_name -> quorate.log.v1.BranchSpec
-	2,  // 53: quorate.log.v1.Branch.vote:type_name -> quorate.log.v1.VoteKind
-	10, // 54: quorate.log.v1.Branch.own:type_name -> quorate.log.v1.Own
-	4,  // 55: quorate.log.v1.Branch.resolved:type_name -> quorate.log.v1.Outcome
-	44, // 56: quorate.log.v1.Branch.enlisted:type_name -> quorate.log.v1.Stamp
-	44, // 57: quorate.log.v1.Branch.voted:type_name -> quorate.log.v1.Stamp
-	44, // 58: quorate.log.v1.Branch.reported:type_name -> quorate.log.v1.Stamp
-	44, // 59: quorate.log.v1.Branch.resolved_at:type_name -> quorate.log.v1.Stamp
-	4,  // 60: quorate.log.v1.Branch.outcome:type_name -> quorate.log.v1.Outcome
-	20, // 61: quorate.log.v1.Transaction.begin:type_name -> quorate.log.v1.Begin
-	9,  // 62: quorate.log.v1.Transaction.state:type_name -> quorate.log.v1.State
-	3,  // 63: quorate.log.v1.Transaction.decision:type_name -> quorate.log.v1.Decision
-	7,  // 64: quorate.log.v1.Transaction.reason:type_name -> quorate.log.v1.Reason
-	6,  // 65: quorate.log.v1.Transaction.origin:type_name -> quorate.log.v1.Origin
-	45, // 66: quorate.log.v1.Transaction.branches:type_name -> quorate.log.v1.Branch
-	44, // 67: quorate.log.v1.Transaction.began:type_name -> quorate.log.v1.Stamp
-	44, // 68: quorate.log.v1.Transaction.sealed_at:type_name -> quorate.log.v1.Stamp
-	44, // 69: quorate.log.v1.Transaction.decided:type_name -> quorate.log.v1.Stamp
-	44, // 70: quorate.log.v1.Transaction.finished:type_name -> quorate.log.v1.Stamp
-	36, // 71: quorate.log.v1.SnapshotHeader.limits:type_name -> quorate.log.v1.Limits
-	40, // 72: quorate.log.v1.SnapshotHeader.nodes:type_name -> quorate.log.v1.Node
-	31, // 73: quorate.log.v1.SnapshotHeader.topics:type_name -> quorate.log.v1.Topic
-	74, // [74:74] is the sub-list for method output_type
-	74, // [74:74] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	31, // 16: quorate.log.v1.Command.record:type_name -> quorate.log.v1.Record
+	32, // 17: quorate.log.v1.Command.stop:type_name -> quorate.log.v1.Stop
+	35, // 18: quorate.log.v1.Command.put_topic:type_name -> quorate.log.v1.PutTopic
+	29, // 19: quorate.log.v1.Command.reports:type_name -> quorate.log.v1.Reports
+	30, // 20: quorate.log.v1.Command.answers:type_name -> quorate.log.v1.Answers
+	18, // 21: quorate.log.v1.Plan.retry:type_name -> quorate.log.v1.Retry
+	15, // 22: quorate.log.v1.Plan.headers:type_name -> quorate.log.v1.Label
+	8,  // 23: quorate.log.v1.Plan.dialect:type_name -> quorate.log.v1.Dialect
+	0,  // 24: quorate.log.v1.Begin.mode:type_name -> quorate.log.v1.Mode
+	1,  // 25: quorate.log.v1.Begin.entry:type_name -> quorate.log.v1.Entry
+	15, // 26: quorate.log.v1.Begin.labels:type_name -> quorate.log.v1.Label
+	19, // 27: quorate.log.v1.Begin.plan:type_name -> quorate.log.v1.Plan
+	17, // 28: quorate.log.v1.Begin.branches:type_name -> quorate.log.v1.BranchSpec
+	17, // 29: quorate.log.v1.Enlist.branch:type_name -> quorate.log.v1.BranchSpec
+	17, // 30: quorate.log.v1.Ballot.branch:type_name -> quorate.log.v1.BranchSpec
+	2,  // 31: quorate.log.v1.Ballot.kind:type_name -> quorate.log.v1.VoteKind
+	22, // 32: quorate.log.v1.Vote.ballot:type_name -> quorate.log.v1.Ballot
+	3,  // 33: quorate.log.v1.Decide.decision:type_name -> quorate.log.v1.Decision
+	24, // 34: quorate.log.v1.Decide.set:type_name -> quorate.log.v1.BranchSet
+	17, // 35: quorate.log.v1.Decide.branches:type_name -> quorate.log.v1.BranchSpec
+	6,  // 36: quorate.log.v1.Decide.origin:type_name -> quorate.log.v1.Origin
+	16, // 37: quorate.log.v1.Decide.epoch:type_name -> quorate.log.v1.Epoch
+	7,  // 38: quorate.log.v1.Decide.reason:type_name -> quorate.log.v1.Reason
+	20, // 39: quorate.log.v1.Submit.begin:type_name -> quorate.log.v1.Begin
+	17, // 40: quorate.log.v1.Submit.set:type_name -> quorate.log.v1.BranchSpec
+	22, // 41: quorate.log.v1.Submit.votes:type_name -> quorate.log.v1.Ballot
+	4,  // 42: quorate.log.v1.Report.outcome:type_name -> quorate.log.v1.Outcome
+	11, // 43: quorate.log.v1.Answer.kind:type_name -> quorate.log.v1.Answer.Kind
+	27, // 44: quorate.log.v1.Reports.reports:type_name -> quorate.log.v1.Report
+	28, // 45: quorate.log.v1.Answers.answers:type_name -> quorate.log.v1.Answer
+	17, // 46: quorate.log.v1.Record.branch:type_name -> quorate.log.v1.BranchSpec
+	34, // 47: quorate.log.v1.Topic.subscribers:type_name -> quorate.log.v1.Subscriber
+	46, // 48: quorate.log.v1.Topic.created:type_name -> quorate.log.v1.Stamp
+	46, // 49: quorate.log.v1.Topic.updated:type_name -> quorate.log.v1.Stamp
+	12, // 50: quorate.log.v1.PutTopic.change:type_name -> quorate.log.v1.PutTopic.Change
+	34, // 51: quorate.log.v1.PutTopic.subscriber:type_name -> quorate.log.v1.Subscriber
+	4,  // 52: quorate.log.v1.Resolve.outcome:type_name -> quorate.log.v1.Outcome
+	38, // 53: quorate.log.v1.SetLimits.limits:type_name -> quorate.log.v1.Limits
+	38, // 54: quorate.log.v1.Found.limits:type_name -> quorate.log.v1.Limits
+	42, // 55: quorate.log.v1.PutNode.node:type_name -> quorate.log.v1.Node
+	17, // 56: quorate.log.v1.Branch.spec:type_name -> quorate.log.v1.BranchSpec
+	2,  // 57: quorate.log.v1.Branch.vote:type_name -> quorate.log.v1.VoteKind
+	10, // 58: quorate.log.v1.Branch.own:type_name -> quorate.log.v1.Own
+	4,  // 59: quorate.log.v1.Branch.resolved:type_name -> quorate.log.v1.Outcome
+	46, // 60: quorate.log.v1.Branch.enlisted:type_name -> quorate.log.v1.Stamp
+	46, // 61: quorate.log.v1.Branch.voted:type_name -> quorate.log.v1.Stamp
+	46, // 62: quorate.log.v1.Branch.reported:type_name -> quorate.log.v1.Stamp
+	46, // 63: quorate.log.v1.Branch.resolved_at:type_name -> quorate.log.v1.Stamp
+	4,  // 64: quorate.log.v1.Branch.outcome:type_name -> quorate.log.v1.Outcome
+	20, // 65: quorate.log.v1.Transaction.begin:type_name -> quorate.log.v1.Begin
+	9,  // 66: quorate.log.v1.Transaction.state:type_name -> quorate.log.v1.State
+	3,  // 67: quorate.log.v1.Transaction.decision:type_name -> quorate.log.v1.Decision
+	7,  // 68: quorate.log.v1.Transaction.reason:type_name -> quorate.log.v1.Reason
+	6,  // 69: quorate.log.v1.Transaction.origin:type_name -> quorate.log.v1.Origin
+	47, // 70: quorate.log.v1.Transaction.branches:type_name -> quorate.log.v1.Branch
+	46, // 71: quorate.log.v1.Transaction.began:type_name -> quorate.log.v1.Stamp
+	46, // 72: quorate.log.v1.Transaction.sealed_at:type_name -> quorate.log.v1.Stamp
+	46, // 73: quorate.log.v1.Transaction.decided:type_name -> quorate.log.v1.Stamp
+	46, // 74: quorate.log.v1.Transaction.finished:type_name -> quorate.log.v1.Stamp
+	38, // 75: quorate.log.v1.SnapshotHeader.limits:type_name -> quorate.log.v1.Limits
+	42, // 76: quorate.log.v1.SnapshotHeader.nodes:type_name -> quorate.log.v1.Node
+	33, // 77: quorate.log.v1.SnapshotHeader.topics:type_name -> quorate.log.v1.Topic
+	78, // [78:78] is the sub-list for method output_type
+	78, // [78:78] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_log_proto_init() }
@@ -4598,6 +4761,8 @@ func file_log_proto_init() {
 		(*Command_Record)(nil),
 		(*Command_Stop)(nil),
 		(*Command_PutTopic)(nil),
+		(*Command_Reports)(nil),
+		(*Command_Answers)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4605,7 +4770,7 @@ func file_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_log_proto_rawDesc), len(file_log_proto_rawDesc)),
 			NumEnums:      13,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -19,9 +19,10 @@ func (b *below) ApplyEntry(_, _ uint64, entry []byte) ([]fsm.Result, error) {
 	b.commands = append(b.commands, bytes.Clone(entry))
 	return b.results, nil
 }
-func (b *below) Pin() io.WriterTo        { return nil }
-func (b *below) Restore(io.Reader) error { return nil }
-func (b *below) ClockMS() uint64         { return 0 }
+func (b *below) Pin() io.WriterTo         { return nil }
+func (b *below) Restore(io.Reader) error  { return nil }
+func (b *below) ClockMS() uint64          { return 0 }
+func (b *below) NextFeatureLevel() uint32 { return fsm.LevelModes }
 
 // TestMachinePassesByWhatIsTheFloors, and hands on the rest with its stamps, in order,
 // each result in its place.
