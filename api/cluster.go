@@ -90,6 +90,8 @@ type ClusterStatus struct {
 	// LogWrite is of appends to the log, fsync included; Snapshot of writing
 	// snapshots.
 	LogWrite, Snapshot Histogram
+	// LogBytes counts the bytes of the entries written to the log since the start.
+	LogBytes uint64
 	// Proposals since the start that were applied, refused before they were
 	// appended, and whose outcome was unknown; Pending wait now.
 	Committed, Refused, Unknown uint64

@@ -242,7 +242,7 @@ func newFakeCluster() *fakeCluster {
 				{Node: Node{ID: "n1", Name: "one", GRPCAddress: "127.0.0.1:1"}, Voter: true, Leader: true, Healthy: true},
 				{Node: Node{ID: "n2", Name: "two"}, Voter: true, LastContact: 12 * time.Millisecond, MatchIndex: 40},
 			},
-			LogWrite: Histogram{Bounds: []float64{.001, .01}, Counts: []uint64{2, 3, 1}, Count: 6, SumSeconds: .05, P99: 9 * time.Millisecond},
+			LogWrite: Histogram{Bounds: []float64{.001, .01}, Counts: []uint64{2, 3, 1}, Count: 6, SumSeconds: .05, P99: 9 * time.Millisecond}, LogBytes: 8192,
 		},
 	}
 }

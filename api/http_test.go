@@ -138,7 +138,7 @@ func TestMetrics(t *testing.T) {
 		`quorate_branches_stuck{mode="two-phase"} 1`,
 		`quorate_raft_has_leader 1`, `quorate_raft_is_leader 1`, `quorate_raft_term 3`, `quorate_raft_applied_index 42`,
 		`quorate_raft_leader_changes_total 0`, `quorate_raft_commit_to_apply_lag 1`,
-		`quorate_log_fsync_duration_seconds_bucket{le="0.01"} 5`, `quorate_log_fsync_duration_seconds_count 6`,
+		`quorate_log_fsync_duration_seconds_bucket{le="0.01"} 5`, `quorate_log_fsync_duration_seconds_count 6`, `quorate_log_bytes_total 8192`,
 		`quorate_snapshot_duration_seconds_count 0`, `quorate_proposals_pending 0`, `quorate_sessions 3`,
 		`quorate_api_requests_total{method="/quorate.v1.TransactionService/Enlist",reason="OK"} 1`,
 		"go_goroutines", "process_open_fds",

@@ -43,6 +43,7 @@ var (
 	descProposals     = desc("proposals_total", "Commands proposed on this node, by result.", "result")
 	descPending       = desc("proposals_pending", "Commands that wait for their entry.")
 	descFsync         = desc("log_fsync_duration_seconds", "Appends to the log, fsync included.")
+	descLogBytes      = desc("log_bytes_total", "Bytes of the entries written to the log.")
 	descSnapshot      = desc("snapshot_duration_seconds", "Writing snapshots.")
 )
 
@@ -51,7 +52,7 @@ func (c nodeCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descOpen, descRetained, descTombstones, descInDoubt, descOldestInDoubt, descHeuristics, descQuarantined,
 		descWithheld, descDue, descStuck, descSessions, descCalls, descWaiters, descHasLeader, descIsLeader, descTerm,
-		descLeaderChanges, descApplied, descCommit, descLag, descProposals, descPending, descFsync, descSnapshot,
+		descLeaderChanges, descApplied, descCommit, descLag, descProposals, descPending, descFsync, descLogBytes, descSnapshot,
 	} {
 		out <- d
 	}
@@ -79,6 +80,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	count(descProposals, status.Unknown, "unknown")
 	gauge(descPending, float64(status.Pending))
 	out <- status.LogWrite.metric(descFsync)
+	count(descLogBytes, status.LogBytes)
 	out <- status.Snapshot.metric(descSnapshot)
 }
 

@@ -38,6 +38,7 @@ type logStore struct {
 
 	mu          sync.Mutex    // held over changes of the log
 	first, last atomic.Uint64 // indexes in the log, 0 for none
+	written     atomic.Uint64 // bytes of the entries written since the start
 }
 
 var (
@@ -141,11 +142,12 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sealed := make([]*raft.Log, len(logs))
+	sealed, size := make([]*raft.Log, len(logs)), 0
 	for i, l := range logs {
 		entry := *l // the library and the cache go on using l
 		entry.Extensions = checksum(l)
 		sealed[i] = &entry
+		size += len(l.Data)
 	}
 	first, last := logs[0].Index, logs[len(logs)-1].Index
 	return s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error {
@@ -157,6 +159,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return err
 		}
 		s.write.observe(time.Since(start))
+		s.written.Add(uint64(size))
 		s.last.Store(last)
 		s.first.CompareAndSwap(0, first)
 		return s.high.set(false, func(m *mark) { m.last = last })

@@ -55,6 +55,8 @@ type Server struct {
 type Metrics struct {
 	// LogWrite is of appends to the log, fsync included.
 	LogWrite Histogram
+	// LogBytes counts the bytes of the entries written to the log.
+	LogBytes uint64
 	// Snapshot is of writing snapshots.
 	Snapshot Histogram
 	// Commands that were applied, refused before they were appended, and whose
@@ -154,6 +156,7 @@ func (n *Node) Metrics() Metrics {
 	c := &n.counters
 	m := Metrics{
 		LogWrite:      n.write.snapshot(),
+		LogBytes:      n.stores.log.written.Load(),
 		Snapshot:      n.stores.snapshots.duration.snapshot(),
 		Committed:     c.committed.Load(),
 		Refused:       c.refused.Load(),

@@ -36,7 +36,7 @@ func (c *nodeCluster) Status() api.ClusterStatus {
 		NodeID: s.Identity.NodeID, Name: c.self.GetName(), Role: apiRole(s), LeaderID: s.Leader.ID, Term: s.Term,
 		CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex, LastLogIndex: s.LastLogIndex, SnapshotIndex: s.SnapshotIndex,
 		DataDir: s.DataDir, LogStore: s.LogStore,
-		LogWrite: apiHistogram(s.Metrics.LogWrite), Snapshot: apiHistogram(s.Metrics.Snapshot),
+		LogWrite: apiHistogram(s.Metrics.LogWrite), Snapshot: apiHistogram(s.Metrics.Snapshot), LogBytes: s.Metrics.LogBytes,
 		Committed: s.Metrics.Committed, Refused: s.Metrics.Refused, Unknown: s.Metrics.Unknown,
 		Pending: s.Metrics.Pending, LeaderChanges: s.Metrics.LeaderChanges,
 	}
