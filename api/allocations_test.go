@@ -1,0 +1,70 @@
+package api
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/fsm"
+)
+
+// TestAllocationsOfFrames: what a session's frames and the requests of the fast path
+// allocate here, between gRPC and the driver. The numbers are exact.
+func TestAllocationsOfFrames(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates itself: a plain `go test ./api` counts")
+	}
+	server := &Server{cfg: Config{Endpoints: anyEndpoint{}}, cluster: newFakeCluster()}
+	submit := &quoratev1.SubmitRequest{Begin: &quoratev1.BeginRequest{Gid: testGID.String()}}
+	for _, id := range []string{"1", "2"} {
+		spec := &quoratev1.BranchSpec{Id: id, Resource: "orders-db", Holder: testHolder}
+		submit.Set = append(submit.Set, spec)
+		submit.Votes = append(submit.Votes, &quoratev1.Ballot{Branch: spec, Vote: quoratev1.Vote_VOTE_PREPARED})
+	}
+	vote := &quoratev1.VoteRequest{Gid: testGID.String(), Ballot: submit.GetVotes()[0]}
+	enlist := &quoratev1.EnlistRequest{Gid: testGID.String(), Branch: submit.GetSet()[0]}
+	report := &quoratev1.ReportRequest{Gid: testGID.String(), Branch: "1", Outcome: quoratev1.Outcome_OUTCOME_COMMITTED, Attempt: 1, Holder: testHolder}
+	delivery := coordinator.Message{Deliver: &coordinator.Delivery{GID: testGID, Branch: "1", Resource: "orders-db", Verdict: fsm.VerdictCommit, Attempt: 1}}
+	frame, err := proto.Marshal(&quoratev1.SessionRequest{Id: 7, Frame: &quoratev1.SessionRequest_Report{Report: report}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		want float64
+		f    func() error
+	}{
+		{"a submit with two votes, converted", 95, func() error {
+			r := server.reader()
+			readSubmit(t.Context(), r, submit)
+			return r.err()
+		}},
+		{"a vote, converted", 16, func() error {
+			_, _, err := readVote(server.endingReader(), vote)
+			return err
+		}},
+		{"an enlist, converted", 15, func() error {
+			_, _, err := readEnlist(server.reader(), enlist)
+			return err
+		}},
+		{"a report, converted", 1, func() error {
+			_, err := readReport(server.endingReader(), report)
+			return err
+		}},
+		{"a frame with a report, unmarshalled", 5, func() error { return proto.Unmarshal(frame, new(quoratev1.SessionRequest)) }},
+		{"a delivery, converted", 5, func() error {
+			messageAnswer(delivery)
+			return nil
+		}},
+	} {
+		if got := testing.AllocsPerRun(512, func() {
+			if err := c.f(); err != nil {
+				t.Fatal(err)
+			}
+		}); got != c.want {
+			t.Errorf("%s: %v allocations, and it was %v. If it is more, spare what was added, or change the number here and say why; if less, write it here, so that it stays", c.name, got, c.want)
+		}
+	}
+}
