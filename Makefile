@@ -19,7 +19,7 @@ TEST_TIMEOUT ?= 15m
 RACE_PACKAGES ?= ./coordinator/... ./api/... ./participant/embedded
 TOOLS_MOD := tools/go.mod
 
-.PHONY: help build test race lint generate demo demo-databases cover bench mutants mutants-fsm chaos chaos-disks
+.PHONY: help build test race lint generate demo demo-databases cover bench bench-go mutants mutants-fsm chaos chaos-disks
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -64,7 +64,12 @@ cover: ## Coverage a package, without generated files
 	scripts/install-test-deps.sh
 	scripts/cover.sh
 
-bench: ## Go benchmarks
+bench: build ## Measure everything beside its floor and etcd into docs/performance.md (ONLY=decide,saga/wal,go,profile for parts, DURATION=5s)
+	scripts/install-test-deps.sh
+	scripts/install-bench-deps.sh
+	$(GO) run ./internal/tools/perfpage $(if $(ONLY),-only '$(ONLY)') $(if $(DURATION),-duration '$(DURATION)')
+
+bench-go: ## Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 mutants: ## Plant known bugs, one at a time, and see which suites find them (MUTANT=name for one)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,8 +42,8 @@ it delayed. Set --callers to how many may be under way at once.`,
   quorate bench transfer --store postgres --store mysql`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if output != "table" && output != "wide" && output != "json" {
-				return usageError(cmd, "-o %s: bench prints table, wide or json", output)
+			if !slices.Contains([]string{"table", "wide", "json", "runs"}, output) {
+				return usageError(cmd, "-o %s: bench prints table, wide, json or runs", output)
 			}
 			var err error
 			if o.Stores, err = benchStores(stores); err != nil {
@@ -75,9 +76,9 @@ it delayed. Set --callers to how many may be under way at once.`,
 	f.StringSliceVar(&client.endpoints, "endpoints", nil, "gRPC addresses of a running cluster to load, without a floor (default: a cluster of its own)")
 	client.addTLS(f, os.Getenv)
 	f.StringArrayVar(&stores, "store", nil, "where transfer keeps its money, twice: embedded, postgres or mysql (private servers of this machine's packages), postgres=DSN or mysql=DSN")
-	f.StringVar(&o.ProfileDir, "cpu-profile", "", "write a CPU profile of each node into this directory: DIR/product/n1.cpu.pprof, ...")
+	f.StringVar(&o.ProfileDir, "cpu-profile", "", "write a CPU profile of each node and slice into this directory: DIR/product/n1.cpu.pprof, n1.2.cpu.pprof, ...")
 	f.StringVar(&o.Dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
-	f.StringVarP(&output, "output", "o", "table", "what is printed: table, wide or json")
+	f.StringVarP(&output, "output", "o", "table", "what is printed: table, wide, json, or runs (JSON with each run of each side)")
 	return cmd
 }
 
@@ -98,8 +99,11 @@ func runBench(cmd *cobra.Command, o bench.Options, output string) error {
 		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s  ended after %v\n", time.Now().Format(time.TimeOnly), time.Since(begun).Round(time.Second))
-	if output == "json" {
+	switch output {
+	case "json":
 		return errors.Join(report.WriteJSON(cmd.OutOrStdout()), err)
+	case "runs":
+		return errors.Join(report.WriteRuns(cmd.OutOrStdout()), err)
 	}
 	return errors.Join(report.WriteTable(cmd.OutOrStdout(), output == "wide"), err)
 }

@@ -73,6 +73,8 @@ type runner struct {
 	peer    *etcd        // nil: none
 	beside  map[int]bool // callers that others were measured with
 	servers []*testdb.Server
+	// footprints by scenario and side.
+	footprints map[string]map[string]Footprint
 }
 
 func (r *runner) progress(format string, args ...any) {
@@ -82,7 +84,7 @@ func (r *runner) progress(format string, args ...any) {
 }
 
 func (r *runner) start(ctx context.Context) (err error) {
-	r.beside = map[int]bool{}
+	r.beside, r.footprints = map[int]bool{}, map[string]map[string]Footprint{}
 	if err := r.startServers(ctx); err != nil {
 		return err
 	}
@@ -168,7 +170,44 @@ func (r *runner) measure(ctx context.Context, name string, callers int) ([]Row, 
 				name, callers, run+1, r.o.Runs, sides[at].name, one.PerSecond, ms(one.P50), ms(one.P99), one.Compared)
 		}
 	}
-	return rowsOf(name, callers, sides, took), nil
+	rows := rowsOf(name, callers, sides, took)
+	if len(rows[0].Slices[sideProduct]) > 0 {
+		if rows[0].Footprints, err = r.footprintsOf(ctx, name); err != nil {
+			return nil, err
+		}
+		if f, ok := rows[0].Footprints[sideProduct]; ok {
+			rows[0].Before = ptr(f.Before)
+		}
+	}
+	return rows, nil
+}
+
+// footprintsOf looks at single operations of a scenario, once. There are none of what
+// the bench does not call itself, and none where the cluster cannot be measured.
+func (r *runner) footprintsOf(ctx context.Context, name string) (map[string]Footprint, error) {
+	if seen, ok := r.footprints[name]; ok {
+		return seen, nil
+	}
+	sc, err := findScenario(name)
+	if err != nil {
+		return nil, nil
+	}
+	seen := map[string]Footprint{}
+	for side, s := range map[string]*system{sideProduct: r.product, sideFloor: r.floor} {
+		if s == nil {
+			continue
+		}
+		one, err := r.footprint(ctx, s, sc)
+		switch {
+		case errors.Is(err, errUnseen):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("%s, one operation: %w", side, err)
+		}
+		seen[side] = one
+	}
+	r.footprints[name] = seen
+	return seen, nil
 }
 
 // side is one of those that take turns.
@@ -288,8 +327,11 @@ func (r *runner) counted(ctx context.Context, s *system, callers int, op operati
 	if err != nil {
 		return Slice{}, err
 	}
+	if err := s.toggleProfiles(); err != nil {
+		return Slice{}, err
+	}
 	m, err := run(r.loop(callers))
-	if err != nil {
+	if err = errors.Join(err, s.toggleProfiles()); err != nil {
 		return Slice{}, err
 	}
 	if m.done == 0 {
@@ -306,7 +348,7 @@ func (r *runner) counted(ctx context.Context, s *system, callers int, op operati
 // bed makes a cluster ready for a scenario: its branches have names of their own.
 func (r *runner) bed(ctx context.Context, s *system, sc scenario) (*bed, func(), error) {
 	run := strings.ToLower(rand.Text()[:10])
-	b := &bed{t: s.t, product: s.product, resources: [2]string{"bench-" + run + "-a", "bench-" + run + "-b"}, answers: &answers{}}
+	b := &bed{t: s.t, product: s.product, resources: [2]string{"bench-" + run + "-a", "bench-" + run + "-b"}, answers: &answers{}, gate: &gate{}}
 	closeBed := func() {
 		for _, p := range b.participants {
 			if p != nil {
@@ -323,13 +365,13 @@ func (r *runner) bed(ctx context.Context, s *system, sc scenario) (*bed, func(),
 		}
 		for i := range b.participants {
 			if sc.attaches {
-				if b.participants[i], err = attach(ctx, s.t, b.resources[i]); err != nil {
+				if b.participants[i], err = attach(ctx, s.t, b.resources[i], b.gate); err != nil {
 					return err
 				}
 			}
 		}
 		if sc.called {
-			if b.branches, err = serveBranches(); err != nil {
+			if b.branches, err = serveBranches(b.gate, s.wire); err != nil {
 				return err
 			}
 		}

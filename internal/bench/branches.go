@@ -9,6 +9,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/quorate/quorate/internal/callheader"
 )
 
 // The methods of the branches.
@@ -24,16 +27,22 @@ type branches struct {
 	address string
 	server  *grpc.Server
 	conn    *grpc.ClientConn // for the tries, which an initiator makes itself
+	gate    *gate            // before the answers to a coordinator
 	// calls counts those that were answered, of each method.
 	done, undone, asked atomic.Int64
 }
 
-func serveBranches() (*branches, error) {
+// serveBranches counts what it is sent, where seen is not nil.
+func serveBranches(g *gate, seen *wireCount) (*branches, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	b := &branches{address: l.Addr().String(), server: grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}))}
+	options := []grpc.ServerOption{grpc.ForceServerCodecV2(rawCodec{})}
+	if seen != nil {
+		options = append(options, grpc.StatsHandler(seen))
+	}
+	b := &branches{address: l.Addr().String(), server: grpc.NewServer(options...), gate: g}
 	b.server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: branchService, HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
@@ -61,14 +70,27 @@ func (b *branches) endpoint(method string) string {
 
 // handler counts a call, and has done what it asks.
 func (b *branches) handler(count *atomic.Int64) grpc.MethodHandler {
-	return func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+	return func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		var body []byte
 		if err := decode(&body); err != nil {
 			return nil, err
 		}
+		if opened := b.gate.wait(); opened != nil && byCoordinator(ctx) {
+			select {
+			case <-opened:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
 		count.Add(1)
 		return &[]byte{}, nil
 	}
+}
+
+// byCoordinator says that no initiator called.
+func byCoordinator(ctx context.Context) bool {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return len(md.Get(callheader.GID)) > 0
 }
 
 // try calls a branch as an initiator does.

@@ -50,11 +50,12 @@ type nodeMeter struct {
 	cpu time.Duration
 	// records are the commands of the node's log that it proposed itself and saw applied;
 	// entries those that its log holds; writes how often it wrote to its log, fsync included.
-	records, entries, writes float64
+	// bytes are those of the entries that the node wrote to its log.
+	records, entries, writes, bytes float64
 }
 
 func (m nodeMeter) minus(o nodeMeter) nodeMeter {
-	return nodeMeter{cpu: m.cpu - o.cpu, records: m.records - o.records, entries: m.entries - o.entries, writes: m.writes - o.writes}
+	return nodeMeter{cpu: m.cpu - o.cpu, records: m.records - o.records, entries: m.entries - o.entries, writes: m.writes - o.writes, bytes: m.bytes - o.bytes}
 }
 
 // The series that are read.
@@ -62,6 +63,7 @@ const (
 	seriesRecords = `quorate_proposals_total{result="committed"}`
 	seriesEntries = "quorate_raft_applied_index"
 	seriesWrites  = "quorate_log_fsync_duration_seconds_count"
+	seriesBytes   = "quorate_log_bytes_total"
 	seriesCPU     = "process_cpu_seconds_total"
 )
 
@@ -82,7 +84,7 @@ func scrape(ctx context.Context, client *http.Client, url string, pid int) (node
 		return nodeMeter{}, fmt.Errorf("%s: %w", url, err)
 	}
 	m := nodeMeter{
-		records: series[seriesRecords], entries: series[seriesEntries], writes: series[seriesWrites],
+		records: series[seriesRecords], entries: series[seriesEntries], writes: series[seriesWrites], bytes: series[seriesBytes],
 		cpu: time.Duration(series[seriesCPU] * float64(time.Second)),
 	}
 	if pid != 0 {
@@ -101,7 +103,7 @@ func parseSeries(r io.Reader) (map[string]float64, error) {
 			continue
 		}
 		switch name {
-		case seriesRecords, seriesEntries, seriesWrites, seriesCPU:
+		case seriesRecords, seriesEntries, seriesWrites, seriesBytes, seriesCPU:
 			v, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				return nil, err
@@ -112,7 +114,7 @@ func parseSeries(r io.Reader) (map[string]float64, error) {
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{seriesRecords, seriesEntries, seriesWrites, seriesCPU} {
+	for _, name := range []string{seriesRecords, seriesEntries, seriesWrites, seriesBytes, seriesCPU} {
 		if _, ok := series[name]; !ok {
 			return nil, fmt.Errorf("the node has no metric %s", name)
 		}

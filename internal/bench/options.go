@@ -43,7 +43,8 @@ type Options struct {
 	Opener bankstore.Opener
 	// Dir holds data and logs; it stays. Empty: a temporary one.
 	Dir string
-	// ProfileDir gets a CPU profile of each node, in a directory for each side; empty: none.
+	// ProfileDir gets a CPU profile of each node for each slice, without its warm-up and the
+	// comparison after it, in a directory for each side; empty: none.
 	ProfileDir string
 	// Binary is the quorate program of the nodes; empty: the running one.
 	Binary string

@@ -48,8 +48,11 @@ func (r *runner) proposeSlice(ctx context.Context, callers int) (Slice, error) {
 	if err != nil {
 		return Slice{}, err
 	}
+	if err := s.toggleProfiles(); err != nil {
+		return Slice{}, err
+	}
 	done, err := ask(r.o.Duration)
-	if err != nil {
+	if err = errors.Join(err, s.toggleProfiles()); err != nil {
 		return Slice{}, err
 	}
 	if done.Proposed == 0 || len(done.Latencies) == 0 {

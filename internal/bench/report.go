@@ -1,13 +1,8 @@
 package bench
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"runtime"
 	"slices"
-	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -79,48 +74,95 @@ type Row struct {
 	Records   *float64 `json:"records_per_tx"`
 	LeaderUS  *float64 `json:"leader_cpu_us_per_tx"`
 
-	// Slices has each measurement by side.
-	Slices map[string][]Slice `json:"-"`
+	// Before are the records that were in the log when the caller was answered.
+	Before *float64 `json:"records_before_answer"`
+	// FloorLeaderUS is what the floor's leader needed.
+	FloorLeaderUS *float64 `json:"floor_leader_cpu_us_per_tx"`
+	// RateSpread is the least and the most of the runs, RatioSpread that of their ratios
+	// to the floor's run that took turns with them.
+	RateSpread  [2]float64  `json:"per_second_spread"`
+	RatioSpread *[2]float64 `json:"ratio_spread"`
+	// OfPropose is the median latency as a multiple of the one of propose in the same
+	// turns; OfEtcd the rate as a multiple of etcd's puts in the same turns.
+	OfPropose *float64 `json:"p50_of_propose"`
+	OfEtcd    *float64 `json:"rate_of_etcd"`
+
+	// Slices has each measurement by side, Footprints one operation's traces.
+	Slices     map[string][]Slice   `json:"-"`
+	Footprints map[string]Footprint `json:"-"`
 }
 
 // rowsOf sums the slices up: one row of the product with its floor, and one of each
 // other that took turns with them.
 func rowsOf(name string, callers int, sides []side, took [][]Slice) []Row {
 	var rows []Row
-	var floor []Slice
+	by := map[string][]Slice{}
 	for i, s := range sides {
+		by[s.name] = took[i]
 		switch s.name {
 		case sideFloor:
-			floor = took[i]
 		case sideProduct:
-			rows = append(rows, rowOf(name, callers, took[i]))
-			rows[len(rows)-1].Slices = map[string][]Slice{sideProduct: took[i]}
+			rows = append(rows, rowOf(name, callers, s.name, took[i]))
 		default:
-			rows = append(rows, rowOf(s.name, callers, took[i]))
-			rows[len(rows)-1].Slices = map[string][]Slice{s.name: took[i]}
+			rows = append(rows, rowOf(s.name, callers, s.name, took[i]))
 		}
 	}
-	if len(floor) > 0 {
-		perSecond := median(floor, func(s Slice) float64 { return s.PerSecond })
-		ratio := rows[0].PerSecond / perSecond
-		rows[0].Floor, rows[0].Ratio, rows[0].Slices[sideFloor] = &perSecond, &ratio, floor
+	if len(by[sideProduct]) > 0 {
+		rows[0].beside(by)
 	}
 	return rows
 }
 
-func rowOf(name string, callers int, of []Slice) Row {
+func rowOf(name string, callers int, side string, of []Slice) Row {
 	row := Row{
-		Scenario: name, Callers: callers,
-		PerSecond: median(of, func(s Slice) float64 { return s.PerSecond }),
-		P50MS:     median(of, func(s Slice) float64 { return millis(s.P50) }),
-		P99MS:     median(of, func(s Slice) float64 { return millis(s.P99) }),
+		Scenario: name, Callers: callers, Slices: map[string][]Slice{side: of},
+		PerSecond: median(of, perSecond), P50MS: median(of, p50), P99MS: median(of, func(s Slice) float64 { return millis(s.P99) }),
 	}
+	row.RateSpread[0], row.RateSpread[1] = spread(of, perSecond)
 	if of[0].Cost != nil {
-		records := median(of, func(s Slice) float64 { return s.Cost.Records })
-		leader := median(of, func(s Slice) float64 { return s.Cost.LeaderUS })
-		row.Records, row.LeaderUS = &records, &leader
+		row.Records = ptr(median(of, func(s Slice) float64 { return s.Cost.Records }))
+		row.LeaderUS = ptr(median(of, leaderUS))
 	}
 	return row
+}
+
+// beside compares the product with those that took turns with it.
+func (r *Row) beside(by map[string][]Slice) {
+	if floor := by[sideFloor]; len(floor) > 0 {
+		r.Slices[sideFloor] = floor
+		r.Floor = ptr(median(floor, perSecond))
+		r.Ratio = ptr(r.PerSecond / *r.Floor)
+		var ratios []Slice
+		for i := range min(len(floor), len(by[sideProduct])) {
+			ratios = append(ratios, Slice{PerSecond: by[sideProduct][i].PerSecond / floor[i].PerSecond})
+		}
+		r.RatioSpread = new([2]float64)
+		r.RatioSpread[0], r.RatioSpread[1] = spread(ratios, perSecond)
+		if floor[0].Cost != nil {
+			r.FloorLeaderUS = ptr(median(floor, leaderUS))
+		}
+	}
+	if propose := by[proposeName]; len(propose) > 0 {
+		r.OfPropose = ptr(r.P50MS / median(propose, p50))
+	}
+	if etcd := by[sideEtcd]; len(etcd) > 0 {
+		r.OfEtcd = ptr(r.PerSecond / median(etcd, perSecond))
+	}
+}
+
+func perSecond(s Slice) float64 { return s.PerSecond }
+func p50(s Slice) float64       { return millis(s.P50) }
+func leaderUS(s Slice) float64  { return s.Cost.LeaderUS }
+
+func ptr(v float64) *float64 { return &v }
+
+// spread is the least and the most.
+func spread(of []Slice, value func(Slice) float64) (least, most float64) {
+	least, most = value(of[0]), value(of[0])
+	for _, s := range of {
+		least, most = min(least, value(s)), max(most, value(s))
+	}
+	return least, most
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -138,94 +180,3 @@ func median(of []Slice, value func(Slice) float64) float64 {
 	}
 	return (values[middle-1] + values[middle]) / 2
 }
-
-// Report is all that was measured.
-type Report struct {
-	Rows []Row
-	// LogStore, Nodes, Runs and Machine say under which conditions.
-	LogStore, Machine string
-	Nodes, Runs       int
-	Duration          time.Duration
-}
-
-func newReport(o Options) *Report {
-	return &Report{
-		LogStore: o.LogStore, Nodes: o.Nodes, Runs: o.Runs, Duration: o.Duration,
-		Machine: fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
-	}
-}
-
-// WriteJSON writes the rows as a list.
-func (r *Report) WriteJSON(w io.Writer) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(r.Rows)
-}
-
-// WriteTable writes the rows for people; wide adds what each side cost.
-func (r *Report) WriteTable(w io.Writer, wide bool) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "SCENARIO\tCALLERS\tA SECOND\tP50\tP99\tFLOOR\tRATIO\tRECORDS\tLEADER CPU")
-	for _, row := range r.Rows {
-		fmt.Fprintf(t, "%s\t%d\t%.0f\t%.2fms\t%.2fms\t%s\t%s\t%s\t%s\n", row.Scenario, row.Callers, row.PerSecond, row.P50MS, row.P99MS,
-			figure(row.Floor, "%.0f"), figure(row.Ratio, "%.2f"), figure(row.Records, "%.2f"), figure(row.LeaderUS, "%.0fus"))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	if wide {
-		if err := r.writeSides(w); err != nil {
-			return err
-		}
-	}
-	_, err := fmt.Fprintf(w, "\nmedian of %d runs of %v each, taking turns with the floor; %d nodes on one machine, log store %s, fsync on; %s\n", r.Runs, r.Duration, r.Nodes, r.LogStore, r.Machine)
-	return err
-}
-
-// writeSides writes each side's medians, and the spread of its runs.
-func (r *Report) writeSides(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nSCENARIO\tCALLERS\tSIDE\tA SECOND (LEAST-MOST)\tP50\tP99\tP99.9\tMAX\tRECORDS\tENTRIES\tFSYNCS\tLEADER\tFOLLOWERS\tLOAD")
-	for _, row := range r.Rows {
-		for _, name := range []string{sideProduct, sideFloor, proposeName, sideEtcd} {
-			of := row.Slices[name]
-			if len(of) == 0 {
-				continue
-			}
-			m := func(value func(Slice) float64) float64 { return median(of, value) }
-			least := slices.MinFunc(of, func(a, b Slice) int { return int(a.PerSecond - b.PerSecond) }).PerSecond
-			most := slices.MaxFunc(of, func(a, b Slice) int { return int(a.PerSecond - b.PerSecond) }).PerSecond
-			cost := "-\t-\t-\t-\t-\t-"
-			if of[0].Cost != nil {
-				cost = fmt.Sprintf("%.2f\t%.3f\t%.3f\t%.0fus\t%.0fus\t%.0fus", m(func(s Slice) float64 { return s.Cost.Records }),
-					m(func(s Slice) float64 { return s.Cost.Entries }), m(func(s Slice) float64 { return s.Cost.Writes }),
-					m(func(s Slice) float64 { return s.Cost.LeaderUS }), m(func(s Slice) float64 { return s.Cost.FollowersUS }),
-					m(func(s Slice) float64 { return s.Cost.LoadUS }))
-			}
-			fmt.Fprintf(t, "%s\t%d\t%s\t%.0f (%.0f-%.0f)\t%.2fms\t%.2fms\t%.2fms\t%.2fms\t%s\n", row.Scenario, row.Callers, name,
-				m(func(s Slice) float64 { return s.PerSecond }), least, most,
-				m(func(s Slice) float64 { return millis(s.P50) }), m(func(s Slice) float64 { return millis(s.P99) }),
-				m(func(s Slice) float64 { return millis(s.P999) }), m(func(s Slice) float64 { return millis(s.Max) }), cost)
-		}
-	}
-	return t.Flush()
-}
-
-func figure(v *float64, format string) string {
-	if v == nil {
-		return "-"
-	}
-	return fmt.Sprintf(format, *v)
-}
-
-// line is the row in one line, for the progress.
-func (r Row) line() string {
-	text := fmt.Sprintf("%s, %d callers: %.0f a second, p50 %.2fms, p99 %.2fms", r.Scenario, r.Callers, r.PerSecond, r.P50MS, r.P99MS)
-	if r.Ratio != nil {
-		text += fmt.Sprintf("; the floor %.0f, ratio %.2f", *r.Floor, *r.Ratio)
-	}
-	return strings.TrimSpace(text)
-}
-
-// ms shows a latency.
-func ms(d time.Duration) string { return fmt.Sprintf("%.2fms", millis(d)) }

@@ -26,8 +26,10 @@ func TestJSONHasItsShape(t *testing.T) {
 	if err := json.Compact(&compact, out.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	want := `[{"scenario":"decide","callers":64,"per_second":300,"p50_ms":2,"p99_ms":4,"floor_per_second":400,"ratio":0.75,"records_per_tx":3,"leader_cpu_us_per_tx":50},` +
-		`{"scenario":"etcd-put","callers":1,"per_second":1.5,"p50_ms":0,"p99_ms":0,"floor_per_second":null,"ratio":null,"records_per_tx":null,"leader_cpu_us_per_tx":null}]`
+	want := `[{"scenario":"decide","callers":64,"per_second":300,"p50_ms":2,"p99_ms":4,"floor_per_second":400,"ratio":0.75,"records_per_tx":3,"leader_cpu_us_per_tx":50,` +
+		`"records_before_answer":null,"floor_leader_cpu_us_per_tx":null,"per_second_spread":[300,300],"ratio_spread":[0.75,0.75],"p50_of_propose":null,"rate_of_etcd":null},` +
+		`{"scenario":"etcd-put","callers":1,"per_second":1.5,"p50_ms":0,"p99_ms":0,"floor_per_second":null,"ratio":null,"records_per_tx":null,"leader_cpu_us_per_tx":null,` +
+		`"records_before_answer":null,"floor_leader_cpu_us_per_tx":null,"per_second_spread":[1.5,1.5],"ratio_spread":null,"p50_of_propose":null,"rate_of_etcd":null}]`
 	if diff := cmp.Diff(want, compact.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -86,9 +88,9 @@ func TestStatIsReadBehindTheName(t *testing.T) {
 }
 
 func TestSeriesMustBeThere(t *testing.T) {
-	const text = "# HELP x y\nquorate_proposals_total{result=\"committed\"} 12\nquorate_raft_applied_index 7\nquorate_log_fsync_duration_seconds_count 5\nprocess_cpu_seconds_total 1.5\n"
+	const text = "# HELP x y\nquorate_proposals_total{result=\"committed\"} 12\nquorate_raft_applied_index 7\nquorate_log_fsync_duration_seconds_count 5\nquorate_log_bytes_total 900\nprocess_cpu_seconds_total 1.5\n"
 	series, err := parseSeries(strings.NewReader(text))
-	if err != nil || series[seriesRecords] != 12 || series[seriesEntries] != 7 || series[seriesWrites] != 5 || series[seriesCPU] != 1.5 {
+	if err != nil || series[seriesRecords] != 12 || series[seriesEntries] != 7 || series[seriesWrites] != 5 || series[seriesBytes] != 900 || series[seriesCPU] != 1.5 {
 		t.Errorf("%v, %v", series, err)
 	}
 	if _, err := parseSeries(strings.NewReader(strings.Replace(text, "quorate_raft_applied_index", "renamed", 1))); err == nil {

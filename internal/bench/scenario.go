@@ -39,6 +39,7 @@ type bed struct {
 	participants [2]*attachee
 	branches     *branches
 	answers      *answers
+	gate         *gate
 	known        []string // transactions to read
 }
 

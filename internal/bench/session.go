@@ -28,6 +28,7 @@ type attachee struct {
 	t        *target
 	resource string
 	holder   string
+	gate     *gate // before what it says of its own accord
 	// reported counts the branches whose report was acknowledged.
 	reported atomic.Int64
 
@@ -50,8 +51,8 @@ type participantStream struct {
 }
 
 // attach returns a participant that is attached.
-func attach(ctx context.Context, t *target, resource string) (*attachee, error) {
-	p := &attachee{t: t, resource: resource, holder: ulid.Make().String(), changed: make(chan struct{})}
+func attach(ctx context.Context, t *target, resource string, g *gate) (*attachee, error) {
+	p := &attachee{t: t, resource: resource, gate: g, holder: ulid.Make().String(), changed: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	p.wait.Go(p.keepAttached)
 	ctx, cancel := context.WithTimeout(ctx, leaderMax)
@@ -141,13 +142,18 @@ func (p *attachee) serve() error {
 // session that is not read.
 func (p *attachee) take(s *participantStream, m *quoratev1.SessionResponse) {
 	if d := m.GetDeliver(); d != nil {
-		outcome := quoratev1.Outcome_OUTCOME_COMMITTED
-		if d.GetVerdict() == quoratev1.Verdict_VERDICT_ROLLBACK {
-			outcome = quoratev1.Outcome_OUTCOME_ROLLED_BACK
+		opened := p.gate.wait()
+		if opened == nil {
+			p.report(s, d)
+			return
 		}
-		s.send(&quoratev1.SessionRequest_Report{Report: &quoratev1.ReportRequest{
-			Gid: d.GetGid(), Branch: d.GetBranch(), Outcome: outcome, Attempt: d.GetAttempt(), Holder: p.holder,
-		}}, nil)
+		p.wait.Go(func() {
+			select {
+			case <-opened:
+				p.report(s, d)
+			case <-s.ended:
+			}
+		})
 		return
 	}
 	if m.GetId() == 0 {
@@ -163,6 +169,17 @@ func (p *attachee) take(s *participantStream, m *quoratev1.SessionResponse) {
 	if asked && answer != nil {
 		answer <- m
 	}
+}
+
+// report says that what was told is done.
+func (p *attachee) report(s *participantStream, d *quoratev1.Deliver) {
+	outcome := quoratev1.Outcome_OUTCOME_COMMITTED
+	if d.GetVerdict() == quoratev1.Verdict_VERDICT_ROLLBACK {
+		outcome = quoratev1.Outcome_OUTCOME_ROLLED_BACK
+	}
+	s.send(&quoratev1.SessionRequest_Report{Report: &quoratev1.ReportRequest{
+		Gid: d.GetGid(), Branch: d.GetBranch(), Outcome: outcome, Attempt: d.GetAttempt(), Holder: p.holder,
+	}}, nil)
 }
 
 // set makes a stream the one that is asked over, or takes it away.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,6 +23,8 @@ type system struct {
 	t       *target
 	http    *http.Client
 	cluster *cluster.Cluster // nil where it is not ours
+	wire    *wireCount       // nil: nothing is counted
+	profile bool             // its nodes write CPU profiles
 }
 
 // startSystem starts a cluster of processes; command is what each runs.
@@ -46,11 +49,12 @@ func startSystem(ctx context.Context, o Options, name, command string) (*system,
 	if err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
-	s.cluster, s.product = c, command == commandServe
+	s.cluster, s.product, s.profile = c, command == commandServe, o.ProfileDir != ""
 	return s, nil
 }
 
-// ProfileVariable names the directory into which a node writes its CPU profile.
+// ProfileVariable names the directory into which a node writes its CPU profiles: of
+// what it does between one SIGUSR1 and the next.
 const ProfileVariable = "QUORATE_CPU_PROFILE"
 
 // The commands of the nodes.
@@ -76,6 +80,20 @@ func (s *system) stop() error {
 		return nil
 	}
 	return s.cluster.Stop()
+}
+
+// toggleProfiles has every node begin a CPU profile, or end it.
+func (s *system) toggleProfiles() error {
+	if s == nil || !s.profile {
+		return nil
+	}
+	var errs []error
+	for _, n := range s.cluster.Nodes() {
+		if pid := n.Pid(); pid > 0 {
+			errs = append(errs, syscall.Kill(pid, syscall.SIGUSR1))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // meters are the nodes' figures at one moment.

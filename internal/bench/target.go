@@ -33,7 +33,7 @@ const (
 // target is a cluster under load: connections to its leader, and what was heard of its clock.
 type target struct {
 	seeds []string
-	creds credentials.TransportCredentials
+	dial  []grpc.DialOption
 	clock atomic.Uint64 // newest heard, milliseconds
 	// newest is the newest index heard: a read at another node is at least as new.
 	newest atomic.Uint64
@@ -56,11 +56,12 @@ type answer interface {
 }
 
 // newTarget finds the leader of the cluster that seeds belong to.
-func newTarget(ctx context.Context, seeds []string, creds credentials.TransportCredentials) (*target, error) {
+func newTarget(ctx context.Context, seeds []string, creds credentials.TransportCredentials, dial ...grpc.DialOption) (*target, error) {
 	if creds == nil {
 		creds = insecure.NewCredentials()
 	}
-	t := &target{seeds: seeds, creds: creds, pools: map[string][]*grpc.ClientConn{}, size: 1}
+	dial = append(dial, grpc.WithTransportCredentials(creds))
+	t := &target{seeds: seeds, dial: dial, pools: map[string][]*grpc.ClientConn{}, size: 1}
 	return t, t.findLeader(ctx)
 }
 
@@ -85,7 +86,7 @@ func (t *target) resize(ctx context.Context, callers int) error {
 // pool returns the connections to a node. t.mu must be held.
 func (t *target) pool(address string) ([]*grpc.ClientConn, error) {
 	for len(t.pools[address]) < t.size {
-		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(t.creds))
+		conn, err := grpc.NewClient(address, t.dial...)
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", address, err)
 		}

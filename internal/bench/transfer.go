@@ -98,7 +98,7 @@ func (r *runner) transferSlice(ctx context.Context, callers int) (one Slice, err
 			return Slice{}, err
 		}
 	}
-	b := &bed{t: r.product.t, product: true, resources: [2]string{configs[0].Resource, configs[1].Resource}, answers: &answers{}}
+	b := &bed{t: r.product.t, product: true, resources: [2]string{configs[0].Resource, configs[1].Resource}, answers: &answers{}, gate: &gate{}}
 	if err := b.t.tune(ctx); err != nil {
 		return Slice{}, err
 	}

@@ -141,7 +141,7 @@ func (s *Server) Commit(ctx context.Context, req *quoratev1.CommitRequest) (*quo
 		return nil, err
 	}
 	if w, ok := s.open.Load(req.GetTransaction()); ok {
-		go s.finishLater(context.WithoutCancel(ctx), w.(*work))
+		s.finishLater(ctx, w.(*work))
 	}
 	return &quoratev1.CommitResponse{
 		Header: s.header(), Gid: req.GetTransaction(), Decision: quoratev1.Decision_DECISION_COMMIT, State: quoratev1.State_STATE_COMMITTING, Index: 1 << 20,
@@ -164,7 +164,7 @@ func (s *Server) Submit(ctx context.Context, req *quoratev1.SubmitRequest) (*quo
 	default:
 		answer.State = quoratev1.State_STATE_COMMITTING
 		s.open.Store(w.gid, w)
-		go s.finishLater(context.WithoutCancel(ctx), w)
+		s.finishLater(ctx, w)
 	}
 	return answer, nil
 }

@@ -2,10 +2,8 @@ package floor
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -23,7 +21,6 @@ type work struct {
 	branches []*quoratev1.BranchSpec
 	reports  []*quoratev1.ReportRequest
 	heard    []func() // answer the reports once they are in the log
-	done     chan error
 }
 
 // add names one more branch.
@@ -33,55 +30,57 @@ func (w *work) add(spec *quoratev1.BranchSpec) {
 	w.branches = append(w.branches, spec)
 }
 
-// finish tells the branches what was decided, or calls them, all at once, and makes
-// one record of all that they say.
-func (s *Server) finish(ctx context.Context, w *work) error {
-	defer s.open.Delete(w.gid)
+// specs are the branches so far.
+func (w *work) specs() []*quoratev1.BranchSpec {
 	w.mu.Lock()
-	branches := w.branches
-	w.done = make(chan error, 1)
-	w.mu.Unlock()
-	if len(branches) == 0 {
-		return nil
+	defer w.mu.Unlock()
+	return w.branches
+}
+
+// finishLater does what its caller does not wait for. The comparison at the end of a
+// run finds what was not done: it stays open.
+func (s *Server) finishLater(ctx context.Context, w *work) {
+	switch branches := w.specs(); {
+	case len(branches) == 0:
+		s.open.Delete(w.gid)
+	case branches[0].GetEndpoint() != "":
+		go func() { _ = s.finish(context.WithoutCancel(ctx), w) }()
+	default:
+		s.tell(w, branches) // it ends with the last report
 	}
-	if branches[0].GetEndpoint() == "" {
-		s.open.Store(w.gid, w) // reports find it there
-		return s.deliver(ctx, w, branches)
-	}
+}
+
+// finish calls the branches, all at once, and makes one record of all that they say.
+func (s *Server) finish(ctx context.Context, w *work) error {
+	branches := w.specs()
 	errs := make(chan error, len(branches))
-	for _, b := range branches {
+	for _, b := range branches[1:] {
 		go func() { errs <- s.calls.call(ctx, w.gid, b) }()
 	}
+	errs <- s.calls.call(ctx, w.gid, branches[0])
 	for range branches {
 		if err := <-errs; err != nil {
 			return err
 		}
 	}
-	return s.record(ctx, reportsOf(w.gid, branches)...)
+	err := s.record(ctx, reportsOf(w.gid, branches)...)
+	s.open.Delete(w.gid)
+	return err
 }
 
-// deliver sends the decision over the sessions and waits for the record of the reports.
-func (s *Server) deliver(ctx context.Context, w *work, branches []*quoratev1.BranchSpec) error {
+// tell sends the decision over the sessions.
+func (s *Server) tell(w *work, branches []*quoratev1.BranchSpec) {
 	for _, b := range branches {
 		to := s.session(b.GetResource())
 		if to == nil {
-			return errors.New("floor: no session of " + b.GetResource())
+			continue // nobody will report
 		}
 		to.push(&quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Deliver{Deliver: &quoratev1.Deliver{
 			Gid: w.gid, Branch: b.GetId(), Resource: b.GetResource(), Verdict: quoratev1.Verdict_VERDICT_COMMIT, Attempt: 1,
 			Epoch: &quoratev1.Epoch{Incarnation: 1, Term: 1}, FloorMs: 1 << 20, ClockMs: 1 << 20,
 		}}})
 	}
-	select {
-	case err := <-w.done:
-		return err
-	case <-time.After(reportMax):
-		return errors.New("floor: no report")
-	}
 }
-
-// reportMax is how long the floor waits for a participant.
-const reportMax = 30 * time.Second
 
 // reported takes a branch's report; the last one puts all of them into the log.
 func (s *Server) reported(ctx context.Context, req *quoratev1.ReportRequest, answer func()) error {
@@ -102,7 +101,7 @@ func (s *Server) reported(ctx context.Context, req *quoratev1.ReportRequest, ans
 	for _, hear := range w.heard {
 		hear()
 	}
-	w.done <- err
+	s.open.Delete(w.gid)
 	return err
 }
 
@@ -180,7 +179,3 @@ func canned(gid string) *quoratev1.Transaction {
 }
 
 var cannedText = strings.Repeat("x", 256)
-
-// finishLater finishes what its caller does not wait for: the comparison at the end
-// of a run finds what was not done.
-func (s *Server) finishLater(ctx context.Context, w *work) { _ = s.finish(ctx, w) }

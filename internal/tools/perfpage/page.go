@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/quorate/quorate/internal/bench"
+)
+
+// The page's part between the markers is computed; all else is written by people.
+const (
+	beginMark = "<!-- figures: written by make bench, from performance.json -->"
+	endMark   = "<!-- end of figures -->"
+)
+
+func writePage(path string, r *results) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	page, err := replaced(string(text), r)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return os.WriteFile(path, []byte(page), 0o644)
+}
+
+// replaced is the page with the figures of r.
+func replaced(page string, r *results) (string, error) {
+	before, rest, ok := strings.Cut(page, beginMark)
+	_, after, ok2 := strings.Cut(rest, endMark)
+	if !ok || !ok2 {
+		return "", fmt.Errorf("it lacks the lines %q and %q, between which the figures go", beginMark, endMark)
+	}
+	return before + beginMark + "\n" + figures(r) + endMark + after, nil
+}
+
+// figures renders all that was measured.
+func figures(r *results) string {
+	var b strings.Builder
+	if len(r.Parts) == 0 {
+		b.WriteString("\nNothing was measured yet.\n\n")
+		return b.String()
+	}
+	docs := map[string]bench.Described{}
+	for _, d := range bench.Scenarios() {
+		docs[d.Name] = d
+	}
+	for _, p := range benched {
+		writeScenario(&b, r, p, docs[p.scenario])
+	}
+	writeFootprints(&b, r)
+	writeGo(&b, r.find(partGo))
+	writeProfiles(&b, r.find(partProfile))
+	return b.String()
+}
+
+// writeScenario is one table: both log stores, each number of callers.
+func writeScenario(b *strings.Builder, r *results, p part, doc bench.Described) {
+	var of []*result
+	for _, store := range logStores {
+		if got := r.find(p.name + "/" + store); got != nil {
+			of = append(of, got)
+		}
+	}
+	if len(of) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n### %s\n\n%s. The floor: %s.\n\n", p.name, capital(doc.Doc), doc.Floor)
+	b.WriteString("| log store | callers | a second (least to most) | p50 ms | p99 ms | floor a second | ratio (least to most) | records: before the answer, in all | leader CPU us | of the floor's | p50 of propose's | rate of etcd's |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	var others []string
+	for _, got := range of {
+		for _, row := range got.Bench.Rows {
+			line := tableRow(got.Bench.LogStore, row)
+			if row.Scenario == p.scenario {
+				b.WriteString(line)
+			} else {
+				others = append(others, line)
+			}
+		}
+	}
+	b.WriteString(strings.Join(others, ""))
+	for _, got := range of {
+		writeStamp(b, got)
+	}
+}
+
+// tableRow is one row; that of another, in the same turns, begins with its name.
+func tableRow(store string, row bench.FullRow) string {
+	name := store
+	switch row.Scenario {
+	case "propose":
+		name = "propose, " + store
+	case "etcd-put":
+		name = "etcd's puts, beside " + store
+	}
+	rate := fmt.Sprintf("%s (%s to %s)", grouped(row.PerSecond), grouped(row.RateSpread[0]), grouped(row.RateSpread[1]))
+	ratio := "-"
+	if row.Ratio != nil && row.RatioSpread != nil {
+		ratio = fmt.Sprintf("**%.2f** (%.2f to %.2f)", *row.Ratio, row.RatioSpread[0], row.RatioSpread[1])
+	}
+	records := shown(row.Records, "%.2f")
+	if row.Before != nil {
+		records = fmt.Sprintf("%.0f, %s", *row.Before, records)
+	}
+	floor := "-"
+	if row.Floor != nil {
+		floor = grouped(*row.Floor)
+	}
+	return fmt.Sprintf("| %s | %d | %s | %.2f | %.2f | %s | %s | %s | %s | %s | %s | %s |\n", name, row.Callers, rate, row.P50MS, row.P99MS, floor, ratio,
+		records, shown(row.LeaderUS, "%.0f"), shown(row.OfFloorCPU(), "%.2f"), shown(row.OfPropose, "%.2f"), shown(row.OfEtcd, "%.2f"))
+}
+
+// writeStamp says when, of what, on what, and with which command.
+func writeStamp(b *strings.Builder, of *result) {
+	fmt.Fprintf(b, "\n`%s`: %s UTC, commit %s, %s, fsync of 4 KiB %d us, %s", of.Command, of.Stamp.Date, of.Stamp.Commit, of.Stamp.Machine, of.Stamp.FsyncUS, of.Stamp.Go)
+	if of.Stamp.Etcd != "" && strings.Contains(of.Command, "etcd") {
+		fmt.Fprintf(b, ", etcd %s", of.Stamp.Etcd)
+	}
+	if of.Bench != nil {
+		fmt.Fprintf(b, "; medians of %d runs of %v, %d nodes", of.Bench.Runs, of.Bench.Duration.Round(time.Millisecond), of.Bench.Nodes)
+	}
+	b.WriteString(".\n")
+}
+
+// writeFootprints is what single operations leave, product beside floor.
+func writeFootprints(b *strings.Builder, r *results) {
+	var lines []string
+	for _, p := range benched {
+		got := r.find(p.name + "/" + logStores[0])
+		if got == nil || len(got.Bench.Rows) == 0 {
+			continue
+		}
+		for _, side := range []string{"product", "floor"} {
+			f, ok := got.Bench.Rows[0].Footprints[side]
+			if !ok {
+				continue
+			}
+			lines = append(lines, fmt.Sprintf("| %s | %s | %.0f | %.0f | %s | %.0f | %s | %.0f | %s | %.0f | %s |\n", p.name, side, f.Before, f.Records, grouped(f.LogBytes),
+				f.SentMessages, grouped(f.SentBytes), f.ReceivedMessages, grouped(f.ReceivedBytes), f.BranchCalls, grouped(f.BranchBytes)))
+		}
+	}
+	if len(lines) == 0 {
+		return
+	}
+	b.WriteString("\n### One operation alone\n\nWhat it leaves in the log, and the messages between the load with its participants and the leader: whether the floor does the same work.\n\n")
+	b.WriteString("| scenario | side | records before the answer | in all | log bytes | sent | bytes | received | bytes | branch calls | bytes |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString(strings.Join(lines, ""))
+}
+
+// writeGo is the Go benchmarks' table.
+func writeGo(b *strings.Builder, got *result) {
+	if got == nil {
+		return
+	}
+	b.WriteString("\n### Go benchmarks\n\n| package | benchmark | ns | bytes allocated | allocations | more |\n|---|---|---|---|---|---|\n")
+	for _, g := range got.Go {
+		var more []string
+		for _, unit := range sortedUnits(g.Figures) {
+			more = append(more, fmt.Sprintf("%s %s", grouped(g.Figures[unit]), unit))
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", g.Package, g.Name, grouped(g.Figures["ns/op"]), grouped(g.Figures["B/op"]), grouped(g.Figures["allocs/op"]), strings.Join(more, ", "))
+	}
+	writeStamp(b, got)
+}
+
+// writeProfiles is where the leaders' CPU goes.
+func writeProfiles(b *strings.Builder, got *result) {
+	if got == nil {
+		return
+	}
+	fmt.Fprintf(b, "\n### Where the leader's CPU goes\n\n`%s` with %d callers, the leader of the product and the leader of the floor: shares of their CPU.\n", profiledScenario, profiledCallers)
+	for _, table := range []struct {
+		title string
+		of    func(profileTop) []share
+		mark  string
+	}{
+		{"what", func(p profileTop) []share { return p.Areas }, ""},
+		{"function", func(p profileTop) []share { return p.Functions }, "`"},
+	} {
+		fmt.Fprintf(b, "\n| %s of the product's | share | %s of the floor's | share |\n|---|---|---|---|\n", table.title, table.title)
+		var columns [][]share
+		longest := 0
+		for _, p := range got.Profiles {
+			columns = append(columns, table.of(p))
+			longest = max(longest, len(table.of(p)))
+		}
+		for i := range longest {
+			b.WriteString("|")
+			for _, column := range columns {
+				if i < len(column) {
+					fmt.Fprintf(b, " %s%s%s | %.1f %% |", table.mark, column[i].What, table.mark, 100*column[i].Of)
+				} else {
+					b.WriteString(" | |")
+				}
+			}
+			b.WriteString("\n")
+		}
+	}
+	writeStamp(b, got)
+}
