@@ -41,7 +41,7 @@ func (c *Coordinator) Inquire(ctx context.Context, r InquireRequest) (Inquired, 
 // cluster clock has passed born + ClockStaleMax + timeout.
 func (c *Coordinator) inquiry(r InquireRequest) (q fsm.Inquiry, over bool) {
 	c.replog.View(func(s *fsm.State) {
-		q = s.Inquire(r.GID, r.Branch)
+		q = s.InquireFor(r.GID, r.Branch, r.Resource)
 		timeout := uint64(r.Timeout.Milliseconds())
 		if r.Timeout <= 0 {
 			timeout = s.Limits().GetTransactionTimeoutMaxMs()

@@ -20,3 +20,17 @@ func (s *State) Inquire(gid GID, branch string) Inquiry {
 	}
 	return Inquiry{Code: OK, Verdict: t.verdict(branch), Decision: t.decision, State: t.state}
 }
+
+// InquireFor is Inquire by a participant that found the branch prepared in
+// resource. Where branches do not enlist, nobody has compared what two runs of one
+// call did under one name: only the branch of the resource that voted commits.
+func (s *State) InquireFor(gid GID, branch, resource string) Inquiry {
+	q := s.Inquire(gid, branch)
+	if q.Verdict != VerdictCommit || resource == "" {
+		return q
+	}
+	if has := s.find(gid).member(branch).spec.GetResource(); has != "" && has != resource {
+		q.Verdict, q.Detail = VerdictRollback, "the branch of that name is one of "+has
+	}
+	return q
+}

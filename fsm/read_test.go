@@ -489,3 +489,19 @@ func TestRollbackIntroducesHints(t *testing.T) {
 		t.Errorf("%v", w.get(g))
 	}
 }
+
+// Where branches do not enlist, two may bear one name. The verdict is that of the
+// branch that voted, by its resource.
+func TestInquireForAnotherResource(t *testing.T) {
+	w, g := newWorld(t), testGID(testStartMS, 1)
+	w.must(submit(namedBegin(g), specs("1"), ballots(votePrepared, "1")...))
+	has := spec("1").GetResource()
+	for resource, want := range map[string]Verdict{has: VerdictCommit, "": VerdictCommit, has + "2": VerdictRollback} {
+		if q := w.s.InquireFor(g, "1", resource); q.Code != OK || q.Verdict != want || q.Decision != DecisionCommit {
+			t.Errorf("branch 1 of %q is told %v", resource, q)
+		}
+	}
+	if q := w.s.InquireFor(g, "2", has); q.Verdict != VerdictRollback {
+		t.Errorf("a branch outside the set is told %v", q)
+	}
+}

@@ -24,10 +24,18 @@ type Attachment struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	kicked chan struct{} // of capacity 1: recovery is wanted now
-	slots  chan struct{} // deliveries that run at once
+	queue  chan told     // of capacity windowMax, which bounds inFlight
 
 	mu       sync.Mutex
-	inFlight map[BranchRef]bool // being ended, or waiting for a slot
+	inFlight map[BranchRef]bool // being ended, or queued
+	workers  int
+	bounded  shared
+}
+
+// told is a verdict in the queue.
+type told struct {
+	ref BranchRef
+	word
 }
 
 // Attach makes the client serve the manager's resource: it joins the session,
@@ -39,7 +47,7 @@ func (c *Client) Attach(ctx context.Context, m Manager) (*Attachment, error) {
 		return nil, &RefusedError{Reason: "INVALID", Detail: fmt.Sprintf("resource %q: want a name of printable characters", name)}
 	}
 	a := &Attachment{
-		c: c, m: m, kicked: make(chan struct{}, 1), slots: make(chan struct{}, c.cfg.deliveries),
+		c: c, m: m, kicked: make(chan struct{}, 1), queue: make(chan told, windowMax),
 		inFlight: make(map[BranchRef]bool),
 	}
 	a.ctx, a.cancel = context.WithCancel(c.ctx)
@@ -100,10 +108,18 @@ func (c *Client) attachments() []*Attachment {
 	return out
 }
 
+// live is the live branch of that name, if it is one of this resource.
+func (a *Attachment) live(ref BranchRef) *Branch {
+	if b := a.c.live.get(ref); b != nil && b.resource == a.m.Resource() {
+		return b
+	}
+	return nil
+}
+
 // obey has the manager end a branch and reports what it did, in the background.
 // A branch that is being ended already is left to that run.
 func (a *Attachment) obey(ref BranchRef, w word) {
-	if b := a.c.live.get(ref); b != nil {
+	if b := a.live(ref); b != nil {
 		b.hear(w.verdict)
 	}
 	a.mu.Lock()
@@ -117,16 +133,29 @@ func (a *Attachment) obey(ref BranchRef, w word) {
 		return
 	}
 	a.inFlight[ref] = true
+	hire := a.workers < min(a.c.cfg.deliveries, len(a.inFlight))
+	if hire {
+		a.workers++
+	}
+	a.queue <- told{ref, w}
 	a.mu.Unlock()
-	a.c.goDo(func() {
-		defer a.done(ref)
+	if hire {
+		a.c.goDo(a.work)
+	}
+}
+
+// work obeys one verdict after the other. As many do so as there were ever verdicts
+// at once, up to the client's bound; they stay.
+func (a *Attachment) work() {
+	for {
 		select {
-		case a.slots <- struct{}{}:
-			defer func() { <-a.slots }()
-			a.obeyNow(ref, w)
+		case t := <-a.queue:
+			a.obeyNow(t.ref, t.word)
+			a.done(t.ref)
 		case <-a.ctx.Done():
+			return
 		}
-	})
+	}
 }
 
 func (a *Attachment) done(ref BranchRef) {
@@ -138,8 +167,7 @@ func (a *Attachment) done(ref BranchRef) {
 // obeyNow ends the branch and reports. An error is no outcome: the cluster
 // delivers again.
 func (a *Attachment) obeyNow(ref BranchRef, w word) {
-	ctx, cancel := context.WithTimeout(a.ctx, obeyTimeout)
-	defer cancel()
+	ctx := a.bounded.within(a.ctx, obeyTimeout)
 	end := a.m.Rollback
 	if w.verdict == VerdictCommit {
 		end = a.m.Commit
@@ -152,7 +180,7 @@ func (a *Attachment) obeyNow(ref BranchRef, w word) {
 		return
 	}
 	a.c.pass(a.moment(StepEnded, ref, w, outcome))
-	if b := a.c.live.get(ref); b != nil {
+	if b := a.live(ref); b != nil {
 		b.end(w.verdict, outcome)
 	}
 	a.c.sess.tell(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{

@@ -25,6 +25,7 @@ type Branch struct {
 
 	mu      sync.Mutex
 	vote    *Vote // nil until Vote is called
+	asking  asking
 	verdict Verdict
 	outcome Outcome
 	decided chan struct{} // closed with a final verdict
@@ -68,10 +69,13 @@ func (c *Client) StartBranch(ctx context.Context, resource string, opts ...Branc
 		set(b)
 	}
 	if standing := c.live.add(b); standing != nil {
-		return nil, standing.repeated(ctx)
+		return nil, standing.repeated(ctx, s)
 	}
 	s.branchStarted(b.spec())
-	if err := b.enlist(ctx); err != nil {
+	if b.carried() {
+		return b, nil
+	}
+	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("enlist branch %s of %q: %w", b.ref, resource, err)
 	}
 	return b, nil
@@ -161,6 +165,22 @@ func (b *Branch) liveBranch() *quoratev1.LiveBranch {
 	return &quoratev1.LiveBranch{Gid: string(b.ref.GID), Branch: b.ref.ID, Held: b.held, Resource: b.resource}
 }
 
+// enter enlists the branch, in a transaction that the cluster has.
+func (b *Branch) enter(ctx context.Context) error {
+	if b.scope.oneShot {
+		err := ErrOneShot
+		if begin := b.scope.mustBegin; begin != nil {
+			err = begin(ctx)
+		}
+		if err != nil {
+			b.scope.branchForgotten(b.ref.ID)
+			b.end(VerdictRollback, OutcomeRolledBack)
+			return err
+		}
+	}
+	return b.enlist(ctx)
+}
+
 // enlist tells the cluster. After any error the branch is gone again: refused, or
 // taken back in the background where the cluster may have heard of it.
 func (b *Branch) enlist(ctx context.Context) error {
@@ -182,12 +202,17 @@ func (b *Branch) enlist(ctx context.Context) error {
 
 // repeated answers a second start of the branch, for a call that was repeated:
 // the work is not done again, and the first vote is said again.
-func (b *Branch) repeated(ctx context.Context) error {
+func (b *Branch) repeated(ctx context.Context, again *scope) error {
 	b.mu.Lock()
 	vote := b.vote
 	b.mu.Unlock()
 	if vote == nil {
+		again.unfinished(b.ref.ID)
 		return fmt.Errorf("branch %s of %q: %w", b.ref, b.resource, ErrBranchActive)
+	}
+	if b.carried() {
+		again.stands(b.ballot(*vote))
+		return fmt.Errorf("branch %s of %q: %w", b.ref, b.resource, ErrVoted)
 	}
 	if _, err := b.sendVote(ctx, *vote); err != nil {
 		return fmt.Errorf("branch %s of %q: %w, and its vote could not be repeated: %w", b.ref, b.resource, ErrVoted, err)

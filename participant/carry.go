@@ -37,7 +37,7 @@ func enter(ctx context.Context, get func(string) string) (context.Context, *scop
 	if err != nil || !ok {
 		return ctx, nil, err
 	}
-	s := newScope(info.GID, info.Path, info.Cluster, info.Timeout, info.Entry)
+	s := newScope(info)
 	s.setWaited(true)
 	return withScope(ctx, s), s, nil
 }

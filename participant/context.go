@@ -23,6 +23,9 @@ type Info struct {
 	Timeout time.Duration
 	// Entry says how branches enter.
 	Entry Entry
+	// OneShot says that the votes of its branches go back with the answers to calls, as
+	// only the interceptors of this package do; see [OneShot].
+	OneShot bool
 }
 
 // FromContext tells which transaction the context carries, if any.
@@ -31,12 +34,13 @@ func FromContext(ctx context.Context) (Info, bool) {
 	if s == nil {
 		return Info{}, false
 	}
-	return Info{GID: s.gid, Path: s.path, Cluster: s.cluster, Timeout: s.timeout, Entry: s.entry}, true
+	return s.info(), true
 }
 
 // Join makes a context of the transaction that info names, for callers that carry
 // it over a transport of their own. Path must be a call path of its own (see
-// [Call]) and must be the same again when the call is repeated.
+// [Call]) and must be the same again when the call is repeated. One-shot
+// transactions are refused: their votes could not get back.
 func Join(ctx context.Context, info Info) (context.Context, error) {
 	gid, err := ParseGID(string(info.GID))
 	if err != nil {
@@ -45,7 +49,11 @@ func Join(ctx context.Context, info Info) (context.Context, error) {
 	if len(info.Path) > BranchIDBytesMax {
 		return ctx, fmt.Errorf("%w: %q", ErrPathTooLong, info.Path)
 	}
-	return withScope(ctx, newScope(gid, info.Path, info.Cluster, info.Timeout, info.Entry)), nil
+	if info.OneShot {
+		return ctx, fmt.Errorf("%w: transaction %s came over a transport that brings no votes back", ErrOneShot, gid)
+	}
+	info.GID = gid
+	return withScope(ctx, newScope(info)), nil
 }
 
 // Call reserves the call path of one outgoing call now. Requests made with the

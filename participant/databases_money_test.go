@@ -121,6 +121,10 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 				from, to := banks[(w+i)%3], banks[(w+i+1)%3]
 				var gid participant.GID
 				serving.RLock()
+				opts := []participant.TxOption{participant.WithTimeout(10 * time.Second)}
+				if i%2 == 0 {
+					opts = append(opts, participant.OneShot()) // but for the held ones' sake
+				}
 				err := initiator.Run(t.Context(), func(ctx context.Context) error {
 					info, _ := participant.FromContext(ctx)
 					gid = info.GID
@@ -128,7 +132,7 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 						return err
 					}
 					return to.add(ctx, (w*3+i*5)%accounts, 30)
-				}, participant.WithTimeout(10*time.Second))
+				}, opts...)
 				serving.RUnlock()
 				mu.Lock()
 				decided[gid] = err
@@ -163,6 +167,9 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 	rows := []map[participant.GID]string{banks[0].evidence(t), banks[1].evidence(t), banks[2].evidence(t)}
 	for gid, err := range decided {
 		record := cl.Transaction(string(gid))
+		if record == nil && !errors.Is(err, participant.ErrUnknown) && err != nil {
+			continue // one-shot, and given up before the cluster heard of it
+		}
 		commit := record.GetDecision() == fsm.DecisionCommit
 		var unknown *participant.OutcomeUnknownError
 		if (err == nil) != commit && !errors.As(err, &unknown) {

@@ -8,6 +8,9 @@
 //		... // calls made with ctx carry the GID and the call path
 //	})
 //
+// With [OneShot] the cluster hears of the transaction when it is to commit: one
+// request, and one record before its answer.
+//
 // A participant guards a resource with a [Manager] (a database, the embedded
 // store), attaches it with [Client.Attach], and starts branches with
 // [Client.StartBranch]; the managers of this module do that by themselves when

@@ -35,6 +35,9 @@ var (
 	// ErrAnswered means that the call has told its caller that all of its branches have
 	// voted: work that goes on after the answer cannot join the transaction any more.
 	ErrAnswered = errors.New("participant: the call has been answered as complete; start branches before the handler returns")
+	// ErrOneShot means that a branch cannot be a part of a one-shot transaction: it is held,
+	// or it was called over a transport that brings no votes back.
+	ErrOneShot = errors.New("participant: not in a one-shot transaction; run it without participant.OneShot()")
 	// ErrUnknown is what every *[OutcomeUnknownError] is: nobody can tell yet what became of
 	// the transaction. It is neither success nor failure; ask again with the same GID or key.
 	ErrUnknown = errors.New("participant: the outcome is unknown")

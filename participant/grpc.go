@@ -126,11 +126,13 @@ func withMetadata(ctx context.Context, c *outCall) context.Context {
 }
 
 func trailerFrom(md metadata.MD) trailer {
-	return readTrailer(first(md, trailerComplete), first(md, trailerBranches))
+	return readTrailer(func(name string) string { return first(md, name) })
 }
 
 func trailerMetadata(t trailer) metadata.MD {
-	return metadata.Pairs(trailerComplete, t.word(), trailerBranches, t.encodeBranches())
+	md := make(metadata.MD, 3)
+	t.each(md.Set)
+	return md
 }
 
 func first(md metadata.MD, name string) string {

@@ -37,8 +37,8 @@ func (s *service) Watch(_ *health.HealthCheckRequest, stream grpc.ServerStreamin
 }
 
 // serveGRPC starts a service with the interceptors and returns a client of it with
-// the interceptors.
-func serveGRPC(t testing.TB, work func(context.Context) error) health.HealthClient {
+// the interceptors, and others under them.
+func serveGRPC(t testing.TB, work func(context.Context) error, under ...grpc.UnaryClientInterceptor) health.HealthClient {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -54,7 +54,7 @@ func serveGRPC(t testing.TB, work func(context.Context) error) health.HealthClie
 		_ = server.Serve(l)
 	}()
 	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithUnaryInterceptor(participant.UnaryClientInterceptor()),
+		grpc.WithChainUnaryInterceptor(append([]grpc.UnaryClientInterceptor{participant.UnaryClientInterceptor()}, under...)...),
 		grpc.WithStreamInterceptor(participant.StreamClientInterceptor()))
 	if err != nil {
 		t.Fatal(err)

@@ -113,8 +113,7 @@ func (w *answerWriter) WriteHeader(code int) {
 	}
 	h := w.Header()
 	h.Del("Content-Length") // HTTP/1.1 has trailers only where the length is not told before
-	h.Add("Trailer", http.CanonicalHeaderKey(trailerComplete))
-	h.Add("Trailer", http.CanonicalHeaderKey(trailerBranches))
+	w.scope.trailer().each(func(name string, _ ...string) { h.Add("Trailer", http.CanonicalHeaderKey(name)) })
 	w.wrote = true
 	w.ResponseWriter.WriteHeader(code)
 }
@@ -140,14 +139,12 @@ func (w *answerWriter) Flush() {
 
 // finish says what became of the subtree.
 func (w *answerWriter) finish() {
-	t := w.scope.answer()
-	w.Header().Set(trailerComplete, t.word())
-	w.Header().Set(trailerBranches, t.encodeBranches())
+	w.scope.answer().each(func(name string, value ...string) { w.Header().Set(name, value[0]) })
 	if w.held != 0 {
 		w.ResponseWriter.WriteHeader(w.held)
 	}
 }
 
 func trailerFromHTTP(h http.Header) trailer {
-	return readTrailer(h.Get(trailerComplete), h.Get(trailerBranches))
+	return readTrailer(h.Get)
 }

@@ -110,6 +110,10 @@ func TestMoneyMovesWhileLeadersDie(t *testing.T) {
 			for i := range transfers {
 				var gid participant.GID
 				from, to := fmt.Sprint("account/", (w+i)%accounts), fmt.Sprint("account/", (w*3+i*5)%accounts)
+				var opts []participant.TxOption
+				if i%2 == 0 {
+					opts = append(opts, participant.OneShot())
+				}
 				err := initiator.Run(t.Context(), func(ctx context.Context) error {
 					info, _ := participant.FromContext(ctx)
 					gid = info.GID
@@ -117,7 +121,7 @@ func TestMoneyMovesWhileLeadersDie(t *testing.T) {
 						return err
 					}
 					return add(ctx, b, to, 30)
-				})
+				}, opts...)
 				mu.Lock()
 				answers = append(answers, answer{gid, err})
 				mu.Unlock()

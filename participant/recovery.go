@@ -26,12 +26,24 @@ func (a *Attachment) recoverLoop() {
 			kicked = true
 		case <-timer.C:
 		}
+		a.askOverdue()
 		idle := a.c.live.count(a.m.Resource()) == 0
 		if kicked || idle || waiting || time.Since(last) >= a.c.cfg.scanInterval {
 			waiting = a.recoverOnce(a.ctx)
 			last = time.Now()
 		}
 		timer.Reset(min(a.c.cfg.scanIdle, a.c.cfg.scanInterval))
+	}
+}
+
+// askOverdue asks for the verdicts of votes that were given back with an answer, and
+// of which nothing was heard since: the answer may have been lost, or the initiator.
+func (a *Attachment) askOverdue() {
+	for _, b := range a.c.live.overdue(a.m.Resource(), time.Now(), a.c.cfg.scanIdle) {
+		if a.ctx.Err() != nil {
+			return
+		}
+		a.settle(a.ctx, b.Prepared())
 	}
 }
 

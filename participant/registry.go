@@ -2,6 +2,7 @@ package participant
 
 import (
 	"sync"
+	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 )
@@ -52,6 +53,18 @@ func (r *registry) list() []*quoratev1.LiveBranch {
 	out := make([]*quoratev1.LiveBranch, 0, len(r.branches))
 	for _, b := range r.branches {
 		out = append(out, b.liveBranch())
+	}
+	return out
+}
+
+// overdue are the branches of a resource whose verdict is to be asked for now.
+func (r *registry) overdue(resource string, now time.Time, pause time.Duration) (out []*Branch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, b := range r.branches {
+		if b.resource == resource && b.overdue(now, pause) {
+			out = append(out, b)
+		}
 	}
 	return out
 }

@@ -1,8 +1,10 @@
 package participant
 
 import (
+	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,27 +26,40 @@ type scope struct {
 	cluster string
 	timeout time.Duration
 	entry   Entry
+	// oneShot: branches do not enlist, and their votes go back with the answers.
+	oneShot bool
+	// mustBegin has the transaction begun where a branch cannot do without: held ones
+	// are the cluster's to watch. Nil where only the initiator can.
+	mustBegin func(context.Context) error
 
 	mu sync.Mutex
 	// next is the number of children given out.
 	next int
 	// open counts branches that have not voted, and calls that have not ended.
 	open int
-	// incomplete is set once a call ended without a complete trailer.
-	incomplete bool
-	// answered is set once the caller was told that the subtree is complete.
+	// unended are the calls, by path, whose last word was no complete trailer. A
+	// repeated request of the same call may bring one yet.
+	unended map[string]bool
+	// answered is set once the caller was told that the subtree is complete: with a
+	// one-shot transaction once it was told anything, for it is told once.
 	answered bool
 	// waited is set while the initiator waits for the scope's end.
 	waited bool
 	// branches are those of the subtree that this process has heard of, by id.
 	branches map[string]*quoratev1.BranchSpec
+	// ballots are their votes, of a one-shot transaction, by id.
+	ballots map[string]*quoratev1.Ballot
 }
 
-func newScope(gid GID, path, cluster string, timeout time.Duration, entry Entry) *scope {
+func newScope(info Info) *scope {
 	return &scope{
-		gid: gid, path: path, cluster: cluster, timeout: timeout, entry: entry,
-		branches: make(map[string]*quoratev1.BranchSpec),
+		gid: info.GID, path: info.Path, cluster: info.Cluster, timeout: info.Timeout, entry: info.Entry, oneShot: info.OneShot,
+		unended: make(map[string]bool), branches: make(map[string]*quoratev1.BranchSpec), ballots: make(map[string]*quoratev1.Ballot),
 	}
+}
+
+func (s *scope) info() Info {
+	return Info{GID: s.gid, Path: s.path, Cluster: s.cluster, Timeout: s.timeout, Entry: s.entry, OneShot: s.oneShot}
 }
 
 // child gives out the next call path; none any more after the caller was told
@@ -97,20 +112,36 @@ func (s *scope) callStarted() {
 }
 
 // callEnded notes what the callee's trailer said of its subtree. Without a
-// trailer the callee, or one below it, may still be working: the path itself is
-// noted as a branch that was called, so that a rollback can name it.
+// complete one the callee, or one below it, may still be working: the path itself is
+// noted as a branch that was called, so that a rollback can name it. Of a call
+// whose request was repeated the last word counts: the branches of the runs before
+// are the same ones, or strangers to the set.
 func (s *scope) callEnded(path string, t trailer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
-	if !t.complete {
-		s.incomplete = true
-		if s.branches[path] == nil {
+	standing := s.branches[path]
+	switch {
+	case !t.complete:
+		s.unended[path] = true
+		if standing == nil {
 			s.branches[path] = &quoratev1.BranchSpec{Id: path}
+		}
+	case s.unended[path]:
+		delete(s.unended, path)
+		if standing.GetResource() == "" {
+			delete(s.branches, path) // it stood for what was not known
 		}
 	}
 	for _, b := range t.branches {
 		s.branches[b.GetId()] = b
+	}
+	for _, b := range t.ballots {
+		if !strings.HasPrefix(b.GetBranch().GetId(), path+".") {
+			s.unended[path] = true // a vote that is not its own to bring
+			continue
+		}
+		s.branches[b.GetBranch().GetId()], s.ballots[b.GetBranch().GetId()] = b.GetBranch(), b
 	}
 }
 
@@ -120,7 +151,7 @@ func (s *scope) answer() trailer {
 	defer s.mu.Unlock()
 	s.waited = false
 	t := s.trailerLocked()
-	s.answered = t.complete
+	s.answered = t.complete || s.oneShot
 	return t
 }
 
@@ -132,9 +163,14 @@ func (s *scope) trailer() trailer {
 }
 
 func (s *scope) trailerLocked() trailer {
-	t := trailer{complete: s.open == 0 && !s.incomplete}
-	for _, b := range s.branches {
+	t := trailer{complete: s.open == 0 && len(s.unended) == 0, oneShot: s.oneShot}
+	for id, b := range s.branches {
 		t.branches = append(t.branches, b)
+		if ballot := s.ballots[id]; ballot != nil {
+			t.ballots = append(t.ballots, ballot)
+		} else if s.oneShot && !b.GetHeld() {
+			t.complete = false // nobody else has its vote
+		}
 	}
 	return t
 }

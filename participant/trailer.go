@@ -24,10 +24,19 @@ const (
 	trailerBranches = "quorate-branches"
 )
 
+// Values of headerEntry; explicit is no header.
+const (
+	entryNamed   = "named"
+	entryOneShot = "one-shot"
+)
+
 // trailer is what a callee says of its subtree when it answers.
 type trailer struct {
 	complete bool
+	oneShot  bool
 	branches []*quoratev1.BranchSpec
+	// ballots are the votes of a one-shot transaction.
+	ballots []*quoratev1.Ballot
 }
 
 // headers are the fields that carry a call of path in s.
@@ -38,8 +47,13 @@ func (s *scope) headers(path string) map[string]string {
 		headerCluster: s.cluster,
 		headerTimeout: strconv.FormatInt(seconds(s.timeout), 10),
 	}
-	if s.entry == EntryNamed {
-		h[headerEntry] = "named"
+	switch {
+	case s.oneShot:
+		// One that does not know the word takes the transaction for a begun one, and its
+		// branches are refused.
+		h[headerEntry] = entryOneShot
+	case s.entry == EntryNamed:
+		h[headerEntry] = entryNamed
 	}
 	return h
 }
@@ -56,8 +70,11 @@ func incoming(get func(string) string) (info Info, ok bool, err error) {
 		return Info{}, false, err
 	}
 	info.Path, info.Cluster, info.Entry = get(headerBranch), get(headerCluster), EntryExplicit
-	if get(headerEntry) == "named" {
+	switch get(headerEntry) {
+	case entryNamed:
 		info.Entry = EntryNamed
+	case entryOneShot:
+		info.Entry, info.OneShot = EntryNamed, true
 	}
 	if err := validPath(info.Path); err != nil {
 		return Info{}, false, err
@@ -75,8 +92,14 @@ func seconds(d time.Duration) int64 {
 	return int64((d + time.Second - 1) / time.Second)
 }
 
-// word is the value of trailerComplete.
-func (t trailer) word() string { return strconv.FormatBool(t.complete) }
+// each calls f with each field and its value.
+func (t trailer) each(f func(name string, value ...string)) {
+	f(trailerComplete, strconv.FormatBool(t.complete))
+	f(trailerBranches, t.encodeBranches())
+	if t.oneShot {
+		f(trailerVotes, encodeVotes(t.ballots))
+	}
+}
 
 // encodeBranches writes the value of trailerBranches. Resources are names of our
 // own; one that would break the list is left out, its branch is not.
@@ -93,14 +116,19 @@ func (t trailer) encodeBranches() string {
 	return strings.Join(parts, ",")
 }
 
-// readTrailer reads what a callee said; a callee that said nothing is incomplete.
-func readTrailer(complete, branches string) trailer {
-	t := trailer{complete: complete == "true"}
-	for part := range strings.SplitSeq(branches, ",") {
+// readTrailer reads what a callee said; a callee that said nothing is incomplete,
+// and so is one whose votes cannot be read.
+func readTrailer(get func(name string) string) trailer {
+	t := trailer{complete: get(trailerComplete) == "true"}
+	for part := range strings.SplitSeq(get(trailerBranches), ",") {
 		id, resource, _ := strings.Cut(part, "=")
 		if validPath(id) == nil {
 			t.branches = append(t.branches, &quoratev1.BranchSpec{Id: id, Resource: resource})
 		}
+	}
+	var ok bool
+	if t.ballots, ok = readVotes(get(trailerVotes)); !ok {
+		t.complete = false
 	}
 	return t
 }

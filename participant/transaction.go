@@ -19,6 +19,7 @@ type txOptions struct {
 	key     string
 	timeout time.Duration
 	entry   Entry
+	oneShot bool
 	labels  map[string]string
 }
 
@@ -45,8 +46,13 @@ type Transaction struct {
 	gid     GID
 	created bool
 	root    *scope
+	// begin is what the transaction was begun with, or, one-shot, will be.
+	begin *quoratev1.BeginRequest
+	asked time.Time // for it, by this process' clock
 
 	mu       sync.Mutex
+	begun    bool // the cluster has it
+	sent     bool // one-shot: its commit was sent, and may have arrived
 	decision Decision
 	index    uint64
 }
@@ -70,6 +76,9 @@ func (c *Client) Begin(ctx context.Context, opts ...TxOption) (*Transaction, err
 		if err != nil {
 			return nil, err
 		}
+		if o.oneShot && o.key == "" {
+			return c.oneShot(gid, o), nil
+		}
 		tx, err := c.begin(ctx, gid, o)
 		if refusedWith(err) != reasonExpired {
 			return tx, err
@@ -84,28 +93,47 @@ func (c *Client) Begin(ctx context.Context, opts ...TxOption) (*Transaction, err
 	}
 }
 
-// begin sends one Begin.
-func (c *Client) begin(ctx context.Context, gid GID, o txOptions) (*Transaction, error) {
-	req := &quoratev1.BeginRequest{
+// request is what the transaction is begun with.
+func (o txOptions) request(gid GID) *quoratev1.BeginRequest {
+	return &quoratev1.BeginRequest{
 		Gid: string(gid), Key: o.key, Mode: quoratev1.Mode_MODE_TWO_PHASE, Entry: quoratev1.Entry(o.entry),
 		Timeout: durationpb.New(o.timeout), Labels: o.labels,
 	}
-	got, err := call(ctx, c, gid, func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.BeginResponse, error) {
+}
+
+// begin sends one Begin.
+func (c *Client) begin(ctx context.Context, gid GID, o txOptions) (*Transaction, error) {
+	t := c.transaction(gid, o)
+	stands, err := c.sendBegin(ctx, t.begin)
+	if err != nil {
+		return nil, err
+	}
+	if stands != gid {
+		// A repeated Begin of ours is answered created=false too: the GID tells.
+		t = c.transaction(stands, o)
+		t.created = false
+	}
+	t.begun = true
+	return t, nil
+}
+
+// sendBegin returns the GID that stands.
+func (c *Client) sendBegin(ctx context.Context, req *quoratev1.BeginRequest) (GID, error) {
+	got, err := call(ctx, c, GID(req.GetGid()), func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.BeginResponse, error) {
 		return quoratev1.NewTransactionServiceClient(cc).Begin(ctx, req)
 	})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	stands, err := ParseGID(got.GetGid())
-	if err != nil {
-		return nil, err
-	}
+	return ParseGID(got.GetGid())
+}
+
+// transaction is one of our own making.
+func (c *Client) transaction(gid GID, o txOptions) *Transaction {
 	return &Transaction{
-		c: c, gid: stands,
-		// A repeated Begin of ours is answered created=false too: the GID tells.
-		created: stands == gid,
-		root:    newScope(stands, "", c.ClusterID(), o.timeout, o.entry),
-	}, nil
+		c: c, gid: gid, created: true, begin: o.request(gid), asked: time.Now(),
+		root: newScope(Info{GID: gid, Cluster: c.ClusterID(), Timeout: o.timeout, Entry: o.entry, OneShot: o.oneShot}),
+	}
 }
 
 // GID names the transaction.
@@ -145,6 +173,9 @@ func (t *Transaction) Commit(ctx context.Context, opts ...CommitOption) error {
 	for _, set := range opts {
 		set(req)
 	}
+	if t.root.oneShot {
+		return t.commitOneShot(ctx, req.GetWait())
+	}
 	if t.root.entry == EntryNamed {
 		tr := t.root.trailer()
 		if !tr.complete {
@@ -161,13 +192,8 @@ func (t *Transaction) Commit(ctx context.Context, opts ...CommitOption) error {
 		if err != nil {
 			return t.c.why(ctx, outcomeOf(t.gid, err))
 		}
-		switch Decision(got.GetDecision()) {
-		case DecisionCommit:
-			t.heard(DecisionCommit, got.GetIndex())
-			return nil
-		case DecisionRollback:
-			t.heard(DecisionRollback, got.GetIndex())
-			return &RolledBackError{GID: t.gid, Reason: reasonName(got.GetReason()), Detail: got.GetDetail()}
+		if decided, err := t.take(got); decided {
+			return err
 		}
 		// Pending: the node gave up waiting before the decision fell. Ask again.
 		if err := sleep(ctx, backoffLast); err != nil {
@@ -176,13 +202,42 @@ func (t *Transaction) Commit(ctx context.Context, opts ...CommitOption) error {
 	}
 }
 
+// decision is what the answers to Commit and Submit say.
+type decision interface {
+	GetDecision() quoratev1.Decision
+	GetIndex() uint64
+	GetReason() quoratev1.RollbackReason
+	GetDetail() string
+}
+
+// take keeps the decision of an answer; false when there is none yet.
+func (t *Transaction) take(got decision) (decided bool, err error) {
+	switch Decision(got.GetDecision()) {
+	case DecisionCommit:
+		t.heard(DecisionCommit, got.GetIndex())
+		return true, nil
+	case DecisionRollback:
+		t.heard(DecisionRollback, got.GetIndex())
+		return true, &RolledBackError{GID: t.gid, Reason: reasonName(got.GetReason()), Detail: got.GetDetail()}
+	}
+	return false, nil
+}
+
 // Rollback decides rollback, and names the branches that were called, so that
 // those the cluster has not heard of yet are told too. *[CommittedError] means
 // that it came too late.
 func (t *Transaction) Rollback(ctx context.Context, detail string) error {
+	branches := t.root.trailer().branches
+	if t.root.oneShot {
+		var needed bool
+		if branches, needed = t.giveUp(); !needed {
+			t.heard(DecisionRollback, 0)
+			return nil
+		}
+	}
 	req := &quoratev1.RollbackRequest{
 		Transaction: string(t.gid), Detail: detail, Wait: quoratev1.Wait_WAIT_DECISION,
-		Branches: t.root.trailer().branches,
+		Branches: branches,
 	}
 	got, err := call(ctx, t.c, t.gid, func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.RollbackResponse, error) {
 		return quoratev1.NewTransactionServiceClient(cc).Rollback(ctx, req)
@@ -208,6 +263,9 @@ func (t *Transaction) Outcome(ctx context.Context) error {
 		var unavailable *UnavailableError
 		if errors.As(err, &unavailable) { // nothing was done, and nothing was learnt
 			return &OutcomeUnknownError{GID: t.gid, Err: err}
+		}
+		if refusedWith(err) == reasonNotFound && t.root.oneShot && ctx.Err() == nil {
+			err = nil // not submitted, or not yet
 		}
 		if err != nil {
 			return outcomeOf(t.gid, err)

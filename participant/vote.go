@@ -27,11 +27,14 @@ func (b *Branch) Vote(ctx context.Context, v Vote) (Verdict, error) {
 	b.vote = &v
 	b.mu.Unlock()
 
-	if v.Kind == VoteRefused {
-		return b.refuse(ctx, v), nil
-	}
 	if v.Kind == VotePrepared {
 		b.c.pass(Moment{Step: StepPrepared, Branch: b.ref, Resource: b.resource, Vote: v.Kind})
+	}
+	if b.carried() {
+		return b.carry(v)
+	}
+	if v.Kind == VoteRefused {
+		return b.refuse(ctx, v), nil
 	}
 	verdict, err := b.sendVote(ctx, v)
 	switch {
@@ -55,9 +58,7 @@ func (b *Branch) Vote(ctx context.Context, v Vote) (Verdict, error) {
 // sendVote sends the ballot and notes in the scope that it was answered.
 func (b *Branch) sendVote(ctx context.Context, v Vote) (Verdict, error) {
 	got, err := b.c.sess.request(ctx, b.ref.GID, &quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Vote{
-		Vote: &quoratev1.VoteRequest{Gid: string(b.ref.GID), Ballot: &quoratev1.Ballot{
-			Branch: b.spec(), Vote: quoratev1.Vote(v.Kind), MaybePrepared: v.MaybePrepared, Detail: clip(v.Detail),
-		}},
+		Vote: &quoratev1.VoteRequest{Gid: string(b.ref.GID), Ballot: b.ballot(v)},
 	}})
 	if err != nil {
 		return VerdictNone, err
@@ -66,6 +67,11 @@ func (b *Branch) sendVote(ctx context.Context, v Vote) (Verdict, error) {
 	verdict := Verdict(got.GetVote().GetVerdict())
 	b.c.pass(Moment{Step: StepVoted, Branch: b.ref, Resource: b.resource, Vote: v.Kind, Verdict: verdict})
 	return verdict, nil
+}
+
+// ballot is the vote as the cluster hears it.
+func (b *Branch) ballot(v Vote) *quoratev1.Ballot {
+	return &quoratev1.Ballot{Branch: b.spec(), Vote: quoratev1.Vote(v.Kind), MaybePrepared: v.MaybePrepared, Detail: clip(v.Detail)}
 }
 
 // refuse says a refusal. Nobody need wait for it, but it should arrive: without

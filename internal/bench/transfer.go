@@ -111,7 +111,7 @@ func (r *runner) transferSlice(ctx context.Context, callers int) (one Slice, err
 				return err
 			}
 			return stores[1].Work(ctx, []bankstore.Move{{Account: caller, Delta: 1}}, nil)
-		})
+		}, participant.OneShot())
 		return b.decided(gid, quoratev1.Decision_DECISION_COMMIT, "", err)
 	}
 	one, err = r.counted(ctx, r.product, callers, op, b.drain)

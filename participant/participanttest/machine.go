@@ -219,6 +219,51 @@ func (c *Cluster) doCommit(r *quoratev1.CommitRequest) (*tx, error) {
 	return x, nil
 }
 
+// doSubmit is Submit, up to the decision.
+func (c *Cluster) doSubmit(r *quoratev1.SubmitRequest) (*tx, error) {
+	standing := c.txs[r.GetBegin().GetGid()]
+	inSet := make(map[string]bool)
+	for _, spec := range r.GetSet() {
+		inSet[spec.GetId()] = true
+		if spec.GetHeld() && (standing == nil || standing.branches[spec.GetId()] == nil) {
+			return nil, refuse("NOT_ENLISTED", spec.GetId(), nil)
+		}
+	}
+	if standing != nil {
+		switch {
+		case standing.decision == rollback:
+			return nil, c.decided(standing)
+		case standing.decision == commit:
+			return standing, nil
+		}
+		for id := range standing.branches {
+			if !inSet[id] {
+				return nil, refuse("SET_MISMATCH", id, nil)
+			}
+		}
+	}
+	x, _, err := c.doBegin(r.GetBegin())
+	if err != nil {
+		return nil, err
+	}
+	x.sealed = true
+	for _, spec := range r.GetSet() {
+		if x.branches[spec.GetId()] == nil {
+			x.branches[spec.GetId()] = &branch{spec: spec}
+		}
+	}
+	for _, ballot := range r.GetVotes() {
+		b := x.branches[ballot.GetBranch().GetId()]
+		b.vote, b.maybe, b.detail = ballot.GetVote(), ballot.GetMaybePrepared(), ballot.GetDetail()
+		if b.vote == quoratev1.Vote_VOTE_REFUSED {
+			c.decide(x, rollback, quoratev1.RollbackReason_ROLLBACK_REASON_SUBMIT_REFUSED, b.detail)
+		}
+	}
+	c.settle(x)
+	c.notify()
+	return x, nil
+}
+
 // doRollback is Rollback.
 func (c *Cluster) doRollback(r *quoratev1.RollbackRequest) (*tx, error) {
 	x := c.find(r.GetTransaction())
@@ -260,6 +305,9 @@ func (c *Cluster) doReport(r *quoratev1.ReportRequest) error {
 func (c *Cluster) doInquire(r *quoratev1.InquireRequest) (v quoratev1.Verdict, unseen bool) {
 	x := c.txs[r.GetGid()]
 	if x != nil {
+		if b := x.branches[r.GetBranch()]; b != nil && b.spec.GetResource() != "" && b.spec.GetResource() != r.GetResource() {
+			return quoratev1.Verdict_VERDICT_ROLLBACK, false // a stranger under the same name
+		}
 		return c.verdict(x, r.GetBranch()), false
 	}
 	born, err := ulid.ParseStrict(r.GetGid())

@@ -136,12 +136,29 @@ func (n *node) Commit(ctx context.Context, r *quoratev1.CommitRequest) (*quorate
 	if err != nil {
 		return nil, err
 	}
+	return n.await(ctx, x, r.GetWait())
+}
+
+func (n *node) Submit(ctx context.Context, r *quoratev1.SubmitRequest) (*quoratev1.SubmitResponse, error) {
+	x, err := do(n, "Submit", r, func() (*tx, error) { return n.c.doSubmit(r) })
+	if err != nil {
+		return nil, err
+	}
+	got, err := n.await(ctx, x, r.GetWait())
+	return &quoratev1.SubmitResponse{
+		Header: got.GetHeader(), Gid: got.GetGid(), Decision: got.GetDecision(), State: got.GetState(), Index: got.GetIndex(),
+		Reason: got.GetReason(), Detail: got.GetDetail(),
+	}, err
+}
+
+// await waits for the decision, or for the end.
+func (n *node) await(ctx context.Context, x *tx, wait quoratev1.Wait) (*quoratev1.CommitResponse, error) {
 	bound := time.NewTimer(commitWait)
 	defer bound.Stop()
 	for {
 		n.c.mu.Lock()
 		done := x.decision != undecided
-		if r.GetWait() == quoratev1.Wait_WAIT_FINISH {
+		if wait == quoratev1.Wait_WAIT_FINISH {
 			done = x.state() == quoratev1.State_STATE_COMMITTED || x.state() == quoratev1.State_STATE_ROLLED_BACK
 		}
 		answer := &quoratev1.CommitResponse{
