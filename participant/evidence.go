@@ -227,12 +227,15 @@ type opening struct {
 
 // mark is what begin notes for record and settings.
 type mark struct {
-	// txTime is Postgres' transaction_timestamp(): the transaction's identity.
-	txTime string
+	// token is the transaction's identity in Postgres.
+	token string
+	// wrote is set by the proxy when a statement has surely changed a row.
+	wrote bool
 	// readOnly transactions cannot hold an evidence row.
 	readOnly bool
-	// writes counts the rows that the session had written before.
-	writes int64
+	// writes counts the rows that the session had written before, where that was counted.
+	writes  int64
+	counted bool
 	// schemaChanged is set by the proxy when a statement that is no plain reading or
 	// changing of rows went through.
 	schemaChanged bool

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -102,6 +104,20 @@ func (xaEngine) start(ctx context.Context, s rawSession, xid string) error {
 	return err
 }
 
+func (xaEngine) last(d dialect, ref BranchRef, _ mark, xid string) []string {
+	return []string{d.(*mysqlDialect).evidenceRow(ref), "XA END " + xid, "XA PREPARE " + xid}
+}
+
+// refused knows that only the evidence row has a key to violate.
+func (xaEngine) refused(_ context.Context, _ rawSession, _ dialect, ref BranchRef, err error) error {
+	if faultOf(err) == faultDuplicate {
+		return errFenced(ref, err)
+	}
+	return nil
+}
+
+func (xaEngine) advise(err error) error { return err }
+
 func (xaEngine) prepare(ctx context.Context, s rawSession, xid string) error {
 	if _, err := s.exec(ctx, "XA END "+xid); err != nil {
 		return err
@@ -175,6 +191,10 @@ type mysqlDialect struct {
 	// writes is the query for the number of rows that the session has written. It
 	// is chosen by durability, which runs before any branch does.
 	writes string
+
+	mu        sync.Mutex
+	floorMS   uint64 // as read last
+	floorRead time.Time
 }
 
 // Where a session's row counters are read. Storage engines count every row they
@@ -222,33 +242,21 @@ func (d *mysqlDialect) durability(ctx context.Context, s rawSession) error {
 	return err
 }
 
-// ready notes what the session stands at, and sets what the next transaction
-// begins with.
+// ready sets what the next transaction begins with. What it must know it asks once a
+// connection, or once a while.
 func (d *mysqlDialect) ready(ctx context.Context, s rawSession, o opening) (mark, error) {
 	level, err := isolation(o.opts)
 	if err != nil {
 		return mark{}, err
 	}
-	row, err := s.row(ctx, "SELECT @@innodb_lock_wait_timeout, "+d.writes+", COALESCE((SELECT born FROM "+EvidenceTable+" WHERE gid = 'floor' AND branch = "+d.literal(d.cluster())+"), 0)")
-	if err != nil {
+	if s.state == nil {
+		s.state = &sessionState{single: new(atomic.Bool)}
+	}
+	if err := d.notSwept(ctx, s, o.gid); err != nil {
 		return mark{}, err
 	}
-	own, err1 := number(row[0])
-	writes, err2 := number(row[1])
-	floor, err3 := number(row[2])
-	if err := errors.Join(err1, err2, err3); err != nil {
+	if err := d.waitsFor(ctx, s, o.lockWait); err != nil {
 		return mark{}, err
-	}
-	if o.gid.BornMS() <= uint64(floor) {
-		return mark{}, errSwept(BranchRef{GID: o.gid, ID: "?"})
-	}
-	m := mark{writes: writes, readOnly: o.opts.ReadOnly}
-	// Whole seconds, at least one.
-	if wait := max(1, int64(math.Floor(o.lockWait.Seconds()))); wait != own {
-		m.lockWait, m.lockWaitChanged = own, true
-		if _, err := s.exec(ctx, "SET SESSION innodb_lock_wait_timeout = "+strconv.FormatInt(wait, 10)); err != nil {
-			return mark{}, err
-		}
 	}
 	var next []string
 	if level != "" {
@@ -262,7 +270,81 @@ func (d *mysqlDialect) ready(ctx context.Context, s rawSession, o opening) (mark
 			return mark{}, err
 		}
 	}
-	return m, nil
+	return mark{readOnly: o.opts.ReadOnly}, nil
+}
+
+// The floor that was read last is good for floorFresh, for a GID that was born floorFar
+// above it: it rises with the cluster's clock, no faster.
+const (
+	floorFresh = 10 * time.Second
+	floorFar   = 5 * time.Minute
+)
+
+// notSwept refuses a GID whose evidence may have been swept.
+func (d *mysqlDialect) notSwept(ctx context.Context, s rawSession, gid GID) error {
+	born := gid.BornMS()
+	d.mu.Lock()
+	known := time.Since(d.floorRead) < floorFresh && born > d.floorMS+uint64(floorFar.Milliseconds())
+	d.mu.Unlock()
+	if known {
+		return nil
+	}
+	floor, err := readFloor(ctx, d, s)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	d.floorMS, d.floorRead = floor, time.Now()
+	d.mu.Unlock()
+	if born <= floor {
+		return errSwept(BranchRef{GID: gid, ID: "?"})
+	}
+	return nil
+}
+
+// waitsFor sets how long statements wait for locks: whole seconds, at least one.
+func (d *mysqlDialect) waitsFor(ctx context.Context, s rawSession, wait time.Duration) error {
+	seconds := max(1, int64(math.Floor(wait.Seconds())))
+	if s.state.ownLockWait == 0 {
+		row, err := s.row(ctx, "SELECT @@innodb_lock_wait_timeout")
+		if err != nil {
+			return err
+		}
+		own, err := number(row[0])
+		if err != nil {
+			return err
+		}
+		s.state.ownLockWait, s.state.lockWait = own, own
+	}
+	if s.state.lockWait == seconds {
+		return nil
+	}
+	if err := setLockWait(ctx, s, time.Duration(seconds)*time.Second); err != nil {
+		return err
+	}
+	s.state.lockWait = seconds
+	return nil
+}
+
+// restore puts the session's own settings back, before work that is no branch's.
+func (*mysqlDialect) restore(ctx context.Context, s rawSession) error {
+	if s.state.lockWait == s.state.ownLockWait {
+		return nil
+	}
+	if err := setLockWait(ctx, s, time.Duration(s.state.ownLockWait)*time.Second); err != nil {
+		return err
+	}
+	s.state.lockWait = s.state.ownLockWait
+	return nil
+}
+
+// count is the number of rows that the session has written.
+func (d *mysqlDialect) count(ctx context.Context, s rawSession) (int64, error) {
+	row, err := s.row(ctx, "SELECT "+d.writes)
+	if err != nil {
+		return 0, err
+	}
+	return number(row[0])
 }
 
 func (d *mysqlDialect) begin(ctx context.Context, s rawSession, o opening) (mark, error) {
@@ -284,20 +366,26 @@ func (*mysqlDialect) guard(ctx context.Context, s rawSession) error { return che
 // plain transaction ends with a deadlock, and later statements would stand alone:
 // its savepoint would be gone with it.
 func (d *mysqlDialect) record(ctx context.Context, s rawSession, ref BranchRef, m mark) (wrote bool, err error) {
-	row, err := s.row(ctx, "SELECT "+d.writes)
-	if err != nil {
-		return false, err
+	if m.readOnly || !m.wrote && !m.counted {
+		return false, nil // nothing that could write has run
 	}
-	writes, err := number(row[0])
-	if err != nil || writes == m.writes || m.readOnly {
-		return false, err
+	if !m.wrote {
+		writes, err := d.count(ctx, s)
+		if err != nil || writes == m.writes {
+			return false, err
+		}
 	}
-	_, err = s.exec(ctx, fmt.Sprintf("INSERT INTO %s (gid, branch, state, born, cluster) VALUES ('%s', '%s', 'done', %d, '%s')",
-		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS(), d.cluster()))
+	_, err = s.exec(ctx, d.evidenceRow(ref))
 	if faultOf(err) == faultDuplicate {
 		return false, errFenced(ref, err)
 	}
 	return err == nil, err
+}
+
+// evidenceRow inserts the row of a branch that wrote.
+func (d *mysqlDialect) evidenceRow(ref BranchRef) string {
+	return fmt.Sprintf("INSERT INTO %s (gid, branch, state, born, cluster) VALUES ('%s', '%s', 'done', %d, '%s')",
+		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS(), d.cluster())
 }
 
 func (d *mysqlDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {
@@ -323,6 +411,9 @@ func (d *mysqlDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uin
 	}
 	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (gid, branch, state, born, cluster) VALUES ('floor', '%[3]s', 'floor', %[2]d, '%[3]s')"+
 		" ON DUPLICATE KEY UPDATE born = GREATEST(born, VALUES(born))", EvidenceTable, floorMS, d.cluster()))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.floorRead = time.Time{} // whatever the error says, it may have risen
 	return err
 }
 
@@ -350,10 +441,4 @@ func (d *mysqlDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint
 	return int64(len(deletes)), err
 }
 
-func (*mysqlDialect) settings(ctx context.Context, s rawSession, m mark) error {
-	if !m.lockWaitChanged {
-		return nil
-	}
-	_, err := s.exec(ctx, "SET SESSION innodb_lock_wait_timeout = "+strconv.FormatInt(m.lockWait, 10))
-	return err
-}
+func (*mysqlDialect) settings(context.Context, rawSession, mark) error { return nil } // see restore

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 // Postgres wraps a connector of Postgres (pgx' stdlib, lib/pq) so that a local
@@ -48,13 +49,43 @@ func (postgresEngine) open(ctx context.Context, s rawSession, d dialect, o openi
 
 func (postgresEngine) start(context.Context, rawSession, string) error { return nil }
 
-func (postgresEngine) prepare(ctx context.Context, s rawSession, xid string) error {
+func (e postgresEngine) prepare(ctx context.Context, s rawSession, xid string) error {
 	_, err := s.exec(ctx, "PREPARE TRANSACTION '"+xid+"'")
+	return e.advise(err)
+}
+
+func (postgresEngine) advise(err error) error {
 	var state interface{ SQLState() string }
 	if errors.As(err, &state) && strings.HasPrefix(state.SQLState(), "53") {
 		return fmt.Errorf("%w; when the prepared slots are exhausted, raise max_prepared_transactions, and see what holds them: SELECT gid, prepared FROM pg_prepared_xacts", err)
 	}
 	return err
+}
+
+func (postgresEngine) last(d dialect, ref BranchRef, m mark, xid string) []string {
+	return []string{d.(postgresDialect).recordOrFail(ref, m), "PREPARE TRANSACTION '" + xid + "'"}
+}
+
+// refused tells a refusal of the evidence row from an error of PREPARE.
+func (postgresEngine) refused(ctx context.Context, s rawSession, d dialect, ref BranchRef, err error) error {
+	var state interface{ SQLState() string }
+	if !errors.As(err, &state) {
+		return nil
+	}
+	switch state.SQLState() {
+	case "22012": // division_by_zero: recordOrFail has
+		if _, err := s.exec(ctx, "ROLLBACK"); err != nil {
+			return err
+		}
+		floor, err := readFloor(ctx, d, s)
+		if err == nil && ref.GID.BornMS() <= floor {
+			return errSwept(ref)
+		}
+		return errSwapped(ref)
+	case "23505", "25006", "25P02": // unique_violation, read_only_sql_transaction, in_failed_sql_transaction
+		return explainRecord(ref, s, err)
+	}
+	return nil
 }
 
 func (postgresEngine) commit(ctx context.Context, s rawSession, _ string) error {
@@ -160,42 +191,56 @@ func (postgresDialect) begin(ctx context.Context, s rawSession, o opening) (mark
 	if o.opts.ReadOnly {
 		begin += " READ ONLY"
 	}
-	if _, err := s.exec(ctx, begin); err != nil {
-		return mark{}, err
+	m := mark{token: fmt.Sprintf("%s/%d", o.gid, tokens.Add(1)), readOnly: o.opts.ReadOnly}
+	err = s.batch(ctx, begin, "SET LOCAL lock_timeout = "+strconv.FormatInt(o.lockWait.Milliseconds(), 10), "SET LOCAL "+tokenSetting+" = '"+m.token+"'")
+	if err != nil || m.readOnly || s.state != nil && s.state.writable {
+		return m, err
 	}
-	row, err := s.row(ctx, "SELECT transaction_timestamp()::text, current_setting('transaction_read_only'), set_config('lock_timeout', $1, true)",
-		strconv.FormatInt(o.lockWait.Milliseconds(), 10)+"ms")
+	row, err := s.row(ctx, "SELECT current_setting('transaction_read_only')")
 	if err != nil {
 		return mark{}, err
 	}
-	return mark{txTime: text(row[0]), readOnly: text(row[1]) == "on"}, nil
+	m.readOnly = text(row[0]) == "on"
+	if s.state != nil {
+		s.state.writable = !m.readOnly
+	}
+	return m, nil
+}
+
+// tokenSetting is a setting of the transaction's own, which ends with it: it tells
+// the transaction that BeginTx began from any other.
+const tokenSetting = "quorate.branch"
+
+// tokens makes them unique in a process, which is enough for one session.
+var tokens atomic.Uint64
+
+// isOurs is the condition that the transaction is the one begun.
+func isOurs(token string) string {
+	return "current_setting('" + tokenSetting + "', true) = '" + token + "'"
 }
 
 func (postgresDialect) guard(context.Context, rawSession) error { return nil } // record sees it
 
 // record relies on three facts, each tested. An aborted transaction answers
 // PREPARE TRANSACTION with the tag ROLLBACK and no error, which database/sql
-// hides; but it refuses this INSERT. transaction_timestamp() tells this
-// transaction from one that was begun behind the proxy's back. And a transaction
-// that wrote, or locked a row, has an id.
+// hides; but it refuses this INSERT. The token tells this transaction from one that
+// was begun behind the proxy's back. And a transaction that wrote, or locked a row,
+// has an id.
 func (d postgresDialect) record(ctx context.Context, s rawSession, ref BranchRef, m mark) (wrote bool, err error) {
 	born := int64(ref.GID.BornMS())
 	if !m.readOnly {
 		n, err := s.exec(ctx, "INSERT INTO "+EvidenceTable+" (gid, branch, state, born, cluster) SELECT $1::text, $2::text, 'done', $3::bigint, $5::text"+
-			" WHERE transaction_timestamp()::text = $4::text AND txid_current_if_assigned() IS NOT NULL"+
+			" WHERE current_setting('"+tokenSetting+"', true) = $4::text AND txid_current_if_assigned() IS NOT NULL"+
 			" AND NOT EXISTS (SELECT 1 FROM "+EvidenceTable+" WHERE gid = 'floor' AND branch = $5::text AND born >= $3::bigint)",
-			string(ref.GID), ref.ID, born, m.txTime, d.cluster())
+			string(ref.GID), ref.ID, born, m.token, d.cluster())
 		if err != nil {
-			if faultOf(err) == faultDuplicate {
-				return false, errFenced(ref, err)
-			}
-			return false, err
+			return false, explainRecord(ref, s, err)
 		}
 		if n == 1 {
 			return true, nil
 		}
 	}
-	row, err := s.row(ctx, "SELECT transaction_timestamp()::text = $1::text, txid_current_if_assigned() IS NULL", m.txTime)
+	row, err := s.row(ctx, "SELECT coalesce(current_setting('"+tokenSetting+"', true), '') = $1::text, txid_current_if_assigned() IS NULL", m.token)
 	if err != nil {
 		return false, err
 	}
@@ -213,6 +258,30 @@ func (d postgresDialect) record(ctx context.Context, s rawSession, ref BranchRef
 		return false, errSwept(ref)
 	}
 	return false, nil
+}
+
+// explainRecord says what an error of the evidence row's INSERT means.
+func explainRecord(ref BranchRef, s rawSession, err error) error {
+	if faultOf(err) == faultDuplicate {
+		return errFenced(ref, err)
+	}
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) && state.SQLState() == "25006" && s.state != nil { // read_only_sql_transaction
+		s.state.writable = false
+		return fmt.Errorf("%w; the transaction was made read-only after it began: say so to BeginTx, by sql.TxOptions", err)
+	}
+	return err
+}
+
+// recordOrFail is record as one statement without parameters, for a branch that has
+// written: where record would not insert, it fails, so that what is sent with it does
+// not run. The divisor is not known before it runs.
+func (d postgresDialect) recordOrFail(ref BranchRef, m mark) string {
+	born := strconv.FormatUint(ref.GID.BornMS(), 10)
+	return "INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('" + string(ref.GID) + "', '" + ref.ID + "', 'done', " + born +
+		" / (CASE WHEN " + isOurs(m.token) + " AND txid_current_if_assigned() IS NOT NULL" +
+		" AND NOT EXISTS (SELECT 1 FROM " + EvidenceTable + " WHERE gid = 'floor' AND branch = '" + d.cluster() + "' AND born >= " + born + ")" +
+		" THEN 1 ELSE 0 END), '" + d.cluster() + "')"
 }
 
 func (d postgresDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,8 +41,9 @@ type Proxy struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	ready chan struct{} // closed once attached
-	pins  pins
+	ready  chan struct{} // closed once attached
+	pins   pins
+	single atomic.Bool // driver and server take one statement a request
 
 	mu       sync.Mutex
 	why      error // why it is not attached yet
@@ -217,14 +219,14 @@ func (p *Proxy) reason() error {
 
 // Connect opens a connection, or reuses one that a branch has given back.
 func (p *Proxy) Connect(ctx context.Context) (driver.Conn, error) {
-	if raw := p.pins.reuse(ctx); raw != nil {
-		return &proxyConn{p: p, raw: raw}, nil
+	if raw, state := p.pins.reuse(ctx); raw != nil {
+		return &proxyConn{p: p, raw: raw, state: state}, nil
 	}
 	raw, err := p.connector.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &proxyConn{p: p, raw: raw}, nil
+	return &proxyConn{p: p, raw: raw, state: p.newState()}, nil
 }
 
 // Driver is the driver of the connector.
@@ -268,6 +270,6 @@ func (p *Proxy) managed(ctx context.Context, f func(rawSession) error) error {
 		if !ok {
 			return fmt.Errorf("participant: %T is no driver.Conn", raw)
 		}
-		return f(rawSession{conn})
+		return f(rawSession{raw: conn})
 	})
 }

@@ -11,8 +11,9 @@ import (
 // proxyConn is one connection of the pool. database/sql uses it from one goroutine
 // at a time; a delivery may call doom from another.
 type proxyConn struct {
-	p   *Proxy
-	raw driver.Conn
+	p     *Proxy
+	raw   driver.Conn
+	state *sessionState
 
 	// branch is the open branch transaction, nil outside of one.
 	branch *branchTx
@@ -46,7 +47,10 @@ func (c *proxyConn) admit(ctx context.Context, found statements) error {
 	info, carries := FromContext(ctx)
 	switch {
 	case c.branch != nil:
-		return c.branch.admit(info, carries, found)
+		if err := c.branch.admit(info, carries, found); err != nil {
+			return err
+		}
+		return c.branch.before(ctx, found)
 	case IsOutside(ctx), c.local != nil && c.local.outside:
 	case carries:
 		return fmt.Errorf("transaction %s: %w", info.GID, ErrOutsideTransaction)
@@ -55,18 +59,48 @@ func (c *proxyConn) admit(ctx context.Context, found statements) error {
 	}
 	// Transparent: but a transaction that text begins is not seen from here.
 	c.tainted = c.tainted || found.control != ""
+	return c.ownSettings(ctx, found)
+}
+
+// ownSettings puts back what branches have set; what the statement may set is not known.
+func (c *proxyConn) ownSettings(ctx context.Context, found statements) error {
+	d, ok := c.p.dialect.(restoring)
+	if !ok || c.state.ownLockWait == 0 {
+		return nil
+	}
+	if err := d.restore(ctx, c.session()); err != nil {
+		return err
+	}
+	if found.sets {
+		c.state.ownLockWait = 0
+	}
 	return nil
 }
 
 // done looks at the error of a statement that ran.
 func (c *proxyConn) done(found statements, err error) error {
-	if c.branch == nil {
+	if c.branch == nil || errors.Is(err, driver.ErrSkip) { // database/sql prepares it, and comes again
 		return err
+	}
+	if found.sets {
+		c.state.lockWait = unknownLockWait
 	}
 	c.branch.mark.schemaChanged = c.branch.mark.schemaChanged || found.schema
 	err = c.branch.explain(err)
 	c.branch.note(err)
 	return err
+}
+
+// changed notes that a statement has changed rows, and hands its error on.
+func (c *proxyConn) changed(ctx context.Context, found statements, res driver.Result, err error) error {
+	if err != nil || c.branch == nil || !found.change || c.branch.mark.wrote {
+		return err
+	}
+	if n, countErr := res.RowsAffected(); countErr == nil && n > 0 {
+		c.branch.mark.wrote = true
+		return nil
+	}
+	return c.branch.after(ctx, found)
 }
 
 func (c *proxyConn) scan(query string) statements {
@@ -84,7 +118,7 @@ func (c *proxyConn) ExecContext(ctx context.Context, query string, args []driver
 		return nil, err
 	}
 	res, err := execer.ExecContext(ctx, query, args)
-	return res, c.done(found, err)
+	return res, c.changed(ctx, found, res, c.done(found, err))
 }
 
 // QueryContext runs a query.
@@ -93,7 +127,7 @@ func (c *proxyConn) QueryContext(ctx context.Context, query string, args []drive
 	if !ok {
 		return nil, driver.ErrSkip
 	}
-	found := c.scan(query)
+	found := c.scan(query).query()
 	if err := c.admit(ctx, found); err != nil {
 		return nil, err
 	}
@@ -148,6 +182,9 @@ type localTx struct {
 }
 
 func (c *proxyConn) beginLocal(ctx context.Context, opts driver.TxOptions, outside bool) (driver.Tx, error) {
+	if err := c.ownSettings(ctx, statements{}); err != nil {
+		return nil, err
+	}
 	var raw driver.Tx
 	var err error
 	if b, ok := c.raw.(driver.ConnBeginTx); ok {

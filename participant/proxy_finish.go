@@ -61,7 +61,7 @@ func (t *branchTx) finish(ctx context.Context, v Verdict) (done bool, _ Outcome,
 	case t.raw == nil:
 		return false, OutcomeNone, nil // by its xid, then
 	}
-	err := t.p.engine.finish(ctx, rawSession{t.raw}, t.xid, v)
+	err := t.p.engine.finish(ctx, rawSession{raw: t.raw, state: t.c.state}, t.xid, v)
 	if err != nil && faultOf(err) == faultLockTimeout {
 		return true, OutcomeNone, fmt.Errorf("%w: %w", ErrBusy, err) // SQLite: readers stand in the way
 	}
@@ -73,8 +73,8 @@ func (t *branchTx) finish(ctx context.Context, v Verdict) (done bool, _ Outcome,
 		_ = raw.Close()
 		return false, OutcomeNone, nil
 	}
-	if t.reusable && t.p.dialect.settings(ctx, rawSession{raw}, t.mark) == nil {
-		t.p.pins.give(raw)
+	if t.reusable && t.p.dialect.settings(ctx, rawSession{raw: raw, state: t.c.state}, t.mark) == nil {
+		t.p.pins.give(raw, t.c.state)
 	} else {
 		_ = raw.Close()
 	}
@@ -248,7 +248,7 @@ func (t *branchTx) lost(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	if _, err := (rawSession{t.raw}).row(ctx, "SELECT 1"); err == nil || ctx.Err() != nil {
+	if _, err := (rawSession{raw: t.raw, state: t.c.state}).row(ctx, "SELECT 1"); err == nil || ctx.Err() != nil {
 		return false
 	}
 	_ = t.raw.Close()

@@ -326,7 +326,7 @@ func (r *resource) managedOnce(ctx context.Context, f func(rawSession) error) er
 		return err
 	}
 	defer c.Close()
-	return c.Raw(func(raw any) error { return f(rawSession{raw.(driver.Conn)}) })
+	return c.Raw(func(raw any) error { return f(rawSession{raw: raw.(driver.Conn)}) })
 }
 
 // listed is what the database has prepared now.

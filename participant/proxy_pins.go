@@ -16,13 +16,15 @@ type pins struct {
 	// live are the branches that this process works on or has prepared, until they end.
 	live map[BranchRef]*branchTx
 	// free are connections that ended branches gave back, oldest first.
-	free   []driver.Conn
+	free   []freeConn
 	closed bool
 }
 
-// freeConnectionsMax is how many connections are kept for reuse: what pool limits
-// apply to, the pool decides by asking for them.
-const freeConnectionsMax = 16
+// freeConn is a connection with what is known of its session.
+type freeConn struct {
+	raw   driver.Conn
+	state *sessionState
+}
 
 func newPins(limit int) pins {
 	return pins{slots: make(chan struct{}, limit), live: make(map[BranchRef]*branchTx)}
@@ -95,11 +97,12 @@ func (p *pins) sibling(ref BranchRef) *branchTx {
 	return nil
 }
 
-// give keeps a connection for reuse, or closes it.
-func (p *pins) give(raw driver.Conn) {
+// give keeps a connection for reuse, or closes it: as many are kept as may be pinned,
+// for as many come back when their decisions do.
+func (p *pins) give(raw driver.Conn, state *sessionState) {
 	p.mu.Lock()
-	if !p.closed && len(p.free) < freeConnectionsMax {
-		p.free = append(p.free, raw)
+	if !p.closed && len(p.free) < cap(p.slots) {
+		p.free = append(p.free, freeConn{raw, state})
 		raw = nil
 	}
 	p.mu.Unlock()
@@ -109,15 +112,15 @@ func (p *pins) give(raw driver.Conn) {
 }
 
 // reuse returns a connection that still works, or nil.
-func (p *pins) reuse(ctx context.Context) driver.Conn {
+func (p *pins) reuse(ctx context.Context) (driver.Conn, *sessionState) {
 	for {
 		p.mu.Lock()
 		n := len(p.free)
 		if n == 0 {
 			p.mu.Unlock()
-			return nil
+			return nil, nil
 		}
-		raw := p.free[n-1]
+		raw, state := p.free[n-1].raw, p.free[n-1].state
 		p.free = p.free[:n-1]
 		p.mu.Unlock()
 		valid := true
@@ -128,7 +131,7 @@ func (p *pins) reuse(ctx context.Context) driver.Conn {
 			valid = r.ResetSession(ctx) == nil
 		}
 		if valid {
-			return raw
+			return raw, state
 		}
 		_ = raw.Close()
 	}
@@ -142,8 +145,8 @@ func (p *pins) close() {
 	free := p.free
 	p.free = nil
 	p.mu.Unlock()
-	for _, raw := range free {
-		_ = raw.Close()
+	for _, f := range free {
+		_ = f.raw.Close()
 	}
 	for _, t := range p.list() {
 		t.drop()

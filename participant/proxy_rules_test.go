@@ -118,7 +118,7 @@ func TestTransactionEndedBehindTheProxy(t *testing.T) {
 		}
 		var behind error
 		if err := conn.Raw(func(c any) error {
-			s := rawSession{c.(*proxyConn).raw}
+			s := c.(*proxyConn).session()
 			for _, q := range []string{"ROLLBACK", "BEGIN", "UPDATE account SET amount = 0 WHERE id = 2"} {
 				if _, err := s.exec(ctx, q); err != nil {
 					behind = err
@@ -192,23 +192,29 @@ func TestReadOnlyBranchEndsInOnePhase(t *testing.T) {
 func TestABranchThatOnlyDeletesIsPrepared(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		r := newResource(t, kind)
-		ctx, gid := global(t)
-		tx, err := r.db.BeginTx(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
+		deletes := []string{"DELETE FROM account WHERE id = 1"}
+		if kind == "mysql" { // where the driver counts no rows, and where nobody sees what is done
+			deletes = append(deletes, "/* twice */ DELETE FROM account WHERE id = (1)", "EXECUTE IMMEDIATE 'DELETE FROM account WHERE id = 1'")
 		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM account WHERE id = 1"); err != nil {
-			t.Fatal(err)
-		}
-		if err := tx.Commit(); err != nil {
-			t.Fatal(err)
-		}
-		ref := BranchRef{gid, "1"}
-		r.script.wantVote(t, ref, VotePrepared, false)
-		r.wantOutcome(ref, VerdictRollback, OutcomeRolledBack)
-		var left int
-		if err := r.plain.QueryRowContext(t.Context(), "SELECT count(*) FROM account").Scan(&left); err != nil || left != 2 {
-			t.Errorf("after the rollback %d rows are left of two, %v", left, err)
+		for _, q := range deletes {
+			ctx, gid := global(t)
+			tx, err := r.db.BeginTx(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.ExecContext(ctx, q); err != nil {
+				t.Fatal(err)
+			}
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+			ref := BranchRef{gid, "1"}
+			r.script.wantVote(t, ref, VotePrepared, false)
+			r.wantOutcome(ref, VerdictRollback, OutcomeRolledBack)
+			var left int
+			if err := r.plain.QueryRowContext(t.Context(), "SELECT count(*) FROM account").Scan(&left); err != nil || left != 2 {
+				t.Errorf("%s: after the rollback %d rows are left of two, %v", q, left, err)
+			}
 		}
 	}, every...)
 }
@@ -599,7 +605,7 @@ func (r *resource) prepareByHand(xid, statement string) {
 		begin, end = []string{"XA START " + xid}, []string{"XA END " + xid, "XA PREPARE " + xid}
 	}
 	for _, q := range append(append(begin, statement), end...) {
-		if _, err := (rawSession{raw}).exec(ctx, q); err != nil {
+		if _, err := (rawSession{raw: raw}).exec(ctx, q); err != nil {
 			r.t.Fatalf("%s: %v", q, err)
 		}
 	}

@@ -11,7 +11,11 @@ import (
 
 // rawSession speaks SQL on one connection of a driver, for the proxy's own
 // statements. Arguments and results are plain driver values.
-type rawSession struct{ raw driver.Conn }
+type rawSession struct {
+	raw driver.Conn
+	// state is kept of the connections that branches work on; nil of the proxy's own.
+	state *sessionState
+}
 
 // exec runs one statement and returns the number of rows that it changed.
 func (s rawSession) exec(ctx context.Context, query string, args ...driver.Value) (int64, error) {

@@ -22,15 +22,30 @@ type statements struct {
 	control string
 	// schema is set when a statement changes more than rows.
 	schema bool
+	// change is set when the only statement inserts, updates or deletes rows, and adds
+	// when it inserts.
+	change, adds bool
+	// calls is set when a parenthesis opens: functions may be called.
+	calls bool
+	// sets is set when a statement may change the session's settings.
+	sets bool
+}
+
+// query is the same as a query: nothing will say how many rows it has changed.
+func (s statements) query() statements {
+	s.change, s.adds = false, false
+	return s
 }
 
 // scanStatements reads SQL text of one or more statements.
 func scanStatements(text string, mysql bool) (found statements) {
 	s := &scanner{text: text, mysql: mysql}
 	var words []string // the current statement's
+	n := 0
 	for {
 		token := s.next()
 		if token != "" && token != ";" {
+			found.calls = found.calls || token == "("
 			// Two words tell, but for SET, whose list may go on.
 			const wordsMax = 64
 			if len(words) < wordsMax {
@@ -42,6 +57,12 @@ func scanStatements(text string, mysql bool) (found statements) {
 			found.control = control(words, mysql)
 		}
 		found.schema = found.schema || (len(words) > 0 && schemaWords[words[0]])
+		if len(words) > 0 {
+			n++
+			found.change = n == 1 && changeWords[words[0]]
+			found.adds = found.change && (words[0] == "INSERT" || words[0] == "REPLACE")
+			found.sets = found.sets || !found.change && words[0] != "SELECT"
+		}
 		if token == "" {
 			return found
 		}
@@ -53,6 +74,10 @@ func scanStatements(text string, mysql bool) (found statements) {
 var schemaWords = map[string]bool{
 	"ALTER": true, "ANALYZE": true, "ATTACH": true, "CREATE": true, "DETACH": true, "DROP": true, "REINDEX": true, "VACUUM": true,
 }
+
+// changeWords open the statements that change rows, and whose count of rows says
+// whether they did.
+var changeWords = map[string]bool{"INSERT": true, "UPDATE": true, "DELETE": true, "REPLACE": true}
 
 // control judges one statement by its words.
 func control(words []string, mysql bool) string {

@@ -47,12 +47,12 @@ func (s *proxyStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (
 		return nil, err
 	}
 	res, err := execStmt(ctx, s.raw, args)
-	return res, s.c.done(s.found, err)
+	return res, s.c.changed(ctx, s.found, res, s.c.done(s.found, err))
 }
 
 // QueryContext runs the query.
 func (s *proxyStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	if err := s.c.admit(ctx, s.found); err != nil {
+	if err := s.c.admit(ctx, s.found.query()); err != nil {
 		return nil, err
 	}
 	rows, err := queryStmt(ctx, s.raw, args)

@@ -69,7 +69,7 @@ func (c *proxyConn) beginBranch(ctx context.Context, info Info, opts driver.TxOp
 			}
 		}()
 	}
-	s := rawSession{c.raw}
+	s := c.session()
 	m, err := p.engine.open(ctx, s, p.dialect, opening{gid: info.GID, opts: opts, lockWait: wait})
 	if err != nil {
 		c.abandon()
@@ -99,7 +99,7 @@ func (c *proxyConn) beginBranch(ctx context.Context, info Info, opts driver.TxOp
 func (c *proxyConn) abandon() {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
-	_, _ = rawSession{c.raw}.exec(ctx, "ROLLBACK")
+	_, _ = c.session().exec(ctx, "ROLLBACK")
 	c.tainted = true
 }
 
@@ -136,6 +136,9 @@ func (t *branchTx) Commit() error {
 			return errors.Join(err, t.giveUp(ctx, err.Error()))
 		}
 	}
+	if done, err := t.prepareAtOnce(ctx); done {
+		return err
+	}
 	wrote, err := t.record(ctx)
 	if err != nil {
 		err = t.explain(err)
@@ -144,13 +147,9 @@ func (t *branchTx) Commit() error {
 	if !wrote {
 		return t.commitReadOnly(ctx)
 	}
-	if err := t.p.engine.prepare(ctx, rawSession{t.c.raw}, t.xid); err != nil {
+	if err := t.p.engine.prepare(ctx, t.c.session(), t.xid); err != nil {
 		// Whatever the error says, the database may have prepared: it is told again.
-		t.c.tainted = true
-		err = t.explain(err)
-		t.forget()
-		t.refuse(err.Error(), true)
-		return fmt.Errorf("prepare branch %s of %q: %w", t.ref, t.p.resource, err)
+		return t.maybePrepared(err)
 	}
 	t.keep()
 	return t.vote()
@@ -158,7 +157,7 @@ func (t *branchTx) Commit() error {
 
 // record writes the evidence row, the last statement before the prepare.
 func (t *branchTx) record(ctx context.Context) (wrote bool, err error) {
-	s := rawSession{t.c.raw}
+	s := t.c.session()
 	if _, held := t.p.engine.(heldEngine); held {
 		if err := t.p.dialect.guard(ctx, s); err != nil {
 			return false, err
@@ -208,7 +207,7 @@ func (t *branchTx) vote() error {
 // commitReadOnly ends, in one phase, a branch that wrote nothing: a prepared one
 // would look like a heuristic outcome later, for the database may forget it.
 func (t *branchTx) commitReadOnly(ctx context.Context) error {
-	s := rawSession{t.c.raw}
+	s := t.c.session()
 	if err := t.p.engine.commit(ctx, s, t.xid); err != nil {
 		err = t.explain(err)
 		return errors.Join(fmt.Errorf("end read-only branch %s of %q: %w", t.ref, t.p.resource, err), t.giveUp(ctx, err.Error()))
@@ -257,7 +256,7 @@ func (t *branchTx) note(err error) {
 
 // giveUp undoes what was not prepared and votes refused.
 func (t *branchTx) giveUp(ctx context.Context, why string) error {
-	err := t.p.engine.undo(ctx, rawSession{t.c.raw}, t.xid)
+	err := t.p.engine.undo(ctx, t.c.session(), t.xid)
 	if err != nil {
 		t.c.tainted = true // closed, and so rolled back by the server
 	} else {
@@ -273,7 +272,7 @@ func (t *branchTx) giveUp(ctx context.Context, why string) error {
 
 // restore puts the session's settings back.
 func (t *branchTx) restore(ctx context.Context) {
-	if err := t.p.dialect.settings(ctx, rawSession{t.c.raw}, t.mark); err != nil {
+	if err := t.p.dialect.settings(ctx, t.c.session(), t.mark); err != nil {
 		t.c.tainted = true
 	}
 }

@@ -1,0 +1,49 @@
+package participant
+
+import "context"
+
+// counting is a dialect whose server does not tell whether a transaction wrote: it counts
+// the rows that a session writes, which takes a query before and one after. Most
+// branches need neither, because a statement of theirs says how many rows it changed.
+type counting interface {
+	count(ctx context.Context, s rawSession) (int64, error)
+}
+
+// restoring is a dialect that leaves a branch's settings to the next one, and puts the
+// session's own back only before other work.
+type restoring interface {
+	restore(ctx context.Context, s rawSession) error
+}
+
+// before counts, ahead of the first statement that may write without saying so.
+func (t *branchTx) before(ctx context.Context, found statements) error {
+	if found.change && (found.adds || !found.calls) {
+		return nil // after tells
+	}
+	return t.countFrom(ctx)
+}
+
+// after counts from a statement on that has changed no row; one that was to add some,
+// and whose values may have been computed by functions that write, counts as a write.
+func (t *branchTx) after(ctx context.Context, found statements) error {
+	switch {
+	case !found.change || t.mark.wrote || t.mark.counted:
+		return nil
+	case found.adds && found.calls:
+		_, needed := t.p.dialect.(counting)
+		t.mark.wrote = needed
+		return nil
+	}
+	return t.countFrom(ctx)
+}
+
+func (t *branchTx) countFrom(ctx context.Context) (err error) {
+	d, needed := t.p.dialect.(counting)
+	if !needed || t.mark.wrote || t.mark.counted || t.mark.readOnly {
+		return nil
+	}
+	if t.mark.writes, err = d.count(ctx, t.c.session()); err == nil {
+		t.mark.counted = true
+	}
+	return err
+}
