@@ -108,8 +108,8 @@ func verdictOn(mine fsm.Digest, others map[string]fsm.Digest, voters int) auditV
 // checkDigest puts into the log what a quorum agrees on.
 func (c *Coordinator) checkDigest(ctx context.Context, index uint64, digest fsm.Digest) error {
 	done := make(chan result, 1)
-	c.batcher.add(&logpb.Command{Kind: &logpb.Command_CheckDigest{
-		CheckDigest: &logpb.CheckDigest{Index: index, Digest: digest[:]}}}, func(r result) { done <- r })
+	c.batcher.add(batched{done: func(r result) { done <- r }, Propose: Propose{Command: &logpb.Command{
+		Kind: &logpb.Command_CheckDigest{CheckDigest: &logpb.CheckDigest{Index: index, Digest: digest[:]}}}}})
 	select {
 	case r := <-done:
 		return r.err

@@ -20,17 +20,21 @@ const (
 type batcher struct {
 	log Log
 	ctx context.Context
+	// proposed hears what came of the commands that have a token.
+	proposed func([]ProposeResult)
 
 	mu      sync.Mutex
 	pending []batched
+	held    int // commands, pending ones and those under way
 	running int
 	stopped bool
 	wg      sync.WaitGroup
 }
 
+// batched is a command, and who hears of it beside the core.
 type batched struct {
-	command *logpb.Command
-	done    func(result)
+	Propose
+	done func(result) // or nil
 }
 
 // result is what a command came to.
@@ -39,17 +43,30 @@ type result struct {
 	err    error
 }
 
-// add queues a command. done runs in a goroutine of the batcher's.
-func (b *batcher) add(command *logpb.Command, done func(result)) {
+func (b *batched) tell(r fsm.Result, err error) {
+	b.Tell(r, err)
+	if b.done != nil {
+		b.done(result{r, err})
+	}
+}
+
+// add queues commands. They are told of in a goroutine of the batcher's.
+func (b *batcher) add(commands ...batched) {
+	if len(commands) == 0 {
+		return
+	}
 	b.mu.Lock()
 	if b.stopped {
 		b.mu.Unlock()
-		done(result{err: ErrClosed})
+		for i := range commands {
+			commands[i].tell(fsm.Result{}, ErrClosed)
+		}
 		return
 	}
 	defer b.mu.Unlock()
-	b.pending = append(b.pending, batched{command, done})
-	if b.running < batchesMax {
+	b.pending = append(b.pending, commands...)
+	b.held += len(commands)
+	for n := 0; n < len(commands) && b.running < batchesMax; n += batchCommandsMax {
 		b.running++
 		b.wg.Go(b.drain)
 	}
@@ -64,17 +81,38 @@ func (b *batcher) drain() {
 		}
 		commands := make([]*logpb.Command, len(batch))
 		for i := range batch {
-			commands[i] = batch[i].command
+			commands[i] = batch[i].Command
 		}
 		results, _, err := b.log.Propose(b.ctx, commands...)
+		var told []ProposeResult
 		for i := range batch {
-			r := result{err: err}
+			var r fsm.Result
 			if err == nil {
-				r.result = results[i]
+				r = results[i]
 			}
-			batch[i].done(r)
+			batch[i].tell(r, err)
+			if batch[i].Token != 0 {
+				told = append(told, ProposeResult{batch[i].Token, r, err})
+			}
+		}
+		b.done(len(batch))
+		if told != nil {
+			b.proposed(told)
 		}
 	}
+}
+
+func (b *batcher) done(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held -= n
+}
+
+// inHand counts the commands that were added and are not answered.
+func (b *batcher) inHand() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held
 }
 
 func (b *batcher) take() []batched {

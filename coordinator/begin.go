@@ -14,9 +14,13 @@ import (
 )
 
 // Begin creates a transaction. Without a GID one is made from the applied
-// clock; a caller that wants to repeat an unknown Begin makes its own.
+// clock; a caller that wants to repeat an unknown Begin makes its own. It takes begin
+// over, which may be used for the same request once more, and for nothing else.
 func (c *Coordinator) Begin(ctx context.Context, begin *logpb.Begin) (Status, error) {
-	gid, begin, err := c.complete(begin)
+	if begin == nil {
+		begin = new(logpb.Begin)
+	}
+	gid, err := c.complete(begin)
 	if err != nil {
 		return Status{}, err
 	}
@@ -36,15 +40,10 @@ func (c *Coordinator) Begin(ctx context.Context, begin *logpb.Begin) (Status, er
 	return statusOfResult(r), nil
 }
 
-// complete returns the begin with what its caller left to the cluster: a GID,
-// namespace, mode, entry, timeout; and its labels, headers and branches sorted. It does not edit its
-// argument. A caller that repeats a Begin names the same timeout as before, or
-// leaves it out as before.
-func (c *Coordinator) complete(begin *logpb.Begin) (fsm.GID, *logpb.Begin, error) {
-	if begin == nil {
-		begin = &logpb.Begin{}
-	}
-	begin = proto.CloneOf(begin)
+// complete fills in what the caller left to the cluster: a GID, namespace, mode, entry,
+// timeout; and sorts labels, headers and branches. A caller that repeats a Begin names
+// the same timeout as before, or leaves it out as before.
+func (c *Coordinator) complete(begin *logpb.Begin) (fsm.GID, error) {
 	if begin.Namespace == "" {
 		begin.Namespace = DefaultNamespace
 	}
@@ -63,13 +62,13 @@ func (c *Coordinator) complete(begin *logpb.Begin) (fsm.GID, *logpb.Begin, error
 	if len(begin.Gid) != 0 {
 		gid, err := fsm.GIDFromBytes(begin.Gid)
 		if err != nil {
-			return fsm.GID{}, nil, invalid(fsm.GID{}, "%v", err)
+			return fsm.GID{}, invalid(fsm.GID{}, "%v", err)
 		}
-		return gid, begin, nil
+		return gid, nil
 	}
 	gid := c.newGID()
 	begin.Gid = gid.Bytes()
-	return gid, begin, nil
+	return gid, nil
 }
 
 func byName(a, b *logpb.Label) int { return strings.Compare(a.GetName(), b.GetName()) }
@@ -200,7 +199,7 @@ func (c *Coordinator) passKey(name string, gid fsm.GID, key string) error {
 
 func (c *Coordinator) keyOf(gid fsm.GID) (key string) {
 	c.replog.View(func(s *fsm.State) {
-		if rec, ok := s.Get(gid); ok {
+		if rec, ok := s.Read(gid); ok {
 			key = rec.GetBegin().GetKey()
 		}
 	})

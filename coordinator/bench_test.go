@@ -16,8 +16,15 @@ func BenchmarkTransaction(b *testing.B) {
 	w.attach(1, holderN(1), "a")
 	w.attach(2, holderN(2), "b")
 	specs := []*logpb.BranchSpec{branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2))}
+	ended := 0
+	reply := func(r fsm.Result, err error) {
+		if r.State == fsm.StateCommitted && err == nil {
+			ended++
+		}
+	}
 	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
+	i := 0
+	for ; b.Loop(); i++ {
 		gid := fsm.NewGID(w.state.ClockMS(), [10]byte{byte(i >> 16), byte(i >> 8), byte(i), byte(i >> 24)})
 		w.do(&logpb.Command{Kind: &logpb.Command_Submit{Submit: &logpb.Submit{
 			Begin: &logpb.Begin{Gid: gid.Bytes(), Namespace: DefaultNamespace, Mode: logpb.Mode_MODE_TWO_PHASE,
@@ -28,11 +35,16 @@ func BenchmarkTransaction(b *testing.B) {
 		if len(w.take(1)) != 1 || len(w.take(2)) != 1 {
 			b.Fatal("not told")
 		}
-		w.do(cmdReport(gid, "1", committed))
-		w.do(cmdReport(gid, "2", committed))
+		for _, branch := range []string{"1", "2"} {
+			w.core.Report(w.now, &logpb.Report{Gid: gid.Bytes(), Branch: branch, Outcome: committed}, reply)
+			w.settle()
+		}
 		w.core.Alive(w.now, 1)
 		w.core.Alive(w.now, 2)
 		w.advance(20 * time.Microsecond)
+	}
+	if ended != i {
+		b.Fatalf("%d of %d have ended", ended, i)
 	}
 }
 

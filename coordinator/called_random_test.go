@@ -147,7 +147,7 @@ func (s *squall) answer() {
 		s.obey(d)
 	case how == 5:
 		s.answered(d, busyAnswer, nil)
-	case how == 6 && mayRefuse(&txn{rec: s.record(d.GID)}, d.Operation) && d.Operation == fsm.OperationAction:
+	case how == 6 && mayRefuse(modeOf(s.record(d.GID)), d.Operation) && d.Operation == fsm.OperationAction:
 		if !slices.Contains(s.did[ref(d)], fsm.OperationAction) {
 			s.refused[ref(d)] = max(s.refused[ref(d)], d.Epoch.Term)
 			s.answered(d, refusedAnswer, nil)
@@ -203,7 +203,9 @@ func (s *squall) judge(e Effect) {
 		// It is in flight from now on, for what is judged next.
 		s.flying = append(s.flying, e.Delivery)
 	case Propose:
-		s.judgeWord(e.Command)
+		for c := range fsm.Unpack(e.Command, fsm.Result{}) {
+			s.judgeWord(c)
+		}
 	}
 }
 

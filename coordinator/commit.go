@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	"github.com/quorate/quorate/internal/failpoint"
@@ -35,7 +33,7 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) (Status, erro
 	if err := refusal(res, r.Transaction.Key, ""); err != nil {
 		return Status{}, err
 	}
-	return c.afterDecide(ctx, statusOfResult(res), r.Wait, asked)
+	return c.afterDecide(ctx, statusOfResult(res), c.modeOf(res.GID), r.Wait, asked)
 }
 
 // sorted returns the set in the order the log wants, without its repetitions.
@@ -48,15 +46,22 @@ func sorted(set *logpb.BranchSet) *logpb.BranchSet {
 	return &logpb.BranchSet{Ids: slices.Compact(ids)}
 }
 
-// Submit begins, votes and asks commit in one entry.
+// Submit begins, votes and asks commit in one entry. It takes r.Submit over, which may
+// be used for the same request once more, and for nothing else.
 func (c *Coordinator) Submit(ctx context.Context, r SubmitRequest) (Status, error) {
 	asked := c.now()
-	submit := proto.CloneOf(r.Submit)
-	gid, begin, err := c.complete(submit.GetBegin())
+	submit := r.Submit
+	if submit == nil {
+		submit = new(logpb.Submit)
+	}
+	if submit.Begin == nil {
+		submit.Begin = new(logpb.Begin)
+	}
+	begin := submit.Begin
+	gid, err := c.complete(begin)
 	if err != nil {
 		return Status{}, err
 	}
-	submit.Begin = begin
 	sortBranches(submit.Set)
 	slices.SortFunc(submit.Votes, func(a, b *logpb.Ballot) int { return strings.Compare(a.GetBranch().GetId(), b.GetBranch().GetId()) })
 	if err := c.passKey(failpoint.BeforeDecision, gid, begin.GetKey()); err != nil {
@@ -69,11 +74,15 @@ func (c *Coordinator) Submit(ctx context.Context, r SubmitRequest) (Status, erro
 	if err := refusal(res, begin.GetKey(), ""); err != nil {
 		return Status{}, err
 	}
-	return c.afterDecide(ctx, statusOfResult(res), r.Wait, asked)
+	mode := begin.GetMode()
+	if !res.Created && res.GID != gid { // a key stood for another one
+		mode = c.modeOf(res.GID)
+	}
+	return c.afterDecide(ctx, statusOfResult(res), mode, r.Wait, asked)
 }
 
 // afterDecide waits for what the caller wants to know, once its request is applied.
-func (c *Coordinator) afterDecide(ctx context.Context, s Status, wait Wait, asked time.Time) (Status, error) {
+func (c *Coordinator) afterDecide(ctx context.Context, s Status, mode fsm.Mode, wait Wait, asked time.Time) (Status, error) {
 	if s.Decision == fsm.DecisionCommit {
 		if err := c.pass(failpoint.AtDecision, s.GID); err != nil {
 			return Status{}, err
@@ -89,7 +98,7 @@ func (c *Coordinator) afterDecide(ctx context.Context, s Status, wait Wait, aske
 		s.Created = created
 	}
 	if s.Decision != fsm.DecisionNone {
-		c.observer.TransactionDecided(c.modeOf(s.GID), s.Decision, c.now().Sub(asked))
+		c.observer.TransactionDecided(mode, s.Decision, c.now().Sub(asked))
 	}
 	return s, nil
 }
@@ -99,7 +108,7 @@ func ended(s fsm.TxState) bool { return s == fsm.StateCommitted || s == fsm.Stat
 func (c *Coordinator) modeOf(gid fsm.GID) (mode fsm.Mode) {
 	mode = logpb.Mode_MODE_TWO_PHASE
 	c.replog.View(func(s *fsm.State) {
-		if rec, ok := s.Get(gid); ok {
+		if rec, ok := s.Read(gid); ok {
 			mode = modeOf(rec)
 		}
 	})
@@ -147,7 +156,8 @@ func (c *Coordinator) Rollback(ctx context.Context, r RollbackRequest) (Status, 
 		Gid: gid.Bytes(), Decision: fsm.DecisionRollback, Branches: r.Branches, Detail: r.Detail,
 		Origin: logpb.Origin_ORIGIN_CLIENT, Reason: logpb.Reason_REASON_REQUESTED, Result: r.Result,
 	}
-	if c.modeOf(gid) == logpb.Mode_MODE_WORKFLOW {
+	mode := c.modeOf(gid)
+	if mode == logpb.Mode_MODE_WORKFLOW {
 		d.Reason = logpb.Reason_REASON_FAILED // its code says so, and nobody else asks
 	}
 	switch {
@@ -163,5 +173,5 @@ func (c *Coordinator) Rollback(ctx context.Context, r RollbackRequest) (Status, 
 	if err := refusal(res, r.Transaction.Key, ""); err != nil {
 		return Status{}, err
 	}
-	return c.afterDecide(ctx, statusOfResult(res), r.Wait, asked)
+	return c.afterDecide(ctx, statusOfResult(res), mode, r.Wait, asked)
 }

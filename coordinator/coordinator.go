@@ -30,6 +30,7 @@ type Coordinator struct {
 	observer Observer
 	log      *slog.Logger
 	now      func() time.Time
+	began    time.Time
 	settings Settings
 
 	entropyLock sync.Mutex
@@ -39,8 +40,7 @@ type Coordinator struct {
 	pending atomic.Int64 // callers' proposals under way
 	batcher *batcher
 
-	inputs  chan func(*Core, time.Time)
-	applied chan struct{} // holds one: the core has something to look at
+	inbox   *inbox
 	closing chan struct{}
 	closed  chan struct{} // the core's goroutine has ended
 	once    sync.Once
@@ -51,9 +51,10 @@ type Coordinator struct {
 	lastID     atomic.Uint64 // of sessions and waiters
 
 	// Of the core's goroutine only:
-	core     *Core
-	sessions map[SessionID]*Session
-	waiters  map[uint64]chan<- AnswerWaiter
+	core      *Core
+	sessions  map[SessionID]*Session
+	waiters   map[uint64]chan<- AnswerWaiter
+	proposals []batched
 }
 
 // New returns a coordinator that follows until Leadership says otherwise.
@@ -66,9 +67,7 @@ func New(cfg Config) (*Coordinator, error) {
 	c := &Coordinator{
 		nodeID: cfg.NodeID, replog: cfg.Log, caller: cfg.Caller, observer: cfg.Observer, log: cfg.Logger,
 		now: cfg.Now, settings: cfg.Settings, entropy: cfg.Entropy,
-		batcher:  &batcher{log: cfg.Log, ctx: ctx},
-		inputs:   make(chan func(*Core, time.Time), inputsMax),
-		applied:  make(chan struct{}, 1),
+		inbox:    newInbox(),
 		closing:  make(chan struct{}),
 		closed:   make(chan struct{}),
 		stop:     stop,
@@ -76,6 +75,8 @@ func New(cfg Config) (*Coordinator, error) {
 		sessions: make(map[SessionID]*Session),
 		waiters:  make(map[uint64]chan<- AnswerWaiter),
 	}
+	c.began = c.now()
+	c.batcher = &batcher{log: cfg.Log, ctx: ctx, proposed: c.proposed}
 	go c.run()
 	if cfg.Peers != nil {
 		c.goroutines.Go(func() { c.audit(cfg.Peers, cfg.Fatal) })
@@ -137,10 +138,7 @@ func (c *Coordinator) Leadership(leader bool, term uint64) {
 // block, and may be called from any goroutine.
 func (c *Coordinator) Applied(index uint64) {
 	if c.lead.Load() != nil {
-		select {
-		case c.applied <- struct{}{}:
-		default: // it will look anyway
-		}
+		c.inbox.apply()
 	}
 	c.watchers.wake()
 }

@@ -60,14 +60,25 @@ type Core struct {
 	repeated   int  // those that were made where calls fail
 	under      map[BranchRef]*call
 	roomy      []*session // may have room in their window again
+	outgoing   []*session // the step under way sends deliveries on them
 
 	tick tick
+
+	packs bool      // the log takes several branches' words in one command
+	held  []holding // words that wait, by their times
+	holds timer
 
 	waiters map[uint64]*txn
 	token   uint64
 	replies map[uint64]func(r fsm.Result, err error)
 
+	seen    []look    // of the pull under way
+	touched []fsm.GID // the same
+	looked  map[fsm.GID]struct{}
+	dues    []fsm.DueBranch // the same
+
 	effects []Effect
+	spare   []Effect // taken and performed, to be used again
 }
 
 // NewCore returns a core that follows. view must run its argument on the applied
@@ -93,19 +104,28 @@ func (c *Core) forget() {
 	c.idle = nil
 	c.resources = make(map[string]*resource)
 	c.hosts, c.unused = make(map[string]*host), nil
-	c.runnable, c.crowd, c.crowdSpare, c.stirred, c.roomy = nil, nil, nil, false, nil
+	c.runnable, c.crowd, c.crowdSpare, c.stirred, c.roomy, c.outgoing = nil, nil, nil, false, nil, nil
 	c.calls, c.doubtful, c.unproven, c.repeated = 0, 0, 0, 0
 	c.under = make(map[BranchRef]*call)
 	c.tick = tick{}
+	c.packs, c.held, c.holds = false, nil, timer{}
 	c.waiters = make(map[uint64]*txn)
 	c.replies = make(map[uint64]func(fsm.Result, error))
+	c.looked = make(map[fsm.GID]struct{})
+	c.forgetLooks()
 }
 
 // Take returns the effects asked for since the last Take, in order.
 func (c *Core) Take() []Effect {
 	taken := c.effects
-	c.effects = nil
+	c.effects, c.spare = c.spare[:0], nil
 	return taken
+}
+
+// Performed gives back the memory of what was taken: it must not be used any more.
+func (c *Core) Performed(effects []Effect) {
+	clear(effects)
+	c.spare = effects
 }
 
 // Wake returns when Expire should be called next; false for never.
@@ -136,6 +156,7 @@ func (c *Core) Follow(now time.Time) {
 	c.begin(now)
 	c.leading = false
 	c.loseWaiters()
+	c.loseSaid()
 	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
 		c.ask(CloseSession{Session: id, Cause: ErrNotLeader})
 	}
@@ -155,21 +176,37 @@ func (c *Core) Applied(now time.Time) {
 // Expire says what time it is.
 func (c *Core) Expire(now time.Time) {
 	c.begin(now)
-	c.timers.expire(c.now)
+	c.timers.expire(c.now, c.elapsed)
 	c.end()
 }
 
-// Proposed brings the result of a Propose effect.
-func (c *Core) Proposed(now time.Time, token uint64, r fsm.Result, err error) {
-	reply, ok := c.replies[token]
-	if !ok {
-		return // of an earlier leadership
-	}
-	delete(c.replies, token)
+// ProposeResult is what a Propose effect came to.
+type ProposeResult struct {
+	Token  uint64
+	Result fsm.Result
+	Err    error
+}
+
+// Proposed brings the results of Propose effects.
+func (c *Core) Proposed(now time.Time, results ...ProposeResult) {
 	c.begin(now)
-	c.pull()
-	reply(r, err)
-	c.end()
+	pulled := false
+	for i := range results {
+		p := &results[i]
+		reply, ok := c.replies[p.Token]
+		if !ok {
+			continue // of an earlier leadership
+		}
+		if !pulled {
+			pulled = true
+			c.pull()
+		}
+		delete(c.replies, p.Token)
+		reply(p.Result, p.Err)
+	}
+	if pulled {
+		c.end()
+	}
 }
 
 // propose asks for a command to be appended; reply runs with its result, unless
@@ -191,6 +228,7 @@ func (c *Core) begin(now time.Time) {
 func (c *Core) end() {
 	c.decideOpen()
 	c.refillWindows()
+	c.sendOutgoing()
 	c.startCalls()
 	c.sweepHolders()
 }
@@ -198,56 +236,71 @@ func (c *Core) end() {
 // pull looks at every transaction that something happened to since the last pull.
 func (c *Core) pull() {
 	since := c.pulled
-	var seen []look
 	compacted := false
 	c.view(func(s *fsm.State) {
 		if s.Clock().AppliedIndex == since {
 			return
 		}
-		events, _, ok := s.Events(since, fsm.EventsKept)
-		if !ok {
+		var ok bool
+		if c.touched, ok = s.Touched(since, c.touched); !ok {
 			compacted = true
 			return
 		}
-		seen = lookAt(s, events)
+		c.lookAt(s, c.touched)
 		c.readClock(s)
 	})
 	if compacted {
 		c.resync()
 		return
 	}
-	for _, l := range seen {
-		c.compare(l, since)
+	for i := range c.seen {
+		c.compare(&c.seen[i], since)
 	}
+	c.forgetLooks()
 	c.planTick()
 }
 
 // look is what the state says of one transaction at one moment.
 type look struct {
 	gid fsm.GID
-	rec *logpb.Transaction // nil: gone
-	due []fsm.DueBranch
+	rec fsm.Record // the zero Record: gone
+	// due are the places of its deliveries in Core.dues.
+	due, dueEnd int
 }
 
-// lookAt reads the transactions that the events touched, each once, in order.
-func lookAt(s *fsm.State, events []fsm.Event) []look {
-	var seen []look
-	touched := make(map[fsm.GID]struct{}, len(events))
-	for _, e := range events {
-		if _, again := touched[e.GID]; !again && e.Kind != fsm.EventDropped {
-			touched[e.GID] = struct{}{}
-			seen = append(seen, lookUp(s, e.GID))
+// lookAt reads the transactions touched, each once, in order.
+func (c *Core) lookAt(s *fsm.State, touched []fsm.GID) {
+	for _, gid := range touched {
+		if _, again := c.looked[gid]; !again {
+			c.looked[gid] = struct{}{}
+			c.lookUp(s, gid)
 		}
 	}
-	return seen
 }
 
-func lookUp(s *fsm.State, gid fsm.GID) look {
-	rec, ok := s.Get(gid)
-	if !ok {
-		return look{gid: gid}
+func (c *Core) lookUp(s *fsm.State, gid fsm.GID) {
+	l := look{gid: gid, due: len(c.dues)}
+	if rec, ok := s.Read(gid); ok {
+		l.rec = rec
+		c.dues = rec.AppendDue(c.dues)
 	}
-	return look{gid: gid, rec: rec, due: s.DueOf(gid)}
+	l.dueEnd = len(c.dues)
+	c.seen = append(c.seen, l)
+}
+
+// looksKept is how many looks' memory is kept from one pull to the next.
+const looksKept = 4096
+
+// forgetLooks lets go of what the looks hold, and keeps their memory.
+func (c *Core) forgetLooks() {
+	if cap(c.seen) > looksKept || cap(c.dues) > looksKept || cap(c.touched) > looksKept {
+		c.seen, c.dues, c.touched, c.looked = nil, nil, nil, make(map[fsm.GID]struct{})
+		return
+	}
+	clear(c.seen)
+	clear(c.dues)
+	clear(c.looked)
+	c.seen, c.dues, c.touched = c.seen[:0], c.dues[:0], c.touched[:0]
 }
 
 // lookPage is how many transactions are read at a time, entries being applied
@@ -265,25 +318,25 @@ func (c *Core) resync() {
 	noted := c.noted()
 	c.view(c.readClock)
 	listed := make(map[fsm.GID]struct{})
-	for page := (fsm.ListPage{More: true}); page.More; {
-		var seen []look
+	compare := func() {
+		for i := range c.seen {
+			listed[c.seen[i].gid] = struct{}{}
+			c.compare(&c.seen[i], nothingNew)
+		}
+		c.forgetLooks()
+	}
+	for next, more := (fsm.Cursor{}), true; more; compare() {
 		c.view(func(s *fsm.State) {
-			page = s.List(page.Next, fsm.ListQuery{LimitMax: lookPage})
-			for _, rec := range page.Transactions {
-				gid := fsm.GID(rec.GetBegin().GetGid())
-				seen = append(seen, look{gid: gid, rec: rec, due: s.DueOf(gid)})
+			c.touched, next, more = s.Unfiled(next, lookPage, c.touched[:0])
+			for _, gid := range c.touched {
+				c.lookUp(s, gid)
 			}
 		})
-		for _, l := range seen {
-			listed[l.gid] = struct{}{}
-			c.compare(l, nothingNew)
-		}
 	}
 	for _, gid := range noted {
 		if _, again := listed[gid]; !again {
-			var l look
-			c.view(func(s *fsm.State) { l = lookUp(s, gid) })
-			c.compare(l, nothingNew)
+			c.view(func(s *fsm.State) { c.lookUp(s, gid) })
+			compare()
 		}
 	}
 	c.pull()

@@ -14,6 +14,7 @@ import (
 type word struct {
 	command       *logpb.Command
 	before, after string
+	done          bool // the branch did what it was asked
 }
 
 // detailBytesMax is how much of what a branch says is kept.
@@ -41,7 +42,7 @@ func (c *Core) answered(d *delivery, a Answered) {
 	case !called(d.op) && a.Outcome == logpb.Outcome_OUTCOME_UNSPECIFIED:
 		d.r.callFailed()
 		c.attemptFailed(d, ResultError, "the answer says nothing of what was done: "+a.Detail)
-	case a.Refused && !mayRefuse(d.t, d.op):
+	case a.Refused && !mayRefuse(d.t.mode(), d.op):
 		d.r.callFailed()
 		c.attemptFailed(d, ResultError, "refused, which "+operationName(d.op)+" cannot be: "+a.Detail)
 	default:
@@ -54,8 +55,8 @@ func (c *Core) answered(d *delivery, a Answered) {
 // mayRefuse: a saga's step may say that it did nothing and never will, and a
 // check-back that the local transaction did not commit. What must be done cannot
 // be refused.
-func mayRefuse(t *txn, op fsm.Operation) bool {
-	return op == fsm.OperationCheckBack || op == fsm.OperationAction && t.mode() == logpb.Mode_MODE_SAGA
+func mayRefuse(mode fsm.Mode, op fsm.Operation) bool {
+	return op == fsm.OperationCheckBack || op == fsm.OperationAction && mode == logpb.Mode_MODE_SAGA
 }
 
 // wordOf is what the log is told of an answer.
@@ -85,11 +86,21 @@ func (c *Core) wordOf(t *txn, branch string, op fsm.Operation, attempts uint32, 
 }
 
 func answerWord(a *logpb.Answer) *word {
-	return &word{&logpb.Command{Kind: &logpb.Command_Answer{Answer: a}}, failpoint.BeforeAnswer, failpoint.AfterAnswer}
+	done := a.GetKind() == logpb.Answer_KIND_DONE
+	return &word{answerOf(a), failpoint.BeforeAnswer, failpoint.AfterAnswer, done}
 }
 
 func reportWord(r *logpb.Report) *word {
-	return &word{&logpb.Command{Kind: &logpb.Command_Report{Report: r}}, failpoint.BeforeReport, failpoint.AfterReport}
+	done := r.GetOutcome() == logpb.Outcome_OUTCOME_COMMITTED || r.GetOutcome() == logpb.Outcome_OUTCOME_ROLLED_BACK
+	return &word{reportOf(r), failpoint.BeforeReport, failpoint.AfterReport, done}
+}
+
+func answerOf(a *logpb.Answer) *logpb.Command {
+	return &logpb.Command{Kind: &logpb.Command_Answer{Answer: a}}
+}
+
+func reportOf(r *logpb.Report) *logpb.Command {
+	return &logpb.Command{Kind: &logpb.Command_Report{Report: r}}
 }
 
 // checkedBack decides a message by its initiator's word on the local transaction.
@@ -126,7 +137,7 @@ func (c *Core) gaveUp(d *delivery, detail string) {
 func (c *Core) say(d *delivery) {
 	d.phase = phaseReporting
 	branch := d.spec.GetId()
-	c.append(d.t, branch, d.word, func(r fsm.Result, err error) {
+	c.append(d.t, branch, d.word, true, func(r fsm.Result, err error) {
 		if d.gone || d.phase != phaseReporting {
 			return // the log has it
 		}
@@ -142,15 +153,11 @@ func notTaken(r fsm.Result, err error) string {
 	return "was not taken: " + r.Code.String() + " " + r.Detail
 }
 
-// append proposes a word, and passes the places of the protocol around it.
-func (c *Core) append(t *txn, branch string, w *word, reply func(r fsm.Result, err error)) {
+// append proposes a word, and passes the places of the protocol around it. mayWait: it
+// may go with those of other branches.
+func (c *Core) append(t *txn, branch string, w *word, mayWait bool, done func(r fsm.Result, err error)) {
 	c.hitBranch(w.before, t, branch)
-	c.propose(w.command, func(r fsm.Result, err error) {
-		if err == nil && r.Code == fsm.OK {
-			c.hitBranch(w.after, t, branch)
-		}
-		reply(r, err)
-	})
+	c.utter(said{t: t, branch: branch, command: w.command, after: w.after, done: done}, mayWait && w.done)
 }
 
 func (c *Core) hitBranch(name string, t *txn, branch string) {
@@ -165,11 +172,11 @@ func (c *Core) hitBranch(name string, t *txn, branch string) {
 func (c *Core) answeredForNobody(k *call, a Answered, err error) {
 	t := c.txns[k.ref.GID]
 	a.Detail = legible(a.Detail)
-	if t == nil || err != nil || a.Busy || a.Refused && !mayRefuse(t, k.op) || !matters(t, k.op, a) {
+	if t == nil || err != nil || a.Busy || a.Refused && !mayRefuse(t.mode(), k.op) || !matters(t, k.op, a) {
 		c.afterCall(k)
 		return
 	}
-	c.append(t, k.ref.Branch, c.wordOf(t, k.ref.Branch, k.op, k.attempt, a), func(fsm.Result, error) { c.afterCall(k) })
+	c.append(t, k.ref.Branch, c.wordOf(t, k.ref.Branch, k.op, k.attempt, a), false, func(fsm.Result, error) { c.afterCall(k) })
 }
 
 // matters: a saga that compensates wants to know that a step did nothing; that it

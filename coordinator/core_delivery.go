@@ -30,8 +30,10 @@ type delivery struct {
 	// wait is the delay, the back-off, or the time limit of the attempt in flight
 	// over a session.
 	wait timer
-	// word is what the branch has answered, until the log has it.
+	// word is what the branch has answered, until the log has it; said, that it has
+	// reported over a session since it was told.
 	word *word
+	said bool
 
 	since    time.Time // it is due, and not delayed
 	attempts uint32
@@ -77,7 +79,8 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 		slices.SortFunc(due, byBranch)
 	}
 	t.due = make([]*delivery, 0, len(due))
-	for _, b := range due {
+	var fresh []delivery // made together: what is due at once ends about at once
+	for i, b := range due {
 		for len(old) > 0 && old[0].spec.GetId() < b.Branch.GetId() {
 			c.removeDelivery(old[0])
 			old = old[1:]
@@ -91,7 +94,11 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 			}
 			c.removeDelivery(before)
 		}
-		t.due = append(t.due, c.addDelivery(t, b))
+		if fresh == nil {
+			fresh = make([]delivery, len(due)-i)
+		}
+		t.due = append(t.due, c.addDelivery(&fresh[0], t, b))
+		fresh = fresh[1:]
 	}
 	for _, d := range old {
 		c.removeDelivery(d)
@@ -100,8 +107,8 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 
 func byBranch(a, b fsm.DueBranch) int { return cmp.Compare(a.Branch.GetId(), b.Branch.GetId()) }
 
-func (c *Core) addDelivery(t *txn, b fsm.DueBranch) *delivery {
-	d := &delivery{t: t, spec: b.Branch, op: b.Operation, verdict: b.Verdict, notBeforeMS: c.notBefore(t, b)}
+func (c *Core) addDelivery(d *delivery, t *txn, b fsm.DueBranch) *delivery {
+	d.t, d.spec, d.op, d.verdict, d.notBeforeMS = t, b.Branch, b.Operation, b.Verdict, c.notBefore(t, b)
 	d.r = c.resourceOf(d)
 	if id, ok := holderOf(b.Branch); ok && !called(d.op) {
 		d.h = c.holder(id)
@@ -215,8 +222,25 @@ func (c *Core) queueOn(d *delivery, s *session) {
 
 func (c *Core) sendOn(d *delivery, s *session) {
 	s.inflight.push(d)
-	c.beginAttempt(d, c.cfg.DeliveryTimeout)
-	c.ask(SendDelivery{Session: s.id, Delivery: c.told(d)})
+	d.phase, d.last, d.said = phaseInFlight, c.now, false
+	d.attempts++
+	c.timers.await(d, c.now.Add(c.cfg.DeliveryTimeout))
+	if len(s.outbox) == 0 {
+		c.outgoing = append(c.outgoing, s)
+	}
+	s.outbox = append(s.outbox, c.told(d))
+}
+
+// sendOutgoing hands over what the step sends, to each session at once.
+func (c *Core) sendOutgoing() {
+	for _, s := range c.outgoing {
+		if c.sessions[s.id] == s {
+			c.ask(SendDeliveries{Session: s.id, Deliveries: s.outbox})
+		}
+		s.outbox = nil
+	}
+	clear(c.outgoing)
+	c.outgoing = c.outgoing[:0]
 }
 
 // refillWindows sends what waits for room on the sessions that got some.
@@ -231,13 +255,14 @@ func (c *Core) refillWindows() {
 	c.roomy = c.roomy[:0]
 }
 
-// beginAttempt counts an attempt over a session, which may take so long.
-func (c *Core) beginAttempt(d *delivery, limit time.Duration) {
-	d.phase, d.last = phaseInFlight, c.now
-	d.attempts++
-	c.timers.arm(&d.wait, c.now.Add(limit), func() {
-		c.attemptFailed(d, ResultLost, fmt.Sprintf("no answer within %v", limit))
-	})
+// elapsed: a delivery's own time is over. It was waited for an answer over a session,
+// or for the delivery's turn.
+func (c *Core) elapsed(d *delivery) {
+	if d.phase == phaseInFlight {
+		c.attemptFailed(d, ResultLost, fmt.Sprintf("no answer within %v", c.cfg.DeliveryTimeout))
+		return
+	}
+	c.route(d)
 }
 
 // told is what a participant is told.
@@ -290,7 +315,7 @@ func (c *Core) wait(d *delivery, detail string) {
 	d.r = c.resourceOf(d)
 	d.phase, d.lastErr = phaseWaiting, detail
 	d.r.waiting.push(d)
-	c.timers.arm(&d.wait, c.now.Add(c.backoff(d)), func() { c.route(d) })
+	c.timers.await(d, c.now.Add(c.backoff(d)))
 }
 
 // noteFailure counts an attempt that brought no answer. A called branch that is

@@ -77,7 +77,7 @@ func (c *Core) tryDecide(t *txn) {
 		return
 	}
 	ready := true
-	for _, b := range t.rec.GetBranches() {
+	for b := range t.rec.GetBranches() {
 		switch b.GetVote() {
 		case logpb.VoteKind_VOTE_KIND_UNSPECIFIED, logpb.VoteKind_VOTE_KIND_REFUSED:
 			return // the set is not complete
@@ -100,7 +100,7 @@ func (c *Core) tryDecide(t *txn) {
 
 // heldNow reports whether a held branch's holder is attached and has vouched
 // for it; if it is attached and was not asked yet, it is asked.
-func (c *Core) heldNow(t *txn, b *logpb.Branch) bool {
+func (c *Core) heldNow(t *txn, b fsm.BranchRecord) bool {
 	id, ok := holderOf(b.GetSpec())
 	if !ok {
 		return false // nobody can vouch; the deadline ends it
@@ -129,7 +129,7 @@ func (c *Core) askVouch(t *txn, h *holder) {
 		return
 	}
 	var refs []BranchRef
-	for _, b := range t.rec.GetBranches() {
+	for b := range t.rec.GetBranches() {
 		id, ok := holderOf(b.GetSpec())
 		if ok && id == h.id && b.GetSpec().GetHeld() && b.GetVote() == logpb.VoteKind_VOTE_KIND_PREPARED {
 			refs = append(refs, BranchRef{GID: t.gid, Branch: b.GetSpec().GetId()})

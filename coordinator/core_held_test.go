@@ -308,7 +308,7 @@ func TestOlderDriversWordIsRefusedAndNothingElseHappens(t *testing.T) {
 	if r := w.apply(old.Command)[0]; r.Code != fsm.Stale {
 		t.Fatalf("the older leader's word was answered %v", r.Code)
 	}
-	w.core.Proposed(w.now, old.Token, fsm.Result{}, nil) // of an earlier leadership: nobody waits for it
+	w.core.Proposed(w.now, ProposeResult{Token: old.Token}) // of an earlier leadership: nobody waits for it
 	w.core.Applied(w.now)
 	w.settle()
 	w.wantState(gid, fsm.StateSealed)

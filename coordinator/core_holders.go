@@ -108,7 +108,7 @@ func (c *Core) found(h *holder, s *session) (waiting []*resource) {
 func (c *Core) guardTxn(t *txn) {
 	switch t.mode() {
 	case logpb.Mode_MODE_TWO_PHASE:
-		for _, b := range t.rec.GetBranches() {
+		for b := range t.rec.GetBranches() {
 			if id, ok := holderOf(b.GetSpec()); ok && !b.GetHint() {
 				c.guard(t, id)
 			}
@@ -178,7 +178,7 @@ func (c *Core) rollbackIfLost(t *txn) {
 	if !t.undecided() || t.operators() || t.mode() != logpb.Mode_MODE_TWO_PHASE {
 		return
 	}
-	for _, b := range t.rec.GetBranches() {
+	for b := range t.rec.GetBranches() {
 		id, ok := holderOf(b.GetSpec())
 		if !ok || b.GetHint() || !needsHolder(b) {
 			continue
@@ -192,7 +192,7 @@ func (c *Core) rollbackIfLost(t *txn) {
 }
 
 // needsHolder: without its holder the branch cannot take part in a commit.
-func needsHolder(b *logpb.Branch) bool {
+func needsHolder(b fsm.BranchRecord) bool {
 	switch b.GetVote() {
 	case logpb.VoteKind_VOTE_KIND_UNSPECIFIED:
 		return true

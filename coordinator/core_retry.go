@@ -118,7 +118,7 @@ func (c *Core) delay(d *delivery) bool {
 	}
 	d.phase = phaseDelayed
 	left := d.notBeforeMS - c.tick.clockMS(c.now)
-	c.timers.arm(&d.wait, c.now.Add(atMost(left, RetryIntervalMax)), func() { c.route(d) })
+	c.timers.await(d, c.now.Add(atMost(left, RetryIntervalMax)))
 	return true
 }
 

@@ -14,8 +14,9 @@ type session struct {
 	heardAt   time.Time
 	silence   timer
 	window    int
-	ready     list // deliveries that wait for room in the window
-	inflight  list // deliveries sent and not answered
+	ready     list       // deliveries that wait for room in the window
+	inflight  list       // deliveries sent and not answered
+	outbox    []Delivery // of the step under way
 }
 
 func (s *session) load() int { return s.ready.length + s.inflight.length }

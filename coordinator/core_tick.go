@@ -32,6 +32,7 @@ const tickGapMin = 5 * time.Millisecond
 func (c *Core) readClock(s *fsm.State) {
 	c.clock = s.Clock()
 	c.pulled = c.clock.AppliedIndex
+	c.packs = s.FeatureLevel() >= fsm.LevelPacked
 	k := &c.tick
 	k.deadlineMS, k.hasDeadline = s.NextDeadlineMS()
 	k.retentionMS, k.hasRetention = s.NextRetentionMS()

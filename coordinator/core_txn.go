@@ -12,8 +12,8 @@ import (
 // txn is what Core has noted of a transaction that has not ended.
 type txn struct {
 	gid fsm.GID
-	// rec is the record as last looked at. It is never edited, only replaced.
-	rec *logpb.Transaction
+	// rec is the record as last looked at: it never changes.
+	rec fsm.Record
 	// due branches, in the order of their ids; what calls back comes first.
 	due []*delivery
 	// guards tie it to the holders of its branches while it is undecided.
@@ -28,13 +28,18 @@ type txn struct {
 	again timer
 	// waiters are callers that wait for its decision, or its end.
 	waiters []waiter
+	// said is what its branches have said and the log was not told yet, until when
+	// at the latest.
+	said      []said
+	saidUntil time.Time
 	// partly: the failpoint of that name was passed.
 	partly bool
 }
 
 func (t *txn) mode() fsm.Mode { return modeOf(t.rec) }
 
-func modeOf(rec *logpb.Transaction) fsm.Mode {
+// modeOf is the mode of a record, however it was read.
+func modeOf[R interface{ GetBegin() *logpb.Begin }](rec R) fsm.Mode {
 	if m := rec.GetBegin().GetMode(); m != logpb.Mode_MODE_UNSPECIFIED {
 		return m
 	}
@@ -64,9 +69,9 @@ func (c *Core) noted() []fsm.GID {
 
 // compare sets what was noted of a transaction against what stands now, and
 // does what follows. What happened after the index since happened just now.
-func (c *Core) compare(l look, since uint64) {
+func (c *Core) compare(l *look, since uint64) {
 	t := c.txns[l.gid]
-	if l.rec == nil {
+	if !l.rec.Stands() {
 		if t != nil {
 			c.dropTxn(t)
 		}
@@ -77,18 +82,19 @@ func (c *Core) compare(l look, since uint64) {
 		c.txns[l.gid] = t
 	}
 	t.rec = l.rec
+	due := c.dues[l.due:l.dueEnd]
 	c.observe(t, since)
 	if t.undecided() {
 		c.guardTxn(t)
 		c.open = append(c.open, t)
 		if t.operators() {
-			l.due = nil
+			due = nil
 		}
-		c.setDue(t, l.due)
+		c.setDue(t, due)
 		return
 	}
 	c.passDecision(t, since)
-	c.setDue(t, l.due)
+	c.setDue(t, due)
 	c.unguardTxn(t)
 	if t.finished() {
 		c.answerWaiters(t)
@@ -122,9 +128,9 @@ func (c *Core) hit(name string, t *txn) {
 
 // partlyReported: of several prepared branches, one or more has just reported
 // and another has yet to.
-func partlyReported(rec *logpb.Transaction, since uint64) bool {
+func partlyReported(rec fsm.Record, since uint64) bool {
 	reported, open, justNow := 0, 0, false
-	for _, b := range rec.GetBranches() {
+	for b := range rec.GetBranches() {
 		switch {
 		case b.GetVote() != logpb.VoteKind_VOTE_KIND_PREPARED:
 		case b.GetReported().GetIndex() == 0:

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/quorate/quorate/fsm"
-	"github.com/quorate/quorate/fsm/logpb"
 )
 
 // waiter is a caller that waits for a transaction's decision, or for its end.
@@ -39,7 +38,7 @@ func (c *Core) Wait(now time.Time, id uint64, gid fsm.GID, finish bool) {
 func (c *Core) answerFromState(w waiter, gid fsm.GID) {
 	answer := AnswerWaiter{Waiter: w.id, Status: Status{GID: gid}, Lost: true}
 	c.view(func(s *fsm.State) {
-		if rec, ok := s.Get(gid); ok {
+		if rec, ok := s.Read(gid); ok {
 			answer.Status = statusOf(gid, rec)
 			answer.Lost = answer.Status.Decision == fsm.DecisionNone || w.finish && !ended(answer.Status.State)
 		}
@@ -92,7 +91,7 @@ func (c *Core) loseWaiters() {
 
 func (t *txn) status() Status { return statusOf(t.gid, t.rec) }
 
-func statusOf(gid fsm.GID, rec *logpb.Transaction) Status {
+func statusOf(gid fsm.GID, rec fsm.Record) Status {
 	return Status{
 		GID: gid, Decision: rec.GetDecision(), State: rec.GetState(), Reason: rec.GetReason(),
 		Index: rec.GetDecided().GetIndex(), Detail: rec.GetDetail(),

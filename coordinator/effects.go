@@ -9,11 +9,11 @@ import (
 // performed in the order in which they were asked.
 type Effect interface{ effect() }
 
-// SendDelivery puts a delivery on a session's queue. The core never has more
-// outstanding than the session's window.
-type SendDelivery struct {
-	Session  SessionID
-	Delivery Delivery
+// SendDeliveries puts all that a step sends on one session on its queue. The core
+// never has more outstanding than the session's window.
+type SendDeliveries struct {
+	Session    SessionID
+	Deliveries []Delivery
 }
 
 // SendVouchFor asks a session whether it still holds these branches.
@@ -32,10 +32,24 @@ type CloseSession struct {
 type StartCall struct{ Delivery Delivery }
 
 // Propose appends a command; its result comes back by Core.Proposed with the
-// token. Commands of several effects may share an entry, in any order.
+// token, unless that is 0. Commands of several effects may share an entry, in any
+// order.
 type Propose struct {
 	Token   uint64
 	Command *logpb.Command
+	// Replies are told the result first: of a packed command one for each part, in
+	// order. One that is nil is nobody's.
+	Replies []Reply
+}
+
+// Reply hears what came of a report: the result of its command, or why there is none.
+// Core does not call it; the runner does.
+type Reply func(r fsm.Result, err error)
+
+// AnswerReport answers a report that was not appended.
+type AnswerReport struct {
+	Reply Reply
+	Err   error
 }
 
 // AnswerWaiter ends a caller's wait. Lost says that leadership went first: the
@@ -60,11 +74,12 @@ type Warn struct {
 	Detail  string
 }
 
-func (SendDelivery) effect() {}
-func (SendVouchFor) effect() {}
-func (CloseSession) effect() {}
-func (StartCall) effect()    {}
-func (Propose) effect()      {}
-func (AnswerWaiter) effect() {}
-func (HitFailpoint) effect() {}
-func (Warn) effect()         {}
+func (SendDeliveries) effect() {}
+func (SendVouchFor) effect()   {}
+func (CloseSession) effect()   {}
+func (StartCall) effect()      {}
+func (Propose) effect()        {}
+func (AnswerReport) effect()   {}
+func (AnswerWaiter) effect()   {}
+func (HitFailpoint) effect()   {}
+func (Warn) effect()           {}

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/failpoint"
 )
-
-// inputsMax bounds the steps that wait for the core.
-const inputsMax = 1024
 
 // leadership is one term of leading; calls to endpoints end with its context.
 type leadership struct {
@@ -20,28 +18,17 @@ type leadership struct {
 
 // step runs f on the core, in its goroutine. It returns false when the
 // coordinator closes first.
-func (c *Coordinator) step(f func(core *Core, now time.Time)) bool {
-	select {
-	case c.inputs <- f:
-		return true
-	case <-c.closing:
-		return false
-	}
-}
+func (c *Coordinator) step(f step) bool { return c.inbox.put(context.Background(), f) }
 
 // query runs f on the core and waits for it; it returns false when the context
 // ends or the coordinator closes first. f may then still run.
-func (c *Coordinator) query(ctx context.Context, f func(core *Core, now time.Time)) bool {
+func (c *Coordinator) query(ctx context.Context, f step) bool {
 	done := make(chan struct{})
-	in := func(core *Core, now time.Time) {
+	asked := c.inbox.put(ctx, func(core *Core, now time.Time) {
 		f(core, now)
 		close(done)
-	}
-	select {
-	case c.inputs <- in:
-	case <-ctx.Done():
-		return false
-	case <-c.closing:
+	})
+	if !asked {
 		return false
 	}
 	select {
@@ -57,63 +44,85 @@ func (c *Coordinator) query(ctx context.Context, f func(core *Core, now time.Tim
 // run is the core's goroutine.
 func (c *Coordinator) run() {
 	defer close(c.closed)
-	wake := time.NewTimer(time.Hour)
-	defer wake.Stop()
+	wake := &wakeUp{timer: time.NewTimer(time.Hour)}
+	defer wake.timer.Stop()
+	var spare []step
 	for {
 		select {
-		case f := <-c.inputs:
-			f(c.core, c.now())
-		case <-c.applied:
-			c.takeInputs() // a vouch must be heard before the vote that it came with
-			c.core.Applied(c.now())
-		case <-wake.C:
-			c.core.Expire(c.now())
+		case <-c.inbox.woken:
+		case <-wake.timer.C:
+			wake.at = time.Time{}
 		case <-c.closing:
-			c.core.Follow(c.now())
-			c.perform(c.core.Take())
-			c.setLeadership(nil, ErrClosed)
+			c.finish()
 			return
 		}
+		// What was put before the log was applied is heard before that: a vouch, before
+		// the vote that it came with.
+		steps, applied := c.inbox.take(spare)
+		now := c.now()
+		for _, f := range steps {
+			f(c.core, now)
+		}
+		spare = steps
+		if applied {
+			c.core.Applied(now)
+		}
+		if at, ok := c.core.Wake(); ok && !at.After(now) {
+			c.core.Expire(now)
+		}
 		c.perform(c.core.Take())
-		c.setWake(wake)
+		at, ok := c.core.Wake()
+		wake.set(c.now(), at, ok)
 	}
 }
 
-// takeInputs takes the steps that wait already.
-func (c *Coordinator) takeInputs() {
-	for range len(c.inputs) {
-		f := <-c.inputs
+// finish ends the core's work, after all that it was told.
+func (c *Coordinator) finish() {
+	for _, f := range c.inbox.close() {
 		f(c.core, c.now())
-		c.perform(c.core.Take())
+	}
+	c.core.Follow(c.now())
+	c.perform(c.core.Take())
+	c.setLeadership(nil, ErrClosed)
+}
+
+// wakeUp is the timer that wakes the core. It is set anew only where the time differs.
+type wakeUp struct {
+	timer *time.Timer
+	at    time.Time // zero: not set
+}
+
+// set lets the timer fire when the core wants to be woken.
+func (w *wakeUp) set(now time.Time, at time.Time, ok bool) {
+	switch {
+	case !ok:
+		w.timer.Stop()
+		w.at = time.Time{}
+	case !w.at.Equal(at) || !at.After(now):
+		w.timer.Reset(max(0, at.Sub(now)))
+		w.at = at
 	}
 }
 
-// setWake sets the timer to when the core wants to be woken.
-func (c *Coordinator) setWake(wake *time.Timer) {
-	at, ok := c.core.Wake()
-	if !ok {
-		wake.Stop()
-		return
-	}
-	wake.Reset(max(0, at.Sub(c.now())))
-}
-
-// perform does what the core asked for, in order.
+// perform does what the core asked for, in order; what it proposes, together.
 func (c *Coordinator) perform(effects []Effect) {
+	proposals := c.proposals[:0]
 	for _, e := range effects {
 		switch e := e.(type) {
-		case SendDelivery:
-			c.send(e.Session, Message{Deliver: &e.Delivery})
+		case SendDeliveries:
+			c.send(e.Session, e.Deliveries)
 		case SendVouchFor:
-			c.send(e.Session, Message{VouchFor: e.Branches})
+			c.push(e.Session, Message{VouchFor: e.Branches})
 		case CloseSession:
 			c.closeSession(e.Session, e.Cause)
 		case StartCall:
 			c.startCall(e.Delivery)
 		case Propose:
-			c.proposeForCore(e)
+			proposals = append(proposals, batched{Propose: e})
 		case AnswerWaiter:
 			c.answer(e)
+		case AnswerReport:
+			e.Reply(fsm.Result{}, e.Err)
 		case HitFailpoint:
 			if err := failpoint.Hit(e.Name, e.Key); err != nil {
 				c.log.Warn("failpoint in the driver: it goes on", "name", e.Name, "key", e.Key)
@@ -122,11 +131,27 @@ func (c *Coordinator) perform(effects []Effect) {
 			c.log.Warn(e.Message, "gid", e.GID, "branch", e.Branch, "detail", e.Detail)
 		}
 	}
+	c.core.Performed(effects)
+	c.batcher.add(proposals...)
+	clear(proposals)
+	c.proposals = proposals
 }
 
-// send puts a message on a session's queue. The core keeps within the window,
+// send puts deliveries on a session's queue: in one message, where it takes that.
+func (c *Coordinator) send(id SessionID, deliveries []Delivery) {
+	s := c.sessions[id]
+	if s != nil && s.several {
+		c.push(id, Message{Deliveries: deliveries})
+		return
+	}
+	for i := range deliveries {
+		c.push(id, Message{Deliver: &deliveries[i]})
+	}
+}
+
+// push puts a message on a session's queue. The core keeps within the window,
 // so a queue that is full belongs to a stream that nobody reads.
-func (c *Coordinator) send(id SessionID, m Message) {
+func (c *Coordinator) push(id SessionID, m Message) {
 	s := c.sessions[id]
 	if s == nil {
 		return
@@ -134,10 +159,12 @@ func (c *Coordinator) send(id SessionID, m Message) {
 	select {
 	case s.out <- m:
 	default:
-		c.core.Detach(c.now(), id, false, errors.New("the session's queue is full: its stream is not read"))
-		c.perform(c.core.Take())
+		c.closeSession(id, errUnread)
+		c.later(func(core *Core, now time.Time) { core.Detach(now, id, false, errUnread) })
 	}
 }
+
+var errUnread = errors.New("the session's queue is full: its stream is not read")
 
 func (c *Coordinator) closeSession(id SessionID, cause error) {
 	s := c.sessions[id]
@@ -174,11 +201,9 @@ func (c *Coordinator) later(f func(core *Core, now time.Time)) {
 	c.goroutines.Go(func() { c.step(f) })
 }
 
-// proposeForCore hands a command of the core's to the batcher.
-func (c *Coordinator) proposeForCore(e Propose) {
-	c.batcher.add(e.Command, func(r result) {
-		c.step(func(core *Core, now time.Time) { core.Proposed(now, e.Token, r.result, r.err) })
-	})
+// proposed brings the core what came of its commands.
+func (c *Coordinator) proposed(results []ProposeResult) {
+	c.step(func(core *Core, now time.Time) { core.Proposed(now, results...) })
 }
 
 // answer ends a caller's wait.

@@ -115,8 +115,8 @@ func TestMessageFromBeginToDelivery(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	wantList(t, s.list(), "action http://h:1/01", "action http://h:1/02")
-	if begin.Branches[0].GetId() != "02" {
-		t.Error("the caller's request was edited")
+	if r := n.recordOf(st.GID); r.GetBranches()[0].GetSpec().GetId() != "01" || r.GetBegin().GetPlan().GetHeaders()[0].GetName() != "a" {
+		t.Errorf("not in the log's order: %v", r)
 	}
 }
 

@@ -284,7 +284,8 @@ func (s *storm) obey(p *proc, d Delivery) {
 	}
 	p.done[ref] = outcomeOf(d.Verdict)
 	delete(p.heldOpen, ref)
-	s.do(cmdReport(d.GID, d.Branch, outcomeOf(d.Verdict)))
+	s.core.Report(s.now, &logpb.Report{Gid: d.GID.Bytes(), Branch: d.Branch, Outcome: outcomeOf(d.Verdict)}, func(fsm.Result, error) {})
+	s.flow()
 }
 
 func outcomeOf(v fsm.Verdict) fsm.Outcome {
@@ -376,8 +377,10 @@ func (s *storm) flow() {
 // the storm's own account.
 func (s *storm) judge(e Effect) {
 	switch e := e.(type) {
-	case SendDelivery:
-		s.judgeDelivery(e.Delivery)
+	case SendDeliveries:
+		for _, d := range e.Deliveries {
+			s.judgeDelivery(d)
+		}
 	case StartCall:
 		s.judgeDelivery(e.Delivery)
 	case Propose:

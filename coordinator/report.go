@@ -11,41 +11,82 @@ import (
 
 // Report records a branch's own outcome, in a proposal shared with others.
 func (c *Coordinator) Report(ctx context.Context, r ReportRequest) (Status, error) {
+	return reported(ctx, c, r.GID, func(done func(Status, error)) { c.ReportAsync(r, done) })
+}
+
+// reported waits for what comes of a report.
+func reported(ctx context.Context, c *Coordinator, gid fsm.GID, report func(done func(Status, error))) (Status, error) {
+	type outcome struct {
+		status Status
+		err    error
+	}
+	heard := make(chan outcome, 1)
+	report(func(s Status, err error) { heard <- outcome{s, err} })
+	select {
+	case o := <-heard:
+		return o.status, o.err
+	case <-ctx.Done():
+		return Status{}, &UnknownError{GID: gid, Cause: context.Cause(ctx)}
+	}
+}
+
+// ReportAsync is Report for who does not wait: done hears what came of it, once, from
+// another goroutine or from within the call. It must not block.
+func (c *Coordinator) ReportAsync(r ReportRequest, done func(Status, error)) {
+	err := c.admitReport(r)
+	switch {
+	case err != nil:
+		done(Status{}, err)
+	case failpoint.Armed():
+		go func() { // it may stand still there
+			if err := c.pass(failpoint.BeforeReport, r.GID); err != nil {
+				c.pending.Add(-1)
+				done(Status{}, err)
+				return
+			}
+			c.report(r, done)
+		}()
+	default:
+		c.report(r, done)
+	}
+}
+
+func (c *Coordinator) admitReport(r ReportRequest) error {
 	if r.Busy {
-		return Status{}, invalid(r.GID, "branch %s is busy: only the answer to a delivery over a session may say so", r.Branch)
+		return invalid(r.GID, "branch %s is busy: only the answer to a delivery over a session may say so", r.Branch)
 	}
 	if err := c.leads(); err != nil {
-		return Status{}, err
+		return err
 	}
-	if err := c.admit(ending); err != nil {
-		return Status{}, err
-	}
-	if err := c.pass(failpoint.BeforeReport, r.GID); err != nil {
-		c.pending.Add(-1)
-		return Status{}, err
-	}
-	done := make(chan result, 1)
-	c.batcher.add(&logpb.Command{Kind: &logpb.Command_Report{Report: &logpb.Report{
+	return c.admit(ending)
+}
+
+// report tells the core, which brings the report into the log.
+func (c *Coordinator) report(r ReportRequest, done func(Status, error)) {
+	report := &logpb.Report{
 		Gid: r.GID.Bytes(), Branch: r.Branch, Outcome: r.Outcome, Detail: r.Detail, Attempts: r.Attempt, Holder: r.Holder,
-	}}}, func(res result) {
-		c.pending.Add(-1)
-		done <- res
-	})
-	select {
-	case res := <-done:
-		if res.err != nil {
-			return Status{}, c.proposeError(r.GID, res.err)
-		}
-		if res.result.Alarm {
-			c.log.Warn("a branch reported what nobody can put right", "gid", r.GID, "branch", r.Branch, "detail", res.result.Detail)
-		}
-		if err := refusal(res.result, "", r.Branch); err != nil {
-			return Status{}, err
-		}
-		return statusOfResult(res.result), nil
-	case <-ctx.Done():
-		return Status{}, &UnknownError{GID: r.GID, Cause: context.Cause(ctx)}
 	}
+	reply := func(res fsm.Result, err error) {
+		c.pending.Add(-1)
+		done(c.reportedAs(r, res, err))
+	}
+	if !c.step(func(core *Core, now time.Time) { core.Report(now, report, reply) }) {
+		reply(fsm.Result{}, ErrClosed)
+	}
+}
+
+// reportedAs is the answer to a report.
+func (c *Coordinator) reportedAs(r ReportRequest, res fsm.Result, err error) (Status, error) {
+	if err != nil {
+		return Status{}, c.proposeError(r.GID, err)
+	}
+	if res.Alarm {
+		c.log.Warn("a branch reported what nobody can put right", "gid", r.GID, "branch", r.Branch, "detail", res.Detail)
+	}
+	if err := refusal(res, "", r.Branch); err != nil {
+		return Status{}, err
+	}
+	return statusOfResult(res), nil
 }
 
 // Resolve records an operator's word on a branch that cannot report.
@@ -81,7 +122,7 @@ func (c *Coordinator) Retry(ctx context.Context, ref Ref, branch string) (int, e
 		return 0, err
 	}
 	standing := false
-	c.replog.View(func(s *fsm.State) { _, standing = s.Get(gid) })
+	c.replog.View(func(s *fsm.State) { _, standing = s.Read(gid) })
 	if !standing {
 		return 0, &Refusal{Code: fsm.NotFound, GID: gid, Key: ref.Key, Detail: "no such transaction"}
 	}

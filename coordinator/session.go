@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
@@ -44,12 +43,17 @@ type AttachRequest struct {
 	Process string
 	// Window bounds the deliveries outstanding at once; 0 for the default.
 	Window int
+	// Several says that whoever reads Outgoing takes several deliveries in one message.
+	Several bool
 }
 
 // Message is what the leader says on a session unasked: one of its fields is set.
 type Message struct {
-	Deliver  *Delivery
-	VouchFor []BranchRef
+	Deliver *Delivery
+	// Deliveries come instead of Deliver where AttachRequest.Several asks for them: all
+	// that is to be told at one moment.
+	Deliveries []Delivery
+	VouchFor   []BranchRef
 }
 
 // Session is a participant's process as this leader knows it. It ends with the
@@ -59,10 +63,15 @@ type Session struct {
 	id     SessionID
 	holder []byte
 	name   string
-	out    chan Message
-	done   chan struct{}
-	once   sync.Once
-	err    error // before done is closed
+	// several: see AttachRequest.
+	several bool
+	out     chan Message
+	// aliveAt is when the core was last told that the participant was heard, as the
+	// time since the coordinator began.
+	aliveAt atomic.Int64
+	done    chan struct{}
+	once    sync.Once
+	err     error // before done is closed
 }
 
 // vouchersMax bounds the questions that wait on a session's queue beside its
@@ -86,10 +95,11 @@ func (c *Coordinator) Attach(ctx context.Context, r AttachRequest) (*Session, er
 	}
 	r.Holder, r.Resources, r.Live = slices.Clone(r.Holder), slices.Clone(r.Resources), slices.Clone(r.Live)
 	s := &Session{
-		c: c, id: SessionID(c.lastID.Add(1)), holder: r.Holder, name: r.Name,
+		c: c, id: SessionID(c.lastID.Add(1)), holder: r.Holder, name: r.Name, several: r.Several,
 		out:  make(chan Message, c.settings.SessionWindowMax+vouchersMax),
 		done: make(chan struct{}),
 	}
+	s.aliveAt.Store(int64(c.now().Sub(c.began)))
 	full := make(chan bool, 1)
 	attached := c.query(ctx, func(core *Core, now time.Time) {
 		if len(c.sessions) >= c.settings.SessionsMax {
@@ -158,10 +168,18 @@ func (s *Session) finish(cause error) {
 	})
 }
 
-// Alive says that the participant was heard: any frame does.
+// Alive says that the participant was heard: any frame does. The core is told of it no
+// more often than tells it apart from silence.
 func (s *Session) Alive() {
+	at, told := int64(s.c.now().Sub(s.c.began)), s.aliveAt.Load()
+	if at-told < int64(s.c.settings.SessionHeartbeat/aliveTold) || !s.aliveAt.CompareAndSwap(told, at) {
+		return
+	}
 	s.c.step(func(core *Core, now time.Time) { core.Alive(now, s.id) })
 }
+
+// aliveTold is how often in a heartbeat the core hears that a participant is alive.
+const aliveTold = 8
 
 // Close ends the session because its stream has ended: the holder's grace begins.
 func (s *Session) Close(cause error) {
@@ -185,59 +203,63 @@ func (s *Session) Vouch(branches []BranchRef) {
 	s.c.step(func(core *Core, now time.Time) { core.Vouch(now, s.id, branches) })
 }
 
-// Enlist adds a branch that this process holds.
+// Enlist adds a branch that this process holds. It takes branch over.
 func (s *Session) Enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (Status, error) {
 	s.Alive()
-	spec, err := s.own(gid, branch)
-	if err != nil {
+	if err := s.own(gid, branch); err != nil {
 		return Status{}, err
 	}
-	return s.c.enlist(ctx, gid, spec)
+	return s.c.enlist(ctx, gid, branch)
 }
 
 // Vote records the vote of a branch that this process holds. With a held branch
-// it vouches for it, too.
+// it vouches for it, too. It takes ballot over.
 func (s *Session) Vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (Status, error) {
 	s.Alive()
-	spec, err := s.own(gid, ballot.GetBranch())
-	if err != nil {
+	spec := ballot.GetBranch()
+	if err := s.own(gid, spec); err != nil {
 		return Status{}, err
 	}
-	ballot = proto.CloneOf(ballot)
-	ballot.Branch = spec
 	if spec.GetHeld() && ballot.GetKind() == logpb.VoteKind_VOTE_KIND_PREPARED {
 		s.Vouch([]BranchRef{{GID: gid, Branch: spec.GetId()}}) // before the vote, or it would be asked for
 	}
 	return s.c.vote(ctx, gid, ballot)
 }
 
-// own returns the branch with this session's holder filled in.
-func (s *Session) own(gid fsm.GID, branch *logpb.BranchSpec) (*logpb.BranchSpec, error) {
-	spec := proto.CloneOf(branch)
+// own fills in this session's holder.
+func (s *Session) own(gid fsm.GID, spec *logpb.BranchSpec) error {
 	if spec == nil {
-		return nil, invalid(gid, "no branch is named")
+		return invalid(gid, "no branch is named")
 	}
 	if len(spec.Holder) != 0 && !slices.Equal(spec.Holder, s.holder) {
-		return nil, invalid(gid, "branch %s names another holder than the session it comes over", spec.GetId())
+		return invalid(gid, "branch %s names another holder than the session it comes over", spec.GetId())
 	}
 	spec.Holder = s.holder
-	return spec, nil
+	return nil
 }
 
 // Report records what a branch did, or, when busy, that it must be asked again.
 func (s *Session) Report(ctx context.Context, r ReportRequest) (Status, error) {
+	return reported(ctx, s.c, r.GID, func(done func(Status, error)) { s.ReportAsync(r, done) })
+}
+
+// ReportAsync is Report for who does not wait: done hears what came of it, once, from
+// another goroutine or from within the call. It must not block.
+func (s *Session) ReportAsync(r ReportRequest, done func(Status, error)) {
 	if r.Busy {
 		ref := BranchRef{GID: r.GID, Branch: r.Branch}
 		if !s.c.step(func(core *Core, now time.Time) { core.Busy(now, s.id, ref, r.Detail) }) {
-			return Status{}, ErrClosed
+			done(Status{}, ErrClosed)
+			return
 		}
-		return Status{GID: r.GID}, nil
+		done(Status{GID: r.GID}, nil)
+		return
 	}
 	s.Alive()
 	if len(r.Holder) == 0 {
 		r.Holder = s.holder
 	}
-	return s.c.Report(ctx, r)
+	s.c.ReportAsync(r, done)
 }
 
 // Inquire asks for the verdict on a branch.

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ func TestSessionCarriesABranchFromEnlistToReport(t *testing.T) {
 	b := branchOf("1", "bank-a", nil) // the session fills the holder in
 	e, err := s.Enlist(n.ctx, gid, b)
 	n.must(err)
-	if e.Verdict != fsm.VerdictWait || len(b.Holder) != 0 {
-		t.Errorf("enlist: %+v; argument %v", e, b)
+	if e.Verdict != fsm.VerdictWait || !bytes.Equal(b.Holder, holderN(1)) {
+		t.Errorf("enlist: %+v; branch %v", e, b)
 	}
 	_, err = s.Vote(n.ctx, gid, &logpb.Ballot{Branch: b, Kind: prepared})
 	n.must(err)
@@ -217,13 +218,51 @@ func TestReportsShareProposals(t *testing.T) {
 			}
 		})
 	}
-	testkit.Eventually(t, 5*time.Second, func() bool { return n.Stats().Pending == many }, "all wait")
+	testkit.Eventually(t, 5*time.Second, func() bool { return n.batcher.inHand() == many }, "all wait")
 	close(open)
 	wg.Wait()
 	n.log.mu.RLock()
 	defer n.log.mu.RUnlock()
 	if took := n.log.entries - before; took > batchesMax+many/batchCommandsMax+2 {
 		t.Errorf("%d reports took %d entries", many, took)
+	}
+}
+
+// Frames that say nothing new cost the core nothing, and still keep the session alive.
+func TestAliveIsToldNoMoreOftenThanNeeded(t *testing.T) {
+	now := make(chan time.Time, 1)
+	now <- time.Unix(1_700_000_000, 0)
+	clock := func() time.Time {
+		at := <-now
+		now <- at
+		return at
+	}
+	n := newNode(t, func(c *Config) { c.Now = clock })
+	s := n.attach(holderN(1), "a")
+	lastHeard := func() (at time.Time) {
+		n.query(n.ctx, func(core *Core, _ time.Time) { at = core.sessions[s.id].heardAt })
+		return at
+	}
+	first := lastHeard()
+	tick := n.settings.SessionHeartbeat / 20
+	var worst time.Duration
+	changes := 0
+	for before := first; clock().Sub(first) < 4*n.settings.SessionGrace; {
+		now <- (<-now).Add(tick)
+		s.Alive()
+		if at := lastHeard(); at != before {
+			before, changes = at, changes+1
+		}
+		worst = max(worst, clock().Sub(lastHeard()))
+	}
+	if s.Err() != nil {
+		t.Fatalf("a participant that speaks is lost: %v", s.Err())
+	}
+	if worst >= n.settings.SessionHeartbeat/aliveTold {
+		t.Errorf("the core was behind by %v", worst)
+	}
+	if frames := int(4 * n.settings.SessionGrace / tick); changes > frames/2 {
+		t.Errorf("the core was told %d times of %d frames", changes, frames)
 	}
 }
 

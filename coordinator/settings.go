@@ -56,6 +56,10 @@ type Settings struct {
 	// BackoffMin and BackoffMax bound the delay before a delivery is repeated.
 	// It doubles with each failure; half of it is jitter.
 	BackoffMin, BackoffMax time.Duration
+	// ReportHoldMax is how long the word of a branch waits, at the most, for those of
+	// the other branches of its transaction, to be one record of the log with them;
+	// 0: it does not.
+	ReportHoldMax time.Duration
 	// StuckAfter is how long a branch may be due before it is called stuck.
 	StuckAfter time.Duration
 	// CallsMax and CallsPerResourceMax bound the endpoint calls in flight. A
@@ -102,6 +106,7 @@ func DefaultSettings() Settings {
 		DeliveryTimeout:     10 * time.Second,
 		BackoffMin:          100 * time.Millisecond,
 		BackoffMax:          15 * time.Second,
+		ReportHoldMax:       5 * time.Millisecond,
 		StuckAfter:          5 * time.Minute,
 		CallsMax:            1024,
 		CallsPerResourceMax: 256,
@@ -156,6 +161,8 @@ func (s Settings) Validate() error {
 		}
 	}
 	switch {
+	case s.ReportHoldMax < 0:
+		return fmt.Errorf("coordinator: ReportHoldMax is %v, want at least 0", s.ReportHoldMax)
 	case s.SessionGrace < 2*s.SessionHeartbeat:
 		return fmt.Errorf("coordinator: SessionGrace %v is below two heartbeats of %v: a single late one would lose a participant",
 			s.SessionGrace, s.SessionHeartbeat)

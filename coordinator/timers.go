@@ -12,6 +12,9 @@ type timer struct {
 	seq  uint64 // breaks ties in the order of arming: two runs fire alike
 	slot int    // index in the heap plus one; 0 while not armed
 	fire func()
+	// of is the delivery whose own time it is, where fire is nil: there are too many
+	// of them for a function each.
+	of *delivery
 }
 
 func (t *timer) armed() bool { return t.slot != 0 }
@@ -24,8 +27,20 @@ type timers struct {
 
 // arm sets t to fire at the given time, whatever it was set to before.
 func (ts *timers) arm(t *timer, at time.Time, fire func()) {
+	t.fire, t.of = fire, nil
+	ts.set(t, at)
+}
+
+// await sets a delivery's own time, whatever it was set to before. What that means is
+// told by its phase.
+func (ts *timers) await(d *delivery, at time.Time) {
+	d.wait.fire, d.wait.of = nil, d
+	ts.set(&d.wait, at)
+}
+
+func (ts *timers) set(t *timer, at time.Time) {
 	ts.seq++
-	t.at, t.seq, t.fire = at, ts.seq, fire
+	t.at, t.seq = at, ts.seq
 	if t.armed() {
 		heap.Fix(&ts.heap, t.slot-1)
 		return
@@ -47,14 +62,19 @@ func (ts *timers) next() (time.Time, bool) {
 	return ts.heap[0].at, true
 }
 
-// expire fires every timer that is due, in order. A timer that a fired one arms
-// for now or earlier waits for the next call, so that expire always ends.
-func (ts *timers) expire(now time.Time) {
+// expire fires every timer that is due, in order; elapsed is told of a delivery's. A
+// timer that a fired one arms for now or earlier waits for the next call, so that
+// expire always ends.
+func (ts *timers) expire(now time.Time, elapsed func(*delivery)) {
 	last := ts.seq
 	for len(ts.heap) > 0 && !ts.heap[0].at.After(now) && ts.heap[0].seq <= last {
 		t := ts.heap[0]
 		heap.Pop(&ts.heap)
-		t.fire()
+		if t.of != nil {
+			elapsed(t.of)
+		} else {
+			t.fire()
+		}
 	}
 }
 

@@ -130,8 +130,8 @@ func (w *world) perform(e Effect) {
 		w.trace = append(w.trace, fmt.Sprintf("%v %T%+v", w.now.Sub(w.start), e, e))
 	}
 	switch e := e.(type) {
-	case SendDelivery:
-		w.sent[e.Session] = append(w.sent[e.Session], e.Delivery)
+	case SendDeliveries:
+		w.sent[e.Session] = append(w.sent[e.Session], e.Deliveries...)
 	case SendVouchFor:
 		w.vouchFor[e.Session] = append(w.vouchFor[e.Session], e.Branches...)
 	case CloseSession:
@@ -144,6 +144,8 @@ func (w *world) perform(e Effect) {
 			return
 		}
 		w.append(e)
+	case AnswerReport:
+		e.Reply(fsm.Result{}, e.Err)
 	case AnswerWaiter:
 		if _, twice := w.answers[e.Waiter]; twice {
 			w.t.Errorf("waiter %d is answered twice", e.Waiter)
@@ -157,12 +159,16 @@ func (w *world) perform(e Effect) {
 }
 
 func (w *world) append(p Propose) {
-	if w.lose != nil {
-		w.core.Proposed(w.now, p.Token, fsm.Result{}, w.lose)
-		return
+	var r fsm.Result
+	if w.lose == nil {
+		r = w.apply(p.Command)[0]
 	}
-	r := w.apply(p.Command)[0]
-	w.core.Proposed(w.now, p.Token, r, nil)
+	p.Tell(r, w.lose)
+	if p.Token != 0 {
+		w.core.Proposed(w.now, ProposeResult{p.Token, r, w.lose})
+	} else {
+		w.core.Applied(w.now)
+	}
 	w.look()
 }
 

@@ -32,38 +32,51 @@ func (t *transaction) awaits() bool {
 // DueOf lists the deliveries of one transaction that should be in flight now:
 // what must wait for another is listed once that has ended.
 func (s *State) DueOf(gid GID) []DueBranch {
-	t := s.live[gid] // a filed record has nothing due
-	if t == nil || !t.anyDue() {
-		return nil
+	if t := s.live[gid]; t != nil { // a filed record has nothing due
+		return t.appendDue(nil)
+	}
+	return nil
+}
+
+// AppendDue appends the deliveries that should be in flight, as DueOf lists them.
+func (r Record) AppendDue(list []DueBranch) []DueBranch {
+	if r.t.filedMS != 0 {
+		return list
+	}
+	return r.t.appendDue(list)
+}
+
+func (t *transaction) appendDue(list []DueBranch) []DueBranch {
+	if !t.anyDue() {
+		return list
 	}
 	rules, plan := t.rules(), t.begin.GetPlan()
 	switch {
 	case rules.votes:
-		return t.outcomes()
+		return t.appendOutcomes(list)
 	case t.state == StateActive:
-		return []DueBranch{{
-			GID:       gid,
+		return append(list, DueBranch{
+			GID:       t.gid,
 			Branch:    &logpb.BranchSpec{Endpoint: plan.GetCallback(), Payload: plan.GetCallbackPayload()},
 			Operation: rules.callback, Verdict: VerdictWait,
 			NotBeforeMS: clockAfter(t.began.clockMS, plan.GetCallbackAfterMs()),
-		}}
+		})
 	case t.state == StateSealed:
 		answered := func(b *branch) bool { return b.vote != voteNone }
-		return t.calls(t.next(answered, false), rules.phaseOne, plan.GetDelayMs())
+		return t.appendCalls(list, t.next(answered, false), rules.phaseOne, plan.GetDelayMs())
 	case t.decision == DecisionCommit:
-		return t.calls(t.next((*branch).terminal, false), rules.onCommit, plan.GetDelayMs())
+		return t.appendCalls(list, t.next((*branch).terminal, false), rules.onCommit, plan.GetDelayMs())
 	default:
-		return t.calls(t.next((*branch).terminal, true), rules.onRollback, 0)
+		return t.appendCalls(list, t.next((*branch).terminal, true), rules.onRollback, 0)
 	}
 }
 
-// outcomes tells every branch that votes what was decided, all at once.
-func (t *transaction) outcomes() []DueBranch {
+// appendOutcomes tells every branch that votes what was decided, all at once.
+func (t *transaction) appendOutcomes(list []DueBranch) []DueBranch {
 	operation := OperationRollback
 	if t.decision == DecisionCommit {
 		operation = OperationCommit
 	}
-	var list []DueBranch
 	for _, b := range t.branches {
 		if b.due() {
 			list = append(list, DueBranch{
@@ -75,8 +88,8 @@ func (t *transaction) outcomes() []DueBranch {
 	return list
 }
 
-// calls are the first of the branches that the plan lets be called at once.
-func (t *transaction) calls(branches []*branch, operation Operation, delayMS uint64) []DueBranch {
+// appendCalls appends the first of the branches that the plan lets be called at once.
+func (t *transaction) appendCalls(list []DueBranch, branches []*branch, operation Operation, delayMS uint64) []DueBranch {
 	if most := int(t.begin.GetPlan().GetConcurrencyMax()); most > 0 && len(branches) > most {
 		branches = branches[:most]
 	}
@@ -91,12 +104,11 @@ func (t *transaction) calls(branches []*branch, operation Operation, delayMS uin
 	if delayMS != 0 {
 		notBeforeMS = clockAfter(t.began.clockMS, delayMS)
 	}
-	list := make([]DueBranch, len(branches))
-	for i, b := range branches {
-		list[i] = DueBranch{
+	for _, b := range branches {
+		list = append(list, DueBranch{
 			GID: t.gid, Branch: b.spec, Operation: operation, Verdict: verdict,
 			DecidedMS: t.decided.clockMS, NotBeforeMS: notBeforeMS,
-		}
+		})
 	}
 	return list
 }

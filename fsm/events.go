@@ -76,6 +76,25 @@ func (s *State) Events(after uint64, most int) (events []Event, oldest uint64, o
 	return events, r.gone, true
 }
 
+// Touched appends to gids those of the transactions that something happened to after
+// an index, in the order in which it did, and may repeat them. It leaves out what only
+// dropped them. ok is false where events are missing.
+func (s *State) Touched(after uint64, gids []GID) (touched []GID, ok bool) {
+	r := &s.events
+	if after < r.gone {
+		return gids, false
+	}
+	n := len(r.ring)
+	for i := sort.Search(n, func(i int) bool { return r.at(i).Index > after }); i < n; i++ {
+		e := r.at(i)
+		if e.Kind == EventDropped || len(gids) > 0 && gids[len(gids)-1] == e.GID {
+			continue
+		}
+		gids = append(gids, e.GID)
+	}
+	return gids, true
+}
+
 // tell adds the events that the change from old to next made. A record that
 // was not there before is nil, and so is one that is dropped.
 func (s *State) tell(old, next *transaction) {

@@ -48,6 +48,7 @@ type State struct {
 	settings Digest // hash of identity, limits, nodes and topics
 	digests  []indexedDigest
 	events   eventRing
+	lately   latelyFiled // for Read
 
 	now     stamp  // of the entry being applied
 	level   uint32 // the feature level of the entry being applied

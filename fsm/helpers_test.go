@@ -288,6 +288,6 @@ func (s *State) fork() *State {
 		h.items, h.place = slices.Clone(h.items), maps.Clone(h.place)
 	}
 	c.digests, c.events = nil, eventRing{}
-	c.scratch = nil
+	c.scratch, c.lately = nil, latelyFiled{}
 	return &c
 }

@@ -67,6 +67,20 @@ func (s *State) List(after Cursor, q ListQuery) ListPage {
 	return page
 }
 
+// Unfiled appends to gids up to most of the records after a cursor that are not
+// filed, in their stable order; while more, the next ones are read after next.
+func (s *State) Unfiled(after Cursor, most int, gids []GID) (page []GID, next Cursor, more bool) {
+	next = after
+	for at := range s.unfiled.after(after) {
+		if most == 0 {
+			return gids, next, true
+		}
+		most--
+		gids, next = append(gids, at.GID), at
+	}
+	return gids, next, false
+}
+
 // Active walks the records that are not filed, in their stable order: what is
 // undecided, what is not told everywhere, and what waits for a branch's own
 // word or for an operator.

@@ -29,6 +29,7 @@ func (s *State) put(old, next *transaction) *transaction {
 	}
 	if filed {
 		s.stubs.file(next.gid, next.filedMS, s.scratch)
+		s.lately.put(next)
 		s.counts.Finished++
 	} else {
 		s.live[next.gid] = next

@@ -260,11 +260,22 @@ func (c *conn) voting(gid fsm.GID, ballot *logpb.Ballot) request {
 	}}
 }
 
-// reporting serves a branch's own word.
+// reporting serves a branch's own word, by the driver: it may wait there for those of
+// its transaction's other branches, and goes into the log with them.
 func reporting(gid fsm.GID, branch string, o fsm.Outcome, attempt uint32, holder []byte) request {
-	return proposal(&logpb.Command{Kind: &logpb.Command_Report{Report: &logpb.Report{
-		Gid: gid.Bytes(), Branch: branch, Outcome: o, Attempts: attempt, Holder: holder,
-	}}})
+	report := &logpb.Report{Gid: gid.Bytes(), Branch: branch, Outcome: o, Attempts: attempt, Holder: holder}
+	command := &logpb.Command{Kind: &logpb.Command_Report{Report: report}}
+	return request{kind: kindOf(command), command: command, serve: func(n *node, reply func(answer)) {
+		n.step(func(now time.Time) {
+			n.core.Report(now, report, func(r fsm.Result, err error) {
+				if err != nil {
+					reply(answer{err: err})
+					return
+				}
+				reply(answer{code: r.Code, result: r})
+			})
+		})
+	}}
 }
 
 func decide(d *logpb.Decide) *logpb.Command {

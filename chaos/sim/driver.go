@@ -56,10 +56,12 @@ func (n *node) perform() {
 
 func (n *node) performOne(e coordinator.Effect) {
 	switch e := e.(type) {
-	case coordinator.SendDelivery:
-		if c := n.sessions[e.Session]; c != nil && n.delivers(e.Delivery) {
-			n.w.oracle.delivery(n, c, e.Delivery)
-			c.toProcess(func() { c.proc.onDelivery(c, e.Delivery) })
+	case coordinator.SendDeliveries:
+		for _, d := range e.Deliveries {
+			if c := n.sessions[e.Session]; c != nil && n.delivers(d) {
+				n.w.oracle.delivery(n, c, d)
+				c.toProcess(func() { c.proc.onDelivery(c, d) })
+			}
 		}
 	case coordinator.SendVouchFor:
 		if c := n.sessions[e.Session]; c != nil {
@@ -71,6 +73,8 @@ func (n *node) performOne(e coordinator.Effect) {
 		n.callEndpoint(e.Delivery)
 	case coordinator.Propose:
 		n.proposeForCore(e)
+	case coordinator.AnswerReport:
+		n.after(0, func() { e.Reply(fsm.Result{}, e.Err) })
 	case coordinator.AnswerWaiter:
 		if f := n.waiters[e.Waiter]; f != nil {
 			delete(n.waiters, e.Waiter)
@@ -116,25 +120,19 @@ func (n *node) sessionList() []*conn {
 
 func (n *node) proposeForCore(e coordinator.Propose) {
 	n.w.oracle.proposes(n, e.Command)
-	var at []recorded // what endpoints have answered: each a report
-	for c := range fsm.Unpack(e.Command, fsm.Result{}) {
-		if c.GetReport() != nil {
-			at = append(at, n.w.history.invoke(request{kind: lin.KindReport, command: c}, fsm.GID{}))
-		}
-	}
+	answered := n.wordsOf(e)
 	bring := func(results []fsm.Result, err error) {
 		var r fsm.Result
 		if err == nil {
 			r = results[0]
 		}
-		told := at
-		for c, part := range fsm.Unpack(e.Command, r) {
-			if c.GetReport() != nil {
-				n.w.history.returns(told[0], n, answer{err: err, code: part.Code, result: part, header: n.header()})
-				told = told[1:]
-			}
+		n.returnWords(answered, e, r, err)
+		e.Tell(r, err)
+		if e.Token != 0 {
+			n.step(func(now time.Time) {
+				n.core.Proposed(now, coordinator.ProposeResult{Token: e.Token, Result: r, Err: err})
+			})
 		}
-		n.step(func(now time.Time) { n.core.Proposed(now, e.Token, r, err) })
 	}
 	if n.reign == nil {
 		n.after(0, func() { bring(nil, coordinator.ErrNotLeader) })
@@ -143,6 +141,30 @@ func (n *node) proposeForCore(e coordinator.Propose) {
 	n.submit([]*logpb.Command{e.Command}, func(results []fsm.Result, err error) {
 		n.after(0, func() { bring(results, err) }) // never within the step that asked
 	})
+}
+
+// wordsOf writes what endpoints have answered into the history, for each part of the
+// command: what came as a participant's own report is there already.
+func (n *node) wordsOf(e coordinator.Propose) (at []recorded) {
+	if len(e.Replies) > 1 {
+		n.w.cover.meet("words packed")
+	}
+	for c := range fsm.Unpack(e.Command, fsm.Result{}) {
+		var one recorded
+		if i := len(at); c.GetReport() != nil && (i >= len(e.Replies) || e.Replies[i] == nil) {
+			one = n.w.history.invoke(request{kind: lin.KindReport, command: c}, fsm.GID{})
+		}
+		at = append(at, one)
+	}
+	return at
+}
+
+func (n *node) returnWords(at []recorded, e coordinator.Propose, whole fsm.Result, err error) {
+	i := 0
+	for _, r := range fsm.Unpack(e.Command, whole) {
+		n.w.history.returns(at[i], n, answer{err: err, code: r.Code, result: r, header: n.header()})
+		i++
+	}
 }
 
 var errNoAnswer = errors.New("no answer in time")

@@ -1,0 +1,321 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/failpoint"
+)
+
+// heard is what came of a report.
+type heard struct {
+	results []fsm.Result
+	errs    []error
+}
+
+func (h *heard) reply(r fsm.Result, err error) {
+	h.results, h.errs = append(h.results, r), append(h.errs, err)
+}
+
+// reports is a branch's word that came over a session.
+func (w *world) reports(gid fsm.GID, branch string, o fsm.Outcome) *heard {
+	h := new(heard)
+	w.core.Report(w.now, &logpb.Report{Gid: gid.Bytes(), Branch: branch, Outcome: o}, h.reply)
+	w.settle()
+	return h
+}
+
+func (h *heard) want(t *testing.T, n int) {
+	t.Helper()
+	if len(h.results) != n {
+		t.Fatalf("heard %d times, want %d: %v", len(h.results), n, h.errs)
+	}
+	for i, r := range h.results {
+		if h.errs[i] != nil || r.Code != fsm.OK {
+			t.Fatalf("heard %v %s %v", r.Code, r.Detail, h.errs[i])
+		}
+	}
+}
+
+// commands lets the test see every command that is proposed.
+func (w *world) commands() *[]*logpb.Command {
+	all := new([]*logpb.Command)
+	w.onEffect = func(e Effect) {
+		if p, ok := e.(Propose); ok && p.Command.GetTick() == nil {
+			*all = append(*all, p.Command)
+		}
+	}
+	return all
+}
+
+func kinds(all []*logpb.Command) []string {
+	out := make([]string, len(all))
+	for i, c := range all {
+		switch k := c.GetKind().(type) {
+		case *logpb.Command_Reports:
+			out[i] = fmt.Sprintf("%d reports", len(k.Reports.GetReports()))
+		case *logpb.Command_Answers:
+			out[i] = fmt.Sprintf("%d answers", len(k.Answers.GetAnswers()))
+		default:
+			out[i] = fmt.Sprintf("%T", k)[len("*logpb.Command_"):]
+		}
+	}
+	return out
+}
+
+// twoTold is a transaction whose two branches were told over their sessions.
+func (w *world) twoTold(key string) fsm.GID {
+	w.t.Helper()
+	w.attach(1, holderN(1), "a")
+	w.attach(2, holderN(2), "b")
+	return w.committedTx(key, branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2)))
+}
+
+func TestReportsOfOneTransactionAreOneRecord(t *testing.T) {
+	w := newWorld(t)
+	gid := w.twoTold("k")
+	proposed := w.commands()
+	first := w.reports(gid, "1", committed)
+	first.want(t, 0)
+	w.wantState(gid, fsm.StateCommitting)
+	second := w.reports(gid, "2", committed)
+	first.want(t, 1)
+	second.want(t, 1)
+	w.wantState(gid, fsm.StateCommitted)
+	wantList(t, kinds(*proposed), "2 reports")
+	if first.results[0].State != fsm.StateCommitting || second.results[0].State != fsm.StateCommitted {
+		t.Errorf("each branch hears its own part: %v, %v", first.results[0].State, second.results[0].State)
+	}
+	w.advanceBeating(time.Minute, 1, 2)
+	if got := append(w.take(1)[1:], w.take(2)[1:]...); len(got) != 0 {
+		t.Errorf("told again: %v", branchesOf(got))
+	}
+}
+
+// A branch that says nothing delays no other's word for longer than ReportHoldMax,
+// and each word's time is its own.
+func TestAReportIsHeldNoLongerThanItsTime(t *testing.T) {
+	w := newWorld(t)
+	hold := w.core.cfg.ReportHoldMax
+	gid, other := w.twoTold("k"), w.committedTx("", branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2)))
+	proposed := w.commands()
+	first := w.reports(gid, "1", committed)
+	w.advance(hold / 2)
+	late := w.reports(other, "2", committed)
+	w.advance(hold/2 - 1)
+	first.want(t, 0)
+	w.advance(1)
+	first.want(t, 1)
+	late.want(t, 0)
+	w.advance(hold / 2)
+	late.want(t, 1)
+	wantList(t, kinds(*proposed), "Report", "Report")
+	wantList(t, w.hits[len(w.hits)-2:], "partly-delivered@k", "partly-delivered@")
+	w.reports(gid, "2", committed).want(t, 1)
+	w.wantState(gid, fsm.StateCommitted)
+	// What was held once can be held again.
+	third := w.committedTx("", branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2)))
+	w.reports(third, "2", committed).want(t, 0)
+	w.reports(third, "1", committed).want(t, 1)
+	wantList(t, kinds(*proposed)[2:], "Report", "2 reports")
+}
+
+// Only what answers a delivery, for the first time and as decided, waits for others.
+func TestWhatIsNotHeld(t *testing.T) {
+	t.Run("a repeated report takes none along and is not held", func(t *testing.T) {
+		w := newWorld(t)
+		gid := w.twoTold("")
+		w.reports(gid, "1", committed).want(t, 0)
+		w.reports(gid, "1", committed).want(t, 1)
+	})
+	t.Run("a heuristic outcome", func(t *testing.T) {
+		w := newWorld(t)
+		gid := w.twoTold("")
+		proposed := w.commands()
+		w.reports(gid, "1", rolledBack).want(t, 1)
+		w.reports(gid, "2", committed).want(t, 1)
+		wantList(t, kinds(*proposed), "Report", "Report")
+	})
+	t.Run("and takes along what was held", func(t *testing.T) {
+		w := newWorld(t)
+		gid := w.twoTold("")
+		proposed := w.commands()
+		first := w.reports(gid, "1", committed)
+		w.reports(gid, "2", rolledBack).want(t, 1)
+		first.want(t, 1)
+		wantList(t, kinds(*proposed), "2 reports")
+	})
+	t.Run("where nobody else is being told", func(t *testing.T) {
+		w := newWorld(t)
+		w.attach(1, holderN(1), "a")
+		gid := w.committedTx("", branchOf("1", "a", holderN(1)), branchOf("2", "b", nil))
+		w.reports(gid, "1", committed).want(t, 1)
+	})
+	t.Run("unasked", func(t *testing.T) {
+		w := newWorld(t)
+		w.reports(w.gid(), "1", committed)
+		gid := w.committedTx("", branchOf("1", "a", nil), branchOf("2", "b", nil))
+		w.reports(gid, "1", committed).want(t, 1)
+	})
+	t.Run("by a node that is told not to", func(t *testing.T) {
+		w := newWorld(t, func(s *Settings) { s.ReportHoldMax = 0 })
+		w.reports(w.twoTold(""), "1", committed).want(t, 1)
+	})
+}
+
+// Before every node knows packed commands, nothing is held.
+func TestNothingIsPackedForOlderNodes(t *testing.T) {
+	w := newWorld(t)
+	gid := w.twoTold("")
+	proposed := w.commands()
+	w.core.packs = false
+	w.reports(gid, "1", committed).want(t, 1)
+	w.core.packs = false
+	w.reports(gid, "2", committed).want(t, 1)
+	wantList(t, kinds(*proposed), "Report", "Report")
+}
+
+// Steps that are called at once are answered in one record; one that another waits
+// for is not held, for that would hold up the other.
+func TestAnswersOfOneTransactionAreOneRecord(t *testing.T) {
+	w := newWorld(t)
+	proposed := w.commands()
+	gid := w.submit(work{mode: logpb.Mode_MODE_SAGA, key: "s", set: []*logpb.BranchSpec{stepOf("01"), stepOf("02")}})
+	calls := w.takeCalls()
+	w.called(calls[0], doneAnswer, nil)
+	w.wantState(gid, fsm.StateSealed)
+	w.called(calls[1], doneAnswer, nil)
+	w.wantState(gid, fsm.StateCommitted)
+	wantList(t, kinds(*proposed), "2 answers")
+	wantList(t, w.hits, "saga-before-answer@s#01", "saga-before-answer@s#02", "at-decision@s", "all-reported@s", "saga-after-answer@s#01", "saga-after-answer@s#02")
+
+	// 03 waits for 01: nothing is held before it is called.
+	*proposed = nil
+	gid = w.submit(work{mode: logpb.Mode_MODE_SAGA, set: []*logpb.BranchSpec{stepOf("01"), stepOf("02"), stepOf("03", "01")}})
+	calls = w.takeCalls()
+	w.called(calls[0], doneAnswer, nil)
+	last := w.one("action 03 #1")
+	w.called(calls[1], doneAnswer, nil)
+	w.called(last, doneAnswer, nil)
+	w.wantState(gid, fsm.StateCommitted)
+	wantList(t, kinds(*proposed), "Answer", "2 answers")
+}
+
+func TestDeliveriesOfAMessageAreOneRecord(t *testing.T) {
+	w := newWorld(t)
+	proposed := w.commands()
+	gid := w.submit(work{mode: logpb.Mode_MODE_MESSAGE, set: []*logpb.BranchSpec{actionOf("01"), actionOf("02"), actionOf("03")}})
+	for _, d := range w.takeCalls() {
+		w.called(d, doneAnswer, nil)
+	}
+	w.wantState(gid, fsm.StateCommitted)
+	wantList(t, kinds(*proposed), "3 reports")
+}
+
+// A refusal decides a saga: it is not held, and what was done and is held goes first.
+func TestARefusalTakesAlongWhatIsHeld(t *testing.T) {
+	w := newWorld(t)
+	proposed := w.commands()
+	gid := w.submit(work{mode: logpb.Mode_MODE_SAGA, set: []*logpb.BranchSpec{stepOf("01"), stepOf("02"), stepOf("03")}})
+	calls := w.takeCalls()
+	w.called(calls[0], doneAnswer, nil)
+	w.called(calls[1], refusedAnswer, nil)
+	w.wantState(gid, fsm.StateRollingBack)
+	wantList(t, kinds(*proposed), "2 answers")
+	wantList(t, asked(w.takeCalls()), "compensate 01 #1")
+}
+
+// A record that could not be appended is said again, by each of its branches.
+func TestWordsThatWereNotTakenAreSaidAgain(t *testing.T) {
+	w := newWorld(t)
+	gid := w.submit(work{mode: logpb.Mode_MODE_MESSAGE, set: []*logpb.BranchSpec{actionOf("01"), actionOf("02")}})
+	w.lose = ErrOverload
+	for _, d := range w.takeCalls() {
+		w.called(d, doneAnswer, nil)
+	}
+	w.wantState(gid, fsm.StateCommitting)
+	w.lose = nil
+	w.advance(time.Second)
+	w.nothing()
+	w.wantState(gid, fsm.StateCommitted)
+
+	gid = w.twoTold("")
+	w.lose = ErrOverload
+	first, second := w.reports(gid, "1", committed), w.reports(gid, "2", committed)
+	w.lose = nil
+	for _, h := range []*heard{first, second} {
+		if len(h.errs) != 1 || !errors.Is(h.errs[0], ErrOverload) {
+			t.Errorf("a participant is not told that its report was not taken: %v", h.errs)
+		}
+	}
+	w.advanceBeating(w.core.cfg.DeliveryTimeout+time.Second, 1, 2)
+	wantList(t, branchesOf(w.take(1)), "1 COMMIT #1", "1 COMMIT #2")
+	wantList(t, branchesOf(w.take(2)), "2 COMMIT #1", "2 COMMIT #2")
+}
+
+// Words that are held when the leadership goes were never appended: who waits is told
+// so, once, and the next leader asks anew.
+func TestHeldWordsEndWithTheLeadership(t *testing.T) {
+	w := newWorld(t)
+	gid := w.twoTold("")
+	first := w.reports(gid, "1", committed)
+	w.follow()
+	if len(first.errs) != 1 || !errors.Is(first.errs[0], ErrNotLeader) {
+		t.Fatalf("heard %v", first.errs)
+	}
+	if late := w.reports(gid, "2", committed); len(late.errs) != 1 || !errors.Is(late.errs[0], ErrNotLeader) {
+		t.Errorf("a follower takes a report: %v", late.errs)
+	}
+	w.lead()
+	w.take(1)
+	w.attach(3, holderN(1), "a")
+	wantList(t, branchesOf(w.take(3)), "1 COMMIT #1")
+	w.advance(time.Second)
+	if len(first.errs) != 1 {
+		t.Errorf("heard twice: %v", first.errs)
+	}
+}
+
+// A transaction with more branches than fit into one record takes a few.
+func TestARecordHoldsOnlySoManyWords(t *testing.T) {
+	w := newWorld(t)
+	proposed := w.commands()
+	var set []*logpb.BranchSpec
+	for i := range saidMax + 10 {
+		set = append(set, actionOf(fmt.Sprintf("%03d", i)))
+	}
+	gid := w.submit(work{mode: logpb.Mode_MODE_MESSAGE, set: set})
+	for calls := w.takeCalls(); len(calls) > 0; calls = w.takeCalls() {
+		for _, d := range calls {
+			w.called(d, doneAnswer, nil)
+		}
+	}
+	w.advance(w.core.cfg.ReportHoldMax)
+	w.wantState(gid, fsm.StateCommitted)
+	most := 0
+	for _, c := range *proposed {
+		most = max(most, len(c.GetReports().GetReports()))
+	}
+	if most != saidMax {
+		t.Errorf("the largest record holds %d words, want %d", most, saidMax)
+	}
+	if len(*proposed) > 6 {
+		t.Errorf("%d records: %v", len(*proposed), kinds(*proposed))
+	}
+}
+
+// The places of the protocol before and after a report are passed by each branch.
+func TestFailpointsAroundPackedReports(t *testing.T) {
+	w := newWorld(t)
+	w.submit(work{mode: logpb.Mode_MODE_MESSAGE, key: "m", set: []*logpb.BranchSpec{actionOf("01"), actionOf("02")}})
+	w.hits = nil
+	for _, d := range w.takeCalls() {
+		w.called(d, doneAnswer, nil)
+	}
+	wantList(t, w.hits, failpoint.BeforeReport+"@m#01", failpoint.BeforeReport+"@m#02",
+		failpoint.AllReported+"@m", failpoint.AfterReport+"@m#01", failpoint.AfterReport+"@m#02")
+}
