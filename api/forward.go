@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 const (
@@ -142,10 +143,10 @@ func (f *forwarder) connection(address string) (*grpc.ClientConn, error) {
 	if f.cfg.ForwardTLS != nil {
 		creds = credentials.NewTLS(f.cfg.ForwardTLS)
 	}
-	opts := []grpc.DialOption{
+	opts := append(wire.DialOptions(),
 		grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerBytesMax)),
-	}
+	)
 	if f.cfg.Dial != nil {
 		opts = append(opts, grpc.WithContextDialer(f.cfg.Dial))
 	}

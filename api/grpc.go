@@ -17,6 +17,7 @@ import (
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // newGRPC returns a server with every service registered. The outer one has
@@ -24,7 +25,7 @@ import (
 // No decompressor is registered: compressed messages are refused as
 // UNIMPLEMENTED, so that a small message never becomes a large one.
 func (s *Server) newGRPC(outer bool) *grpc.Server {
-	options := []grpc.ServerOption{
+	options := append(wire.ServerOptions(),
 		grpc.MaxRecvMsgSize(MessageBytesMax),
 		grpc.MaxHeaderListSize(HeaderListBytesMax),
 		grpc.WaitForHandlers(true), // what handlers use is closed after Stop
@@ -32,7 +33,7 @@ func (s *Server) newGRPC(outer bool) *grpc.Server {
 		grpc.ChainStreamInterceptor(s.stream),
 		// Runs behind the interceptor, which finds no policy and says so.
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { return &Error{Reason: ReasonUnimplemented} }),
-	}
+	)
 	if outer {
 		options = append(options,
 			grpc.MaxConcurrentStreams(StreamsPerConnectionMax),
@@ -124,13 +125,18 @@ func (s *Server) answered(ctx context.Context, method string, did effect, err er
 		s.cfg.Metrics.answered(method, Reason(st.Code().String()))
 		return err
 	}
+	return s.typed(ctx, method, did, err).GRPCStatus().Err()
+}
+
+// typed makes the error of a handler of ours what its caller is told, and counts it.
+func (s *Server) typed(ctx context.Context, method string, did effect, err error) *Error {
 	typed := translate(err, did)
 	s.enrich(ctx, typed)
 	s.cfg.Metrics.answered(method, typed.Reason)
 	if typed.Reason == ReasonInternal {
 		s.cfg.Logger.Error("a call failed", "method", method, "error", err)
 	}
-	return typed.GRPCStatus().Err()
+	return typed
 }
 
 // untouched tells of a status that no handler of ours made.

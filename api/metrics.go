@@ -33,7 +33,40 @@ type Metrics struct {
 	branchCallSecond *prometheus.HistogramVec
 	requests         *prometheus.CounterVec
 	forwards         *prometheus.CounterVec
+
+	begun  *kept[fsm.Mode, prometheus.Counter]
+	took   *kept[fsm.Mode, prometheus.Observer]
+	ended  *kept[endKey, timed]
+	called *kept[callKey, timed]
+	served *kept[servedKey, prometheus.Counter]
 }
+
+// timed is a counter with how long each took.
+type timed struct {
+	count   prometheus.Counter
+	seconds prometheus.Observer
+}
+
+func (t timed) add(took time.Duration) {
+	t.count.Inc()
+	t.seconds.Observe(took.Seconds())
+}
+
+type (
+	endKey struct {
+		mode     fsm.Mode
+		decision fsm.Decision
+	}
+	callKey struct {
+		mode             fsm.Mode
+		operation        fsm.Operation
+		protocol, result string
+	}
+	servedKey struct {
+		method string
+		reason Reason
+	}
+)
 
 var _ coordinator.Observer = (*Metrics)(nil)
 
@@ -68,6 +101,20 @@ func NewMetrics(version, commit string) *Metrics {
 			Name: "quorate_api_forwards_total", Help: "HTTP calls handed to the leader, by reason of the answer.",
 		}, []string{"reason"}),
 	}
+	m.begun = keep(func(mode fsm.Mode) prometheus.Counter { return m.started.WithLabelValues(modeText(mode)) })
+	m.took = keep(func(mode fsm.Mode) prometheus.Observer { return m.decisionSeconds.WithLabelValues(modeText(mode)) })
+	m.ended = keep(func(k endKey) timed {
+		mode, outcome := modeText(k.mode), decisionText(k.decision)
+		return timed{m.finished.WithLabelValues(mode, outcome), m.finishSeconds.WithLabelValues(mode, outcome)}
+	})
+	m.called = keep(func(k callKey) timed {
+		op := operationText(k.operation)
+		return timed{
+			m.branchCalls.WithLabelValues(modeText(k.mode), op, k.protocol, k.result),
+			m.branchCallSecond.WithLabelValues(op, k.protocol),
+		}
+	})
+	m.served = keep(func(k servedKey) prometheus.Counter { return m.requests.WithLabelValues(k.method, string(k.reason)) })
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "quorate_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version, "commit": commit},
@@ -89,25 +136,22 @@ func (m *Metrics) Handler() http.Handler {
 
 // TransactionStarted implements coordinator.Observer.
 func (m *Metrics) TransactionStarted(mode fsm.Mode) {
-	m.started.WithLabelValues(modeText(mode)).Inc()
+	m.begun.get(mode).Inc()
 }
 
 // TransactionDecided implements coordinator.Observer.
 func (m *Metrics) TransactionDecided(mode fsm.Mode, _ fsm.Decision, took time.Duration) {
-	m.decisionSeconds.WithLabelValues(modeText(mode)).Observe(took.Seconds())
+	m.took.get(mode).Observe(took.Seconds())
 }
 
 // TransactionFinished implements coordinator.Observer.
 func (m *Metrics) TransactionFinished(mode fsm.Mode, decision fsm.Decision, took time.Duration) {
-	m.finished.WithLabelValues(modeText(mode), decisionText(decision)).Inc()
-	m.finishSeconds.WithLabelValues(modeText(mode), decisionText(decision)).Observe(took.Seconds())
+	m.ended.get(endKey{mode, decision}).add(took)
 }
 
 // BranchCall implements coordinator.Observer.
 func (m *Metrics) BranchCall(mode fsm.Mode, operation fsm.Operation, protocol, result string, took time.Duration) {
-	op := operationText(operation)
-	m.branchCalls.WithLabelValues(modeText(mode), op, protocol, result).Inc()
-	m.branchCallSecond.WithLabelValues(op, protocol).Observe(took.Seconds())
+	m.called.get(callKey{mode, operation, protocol, result}).add(took)
 }
 
 // operationText is what a branch was asked to do, as labels say it.
@@ -120,7 +164,7 @@ func (m *Metrics) answered(method string, reason Reason) {
 	if reason == "" {
 		reason = "OK"
 	}
-	m.requests.WithLabelValues(method, string(reason)).Inc()
+	m.served.get(servedKey{method, reason}).Inc()
 }
 
 // modeText is a mode as people and labels say it.

@@ -26,11 +26,13 @@ func (p *participants) Inquire(ctx context.Context, req *quoratev1.InquireReques
 	if err != nil {
 		return nil, err
 	}
-	return p.inquired(inquired), nil
+	answer := inquiredAnswer(inquired)
+	answer.Header = p.header()
+	return answer, nil
 }
 
-func (s *Server) inquired(i coordinator.Inquired) *quoratev1.InquireResponse {
-	return &quoratev1.InquireResponse{Header: s.header(), Verdict: verdictAnswer(i.Verdict), Unseen: i.Unseen}
+func inquiredAnswer(i coordinator.Inquired) *quoratev1.InquireResponse {
+	return &quoratev1.InquireResponse{Verdict: verdictAnswer(i.Verdict), Unseen: i.Unseen}
 }
 
 func readInquire(r *reader, req *quoratev1.InquireRequest) (coordinator.InquireRequest, error) {

@@ -45,6 +45,7 @@ type Server struct {
 	health *health.Server
 
 	forward *forwarder
+	workers *workers
 	dtm     *dtm.Gateway
 
 	leader atomic.Pointer[string] // the last one known
@@ -70,6 +71,7 @@ func NewServer(cfg Config, coordinator Coordinator, cluster Cluster) (*Server, e
 	}
 	s := &Server{cfg: cfg.withDefaults(), coordinator: coordinator, cluster: cluster, stopped: make(chan struct{})}
 	s.stopping, s.stop = context.WithCancelCause(context.Background())
+	s.workers = newWorkers(s.stopping.Done())
 	s.pipe = bufconn.Listen(1 << 20)
 	s.health = health.NewServer()
 	var err error

@@ -12,6 +12,7 @@ import (
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/internal/frames"
 )
 
 // Bounds of one session.
@@ -39,7 +40,8 @@ type participantSession struct {
 	end     context.CancelCauseFunc
 	session Session
 
-	out      chan *quoratev1.SessionResponse
+	out      *frames.Queue[*quoratev1.SessionResponse]
+	batch    int           // frames that the participant takes in one message
 	slots    chan struct{} // one for each request under way
 	requests sync.WaitGroup
 }
@@ -50,7 +52,7 @@ func (p *participants) Session(stream quoratev1.ParticipantService_SessionServer
 	defer end(nil)
 	s := &participantSession{
 		Server: p.Server, stream: stream, ctx: ctx, end: end,
-		out:   make(chan *quoratev1.SessionResponse, sessionQueueMax),
+		out:   frames.NewQueue[*quoratev1.SessionResponse](sessionQueueMax),
 		slots: make(chan struct{}, sessionRequestsMax),
 	}
 	first, err := s.firstFrame()
@@ -126,18 +128,26 @@ func (s *participantSession) attach(frame *quoratev1.SessionRequest) error {
 	if err != nil {
 		return err
 	}
-	s.out <- &quoratev1.SessionResponse{Id: frame.GetId(), Frame: &quoratev1.SessionResponse_Attached{Attached: &quoratev1.Attached{
-		Header: s.header(), Heartbeat: durationpb.New(s.session.Heartbeat()), Grace: durationpb.New(s.session.Grace()),
-	}}}
+	s.batch = frames.Take(attach.GetBatchMax())
+	s.push(&quoratev1.SessionResponse{Id: frame.GetId(), Frame: &quoratev1.SessionResponse_Attached{Attached: &quoratev1.Attached{
+		Heartbeat: durationpb.New(s.session.Heartbeat()), Grace: durationpb.New(s.session.Grace()), BatchMax: frames.SessionFramesMax,
+	}}})
 	return nil
 }
 
-// relay hands on what the leader says unasked, until the session ends.
+// relay hands on what the leader says unasked, until the session ends: all that is
+// there at once, so that it can leave together.
 func (s *participantSession) relay() {
+	var said []*quoratev1.SessionResponse
 	for {
 		select {
 		case m := <-s.session.Outgoing():
-			s.push(messageAnswer(m))
+			said = append(said[:0], messageAnswer(m))
+			for range min(len(s.session.Outgoing()), frames.SessionFramesMax-1) {
+				said = append(said, messageAnswer(<-s.session.Outgoing()))
+			}
+			s.push(said...)
+			clear(said)
 		case <-s.session.Done():
 			return
 		case <-s.ctx.Done():
@@ -160,34 +170,30 @@ func (s *participantSession) cause() error {
 	return err
 }
 
-// push queues a message without waiting.
-func (s *participantSession) push(m *quoratev1.SessionResponse) {
-	select {
-	case s.out <- m:
-	default:
+// push queues frames without waiting. Their headers come when they are sent.
+func (s *participantSession) push(list ...*quoratev1.SessionResponse) {
+	if !s.out.Put(list...) {
 		s.end(errTooSlow)
 	}
 }
 
 // send writes what is queued, until the session ends and the queue is empty.
 func (s *participantSession) send() {
-	for {
+	var sent []*quoratev1.SessionResponse
+	batch := 1 // the first frame stands alone: it says that batches may come
+	for last := false; !last; {
 		select {
-		case m := <-s.out:
-			if err := s.stream.Send(m); err != nil {
+		case <-s.out.Ready():
+		case <-s.ctx.Done():
+			last = true
+		}
+		sent = s.out.Take(sent)
+		for rest := sent; len(rest) > 0; batch = s.batch {
+			var message []*quoratev1.SessionResponse
+			message, rest = frames.Cut(rest, batch, frames.SessionBytesMax)
+			if s.stream.Send(frames.PackResponses(message, s.header)) != nil {
 				s.end(errStreamEnded)
 				return
-			}
-		case <-s.ctx.Done():
-			for {
-				select {
-				case m := <-s.out:
-					if s.stream.Send(m) != nil {
-						return
-					}
-				default:
-					return
-				}
 			}
 		}
 	}

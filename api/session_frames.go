@@ -8,6 +8,7 @@ import (
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/internal/frames"
 )
 
 // read takes the participant's frames until its stream ends.
@@ -26,8 +27,27 @@ func (s *participantSession) read() {
 	}
 }
 
-// take handles one frame, and returns false after the last.
-func (s *participantSession) take(frame *quoratev1.SessionRequest) bool {
+// take handles one message, and returns false after the last.
+func (s *participantSession) take(message *quoratev1.SessionRequest) bool {
+	batch := message.GetBatch().GetFrames()
+	switch {
+	case message.GetBatch() == nil:
+		return s.takeFrame(message)
+	case len(batch) > frames.SessionFramesMax:
+		// Whoever sent them waits for answers: none of them must be passed over in silence.
+		s.end(invalidField("batch.frames", "are %d: a leader takes at most %d in one message", len(batch), frames.SessionFramesMax))
+		return false
+	}
+	for _, frame := range batch {
+		if !s.takeFrame(frame) {
+			return false
+		}
+	}
+	return true
+}
+
+// takeFrame handles one frame, and returns false after the last.
+func (s *participantSession) takeFrame(frame *quoratev1.SessionRequest) bool {
 	id := frame.GetId()
 	switch f := frame.GetFrame().(type) {
 	case *quoratev1.SessionRequest_Enlist:
@@ -42,7 +62,7 @@ func (s *participantSession) take(frame *quoratev1.SessionRequest) bool {
 		s.vouch(id, f.Vouch)
 	case *quoratev1.SessionRequest_Heartbeat:
 		// The answer tells the participant that the leader lives: with id 0, too.
-		s.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Heartbeat{Heartbeat: &quoratev1.Heartbeat{Header: s.header()}}})
+		s.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Heartbeat{Heartbeat: &quoratev1.Heartbeat{}}})
 	case *quoratev1.SessionRequest_Detach:
 		// What was said before the goodbye is heard before it.
 		s.requests.Wait()
@@ -51,6 +71,8 @@ func (s *participantSession) take(frame *quoratev1.SessionRequest) bool {
 		return false
 	case *quoratev1.SessionRequest_Attach:
 		s.answer(id, nil, invalidField("attach", "is the first frame of a session only"))
+	case *quoratev1.SessionRequest_Batch:
+		s.answer(id, nil, invalidField("batch", "holds another batch"))
 	default:
 		s.answer(id, nil, invalidField("frame", "is empty, or of a newer version"))
 	}
@@ -65,7 +87,7 @@ func (s *participantSession) start(id uint64, f func() (*quoratev1.SessionRespon
 		return false
 	}
 	s.requests.Add(1)
-	go func() {
+	s.workers.run(func() {
 		defer func() {
 			<-s.slots
 			s.requests.Done()
@@ -77,7 +99,7 @@ func (s *participantSession) start(id uint64, f func() (*quoratev1.SessionRespon
 		}()
 		answer, err := f()
 		s.answer(id, answer, err)
-	}()
+	})
 	return true
 }
 
@@ -115,9 +137,7 @@ func (s *participantSession) enlist(req *quoratev1.EnlistRequest) (*quoratev1.Se
 	if err != nil {
 		return nil, err
 	}
-	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Enlist{Enlist: &quoratev1.EnlistResponse{
-		Header: s.header(), Verdict: verdictAnswer(status.Verdict),
-	}}}, nil
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Enlist{Enlist: &quoratev1.EnlistResponse{Verdict: verdictAnswer(status.Verdict)}}}, nil
 }
 
 func (s *participantSession) vote(req *quoratev1.VoteRequest) (*quoratev1.SessionResponse, error) {
@@ -131,9 +151,7 @@ func (s *participantSession) vote(req *quoratev1.VoteRequest) (*quoratev1.Sessio
 	if err != nil {
 		return nil, err
 	}
-	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vote{Vote: &quoratev1.VoteResponse{
-		Header: s.header(), Verdict: verdictAnswer(status.Verdict),
-	}}}, nil
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vote{Vote: &quoratev1.VoteResponse{Verdict: verdictAnswer(status.Verdict)}}}, nil
 }
 
 func (s *participantSession) report(req *quoratev1.ReportRequest) (*quoratev1.SessionResponse, error) {
@@ -146,7 +164,7 @@ func (s *participantSession) report(req *quoratev1.ReportRequest) (*quoratev1.Se
 	if _, err := s.session.Report(ctx, ask); err != nil {
 		return nil, err
 	}
-	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{Header: s.header()}}}, nil
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{}}}, nil
 }
 
 func (s *participantSession) inquire(req *quoratev1.InquireRequest) (*quoratev1.SessionResponse, error) {
@@ -160,7 +178,7 @@ func (s *participantSession) inquire(req *quoratev1.InquireRequest) (*quoratev1.
 	if err != nil {
 		return nil, err
 	}
-	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Inquire{Inquire: s.inquired(inquired)}}, nil
+	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Inquire{Inquire: inquiredAnswer(inquired)}}, nil
 }
 
 func (s *participantSession) vouch(id uint64, vouch *quoratev1.Vouch) {
@@ -175,7 +193,7 @@ func (s *participantSession) vouch(id uint64, vouch *quoratev1.Vouch) {
 		refs[i] = branch.BranchRef
 	}
 	s.session.Vouch(refs)
-	s.answer(id, &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vouched{Vouched: &quoratev1.Vouched{Header: s.header()}}}, nil)
+	s.answer(id, &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vouched{Vouched: &quoratev1.Vouched{}}}, nil)
 }
 
 // messageAnswer is what the leader says unasked, on the wire.

@@ -125,6 +125,16 @@ func (t *transactions) Rollback(ctx context.Context, req *quoratev1.RollbackRequ
 
 // Submit begins, votes and asks commit in one entry.
 func (t *transactions) Submit(ctx context.Context, req *quoratev1.SubmitRequest) (*quoratev1.SubmitResponse, error) {
+	answer, err := t.submitted(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	answer.Header = t.header()
+	return answer, nil
+}
+
+// submitted submits, and makes the answer but for its header.
+func (t *transactions) submitted(ctx context.Context, req *quoratev1.SubmitRequest) (*quoratev1.SubmitResponse, error) {
 	r := t.reader()
 	ask := coordinator.SubmitRequest{Submit: readSubmit(ctx, r, req), Wait: r.wait("wait", req.GetWait())}
 	if err := r.err(); err != nil {
@@ -135,7 +145,7 @@ func (t *transactions) Submit(ctx context.Context, req *quoratev1.SubmitRequest)
 		return nil, err
 	}
 	return &quoratev1.SubmitResponse{
-		Header: t.header(), Gid: status.GID.String(), Created: status.Created,
+		Gid: status.GID.String(), Created: status.Created,
 		Decision: quoratev1.Decision(status.Decision), State: quoratev1.State(status.State), Index: status.Index,
 		Reason: quoratev1.RollbackReason(status.Reason), Detail: status.Detail,
 	}, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/wire"
 	"google.golang.org/grpc"
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -128,13 +129,13 @@ func (c *Client) dial(address string) (*grpc.ClientConn, error) {
 	if c.cfg.tls != nil {
 		creds = credentials.NewTLS(c.cfg.tls)
 	}
-	opts := []grpc.DialOption{
+	opts := append(wire.DialOptions(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           grpcbackoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 2, Jitter: 0.5, MaxDelay: 300 * time.Millisecond},
 			MinConnectTimeout: time.Second,
 		}),
-	}
+	)
 	return grpc.NewClient(address, append(opts, c.cfg.dial...)...)
 }
 

@@ -9,7 +9,12 @@ import (
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 )
+
+// sendQueueMax bounds the frames that wait to be sent on a stream; beyond it a request
+// is sent again later, and the cluster asks for a report again.
+const sendQueueMax = 16384
 
 // stream is one attached session: from the Attach that was answered to its end.
 type stream struct {
@@ -26,7 +31,8 @@ type stream struct {
 	heard     atomic.Int64 // monotonic time of the last frame, since start
 	start     time.Time
 
-	sending sync.Mutex // gRPC allows one Send at a time
+	out   *frames.Queue[*quoratev1.SessionRequest]
+	batch int // frames that the leader takes in one message
 
 	mu      sync.Mutex
 	lastID  uint64
@@ -43,6 +49,7 @@ func (s *session) open(ctx context.Context) (*stream, error) {
 	st := &stream{
 		c: s.c, address: address, done: make(chan struct{}), resources: make(map[string]bool),
 		waiting: make(map[uint64]chan *quoratev1.SessionResponse), start: time.Now(),
+		out: frames.NewQueue[*quoratev1.SessionRequest](sendQueueMax),
 	}
 	st.ctx, st.cancel = context.WithCancelCause(ctx)
 	bound := time.AfterFunc(s.c.cfg.attemptTimeout, func() { st.cancel(context.DeadlineExceeded) })
@@ -62,7 +69,7 @@ func (s *session) open(ctx context.Context) (*stream, error) {
 func (st *stream) attach() error {
 	attach := &quoratev1.Attach{
 		Holder: st.c.holder, Name: st.c.cfg.name, Process: st.c.cfg.process,
-		ClusterId: st.c.ClusterID(), Window: windowMax,
+		ClusterId: st.c.ClusterID(), Window: windowMax, BatchMax: frames.SessionFramesMax,
 	}
 	for _, a := range st.c.attachments() {
 		st.resources[a.m.Resource()] = true
@@ -100,30 +107,33 @@ func (st *stream) attached(a *quoratev1.Attached) error {
 	}
 	st.heartbeat = orDefault(a.GetHeartbeat().AsDuration(), time.Second)
 	st.grace = orDefault(a.GetGrace().AsDuration(), 5*time.Second)
+	st.batch = frames.Take(a.GetBatchMax())
 	st.c.nodes.lead(st.address)
 	return nil
 }
 
 // serve reads until the stream ends, and returns why.
 func (st *stream) serve() error {
-	beating := make(chan struct{})
-	go func() {
-		defer close(beating)
-		st.beat()
-	}()
+	var others sync.WaitGroup
+	others.Go(st.beat)
+	others.Go(st.sendAll)
 	var err error
 	for err == nil {
 		var got *quoratev1.SessionResponse
 		if got, err = st.rpc.Recv(); err == nil {
 			st.heard.Store(int64(time.Since(st.start)))
-			err = st.take(got)
+			for _, frame := range frames.Responses(got) {
+				if err = st.take(frame); err != nil {
+					break
+				}
+			}
 		}
 	}
 	if cause := context.Cause(st.ctx); cause != nil && st.c.ctx.Err() == nil {
 		err = cause // why it was stopped says more than "cancelled"
 	}
 	st.stop(err)
-	<-beating
+	others.Wait()
 	st.fail()
 	close(st.done)
 	return err
@@ -263,42 +273,51 @@ func (st *stream) roundTrip(ctx context.Context, req *quoratev1.SessionRequest) 
 	}
 }
 
+// send queues a frame; the error says that it is not sent.
 func (st *stream) send(req *quoratev1.SessionRequest) error {
-	st.sending.Lock()
-	defer st.sending.Unlock()
-	return st.rpc.Send(req)
+	if !st.out.Put(req) {
+		return errNotQueued
+	}
+	return nil
 }
 
-// closeSend tells the leader that nothing more comes. Like Send, it must not run
-// beside another Send.
-func (st *stream) closeSend() {
-	st.sending.Lock()
-	defer st.sending.Unlock()
-	_ = st.rpc.CloseSend()
+var errNotQueued = errors.New("the session is being closed, or too much waits to be sent on it")
+
+// sendAll sends what is queued, as much in one message as waits, until the stream ends.
+// After closeSend it tells the leader that nothing more comes.
+func (st *stream) sendAll() {
+	var sent []*quoratev1.SessionRequest
+	for {
+		select {
+		case <-st.out.Ready():
+		case <-st.ctx.Done():
+			return
+		}
+		closed := st.out.Closed() // before all is taken: nothing comes after it
+		sent = st.out.Take(sent)
+		for rest := sent; len(rest) > 0; {
+			var message []*quoratev1.SessionRequest
+			message, rest = frames.Cut(rest, st.batch, frames.SessionBytesMax)
+			if st.rpc.Send(frames.PackRequests(message)) != nil {
+				return // Recv tells why
+			}
+		}
+		if closed {
+			_ = st.rpc.CloseSend()
+			return
+		}
+	}
 }
+
+// closeSend tells the leader, after all that is queued, that nothing more comes.
+func (st *stream) closeSend() { st.out.Close() }
 
 // headerOf is the header of whatever the frame is, or nil.
 func headerOf(r *quoratev1.SessionResponse) *quoratev1.ResponseHeader {
-	switch f := r.GetFrame().(type) {
-	case *quoratev1.SessionResponse_Attached:
-		return f.Attached.GetHeader()
-	case *quoratev1.SessionResponse_Enlist:
-		return f.Enlist.GetHeader()
-	case *quoratev1.SessionResponse_Vote:
-		return f.Vote.GetHeader()
-	case *quoratev1.SessionResponse_Report:
-		return f.Report.GetHeader()
-	case *quoratev1.SessionResponse_Inquire:
-		return f.Inquire.GetHeader()
-	case *quoratev1.SessionResponse_Vouched:
-		return f.Vouched.GetHeader()
-	case *quoratev1.SessionResponse_Heartbeat:
-		return f.Heartbeat.GetHeader()
-	case *quoratev1.SessionResponse_Deliver:
-		d := f.Deliver
+	if d := r.GetDeliver(); d != nil {
 		return &quoratev1.ResponseHeader{ClockMs: d.GetClockMs(), FloorMs: d.GetFloorMs()}
 	}
-	return nil
+	return frames.HeaderOf(r)
 }
 
 func orDefault(d, def time.Duration) time.Duration {

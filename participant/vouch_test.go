@@ -4,18 +4,8 @@ import (
 	"testing"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 )
-
-// sentFrames is a stream that keeps what is sent on it.
-type sentFrames struct {
-	quoratev1.ParticipantService_SessionClient
-	sent []*quoratev1.SessionRequest
-}
-
-func (s *sentFrames) Send(r *quoratev1.SessionRequest) error {
-	s.sent = append(s.sent, r)
-	return nil
-}
 
 // GUARANTEES S12: an older epoch's questions are refused. A leader that was
 // deposed and does not know it must not collect vouchers: it would count on them
@@ -25,8 +15,7 @@ func TestVouchOnlyToTheNewestLeader(t *testing.T) {
 	ref := BranchRef{"01JD9S7KQ00000000000000000", "1"}
 	b := &Branch{c: c, ref: ref, held: true, decided: make(chan struct{}), ended: make(chan struct{})}
 	c.live.add(b)
-	frames := &sentFrames{}
-	st := &stream{c: c, rpc: frames, epoch: epoch{incarnation: 1, term: 2}}
+	st := &stream{c: c, out: frames.NewQueue[*quoratev1.SessionRequest](1), epoch: epoch{incarnation: 1, term: 2}}
 	question := []*quoratev1.LiveBranch{{Gid: string(ref.GID), Branch: ref.ID}}
 
 	for _, step := range []struct {
@@ -41,17 +30,15 @@ func TestVouchOnlyToTheNewestLeader(t *testing.T) {
 		if err := c.clock.hear(&quoratev1.ResponseHeader{Epoch: step.newest}); err != nil {
 			t.Fatal(err)
 		}
-		frames.sent = nil
 		st.vouch(question)
-		if got := len(frames.sent) == 1; got != step.vouches {
+		if got := len(st.out.Take(nil)) == 1; got != step.vouches {
 			t.Errorf("%s: vouched %v", step.name, got)
 		}
 	}
 
 	st.epoch = epoch{incarnation: 2, term: 1}
 	b.hear(VerdictRollback)
-	frames.sent = nil
-	if st.vouch(question); len(frames.sent) != 0 {
+	if st.vouch(question); len(st.out.Take(nil)) != 0 {
 		t.Error("it vouched for a branch that has heard its verdict")
 	}
 }

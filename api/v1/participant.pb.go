@@ -36,6 +36,7 @@ type SessionRequest struct {
 	//	*SessionRequest_Vouch
 	//	*SessionRequest_Heartbeat
 	//	*SessionRequest_Detach
+	//	*SessionRequest_Batch
 	Frame         isSessionRequest_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -157,6 +158,15 @@ func (x *SessionRequest) GetDetach() *Detach {
 	return nil
 }
 
+func (x *SessionRequest) GetBatch() *SessionRequestBatch {
+	if x != nil {
+		if x, ok := x.Frame.(*SessionRequest_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
 type isSessionRequest_Frame interface {
 	isSessionRequest_Frame()
 }
@@ -194,6 +204,10 @@ type SessionRequest_Detach struct {
 	Detach *Detach `protobuf:"bytes,9,opt,name=detach,proto3,oneof"`
 }
 
+type SessionRequest_Batch struct {
+	Batch *SessionRequestBatch `protobuf:"bytes,10,opt,name=batch,proto3,oneof"`
+}
+
 func (*SessionRequest_Attach) isSessionRequest_Frame() {}
 
 func (*SessionRequest_Enlist) isSessionRequest_Frame() {}
@@ -209,6 +223,55 @@ func (*SessionRequest_Vouch) isSessionRequest_Frame() {}
 func (*SessionRequest_Heartbeat) isSessionRequest_Frame() {}
 
 func (*SessionRequest_Detach) isSessionRequest_Frame() {}
+
+func (*SessionRequest_Batch) isSessionRequest_Frame() {}
+
+// SessionRequestBatch is several frames in one message, heard in their order. It
+// is sent only to a leader whose Attached takes it, of no more frames than that
+// says, and holds no other batch.
+type SessionRequestBatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Frames        []*SessionRequest      `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionRequestBatch) Reset() {
+	*x = SessionRequestBatch{}
+	mi := &file_participant_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionRequestBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionRequestBatch) ProtoMessage() {}
+
+func (x *SessionRequestBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_participant_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionRequestBatch.ProtoReflect.Descriptor instead.
+func (*SessionRequestBatch) Descriptor() ([]byte, []int) {
+	return file_participant_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SessionRequestBatch) GetFrames() []*SessionRequest {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
 
 type SessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -226,6 +289,7 @@ type SessionResponse struct {
 	//	*SessionResponse_Deliver
 	//	*SessionResponse_Error
 	//	*SessionResponse_VouchFor
+	//	*SessionResponse_Batch
 	Frame         isSessionResponse_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -233,7 +297,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_participant_proto_msgTypes[1]
+	mi := &file_participant_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -245,7 +309,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[1]
+	mi := &file_participant_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -258,7 +322,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{1}
+	return file_participant_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SessionResponse) GetId() uint64 {
@@ -365,6 +429,15 @@ func (x *SessionResponse) GetVouchFor() *VouchFor {
 	return nil
 }
 
+func (x *SessionResponse) GetBatch() *SessionResponseBatch {
+	if x != nil {
+		if x, ok := x.Frame.(*SessionResponse_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
 type isSessionResponse_Frame interface {
 	isSessionResponse_Frame()
 }
@@ -411,6 +484,10 @@ type SessionResponse_VouchFor struct {
 	VouchFor *VouchFor `protobuf:"bytes,11,opt,name=vouch_for,json=vouchFor,proto3,oneof"`
 }
 
+type SessionResponse_Batch struct {
+	Batch *SessionResponseBatch `protobuf:"bytes,12,opt,name=batch,proto3,oneof"`
+}
+
 func (*SessionResponse_Attached) isSessionResponse_Frame() {}
 
 func (*SessionResponse_Enlist) isSessionResponse_Frame() {}
@@ -431,6 +508,62 @@ func (*SessionResponse_Error) isSessionResponse_Frame() {}
 
 func (*SessionResponse_VouchFor) isSessionResponse_Frame() {}
 
+func (*SessionResponse_Batch) isSessionResponse_Frame() {}
+
+// SessionResponseBatch is several frames in one message, as SessionRequestBatch.
+type SessionResponseBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of every answer among the frames: they carry none of their own.
+	Header        *ResponseHeader    `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Frames        []*SessionResponse `protobuf:"bytes,2,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionResponseBatch) Reset() {
+	*x = SessionResponseBatch{}
+	mi := &file_participant_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionResponseBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionResponseBatch) ProtoMessage() {}
+
+func (x *SessionResponseBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_participant_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionResponseBatch.ProtoReflect.Descriptor instead.
+func (*SessionResponseBatch) Descriptor() ([]byte, []int) {
+	return file_participant_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SessionResponseBatch) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *SessionResponseBatch) GetFrames() []*SessionResponse {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
 type Attach struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Instance id of the process, a ULID made at its start.
@@ -448,14 +581,16 @@ type Attach struct {
 	// A name that outlives restarts and that no two living processes share (a
 	// pod's, a unit's); empty for none. A newer holder under it proves the death
 	// of the older one, which then needs no grace.
-	Process       string `protobuf:"bytes,7,opt,name=process,proto3" json:"process,omitempty"`
+	Process string `protobuf:"bytes,7,opt,name=process,proto3" json:"process,omitempty"`
+	// Frames that this process takes in one SessionResponseBatch; 0: it knows none.
+	BatchMax      uint32 `protobuf:"varint,8,opt,name=batch_max,json=batchMax,proto3" json:"batch_max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_participant_proto_msgTypes[2]
+	mi := &file_participant_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +602,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[2]
+	mi := &file_participant_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +615,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{2}
+	return file_participant_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Attach) GetHolder() string {
@@ -532,6 +667,13 @@ func (x *Attach) GetProcess() string {
 	return ""
 }
 
+func (x *Attach) GetBatchMax() uint32 {
+	if x != nil {
+		return x.BatchMax
+	}
+	return 0
+}
+
 type LiveBranch struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Gid           string                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
@@ -544,7 +686,7 @@ type LiveBranch struct {
 
 func (x *LiveBranch) Reset() {
 	*x = LiveBranch{}
-	mi := &file_participant_proto_msgTypes[3]
+	mi := &file_participant_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +698,7 @@ func (x *LiveBranch) String() string {
 func (*LiveBranch) ProtoMessage() {}
 
 func (x *LiveBranch) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[3]
+	mi := &file_participant_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +711,7 @@ func (x *LiveBranch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LiveBranch.ProtoReflect.Descriptor instead.
 func (*LiveBranch) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{3}
+	return file_participant_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LiveBranch) GetGid() string {
@@ -601,17 +743,19 @@ func (x *LiveBranch) GetResource() string {
 }
 
 type Attached struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
-	Heartbeat     *durationpb.Duration   `protobuf:"bytes,2,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
-	Grace         *durationpb.Duration   `protobuf:"bytes,3,opt,name=grace,proto3" json:"grace,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Header    *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Heartbeat *durationpb.Duration   `protobuf:"bytes,2,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
+	Grace     *durationpb.Duration   `protobuf:"bytes,3,opt,name=grace,proto3" json:"grace,omitempty"`
+	// Frames that the leader takes in one SessionRequestBatch; 0: it knows none.
+	BatchMax      uint32 `protobuf:"varint,4,opt,name=batch_max,json=batchMax,proto3" json:"batch_max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attached) Reset() {
 	*x = Attached{}
-	mi := &file_participant_proto_msgTypes[4]
+	mi := &file_participant_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +767,7 @@ func (x *Attached) String() string {
 func (*Attached) ProtoMessage() {}
 
 func (x *Attached) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[4]
+	mi := &file_participant_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +780,7 @@ func (x *Attached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attached.ProtoReflect.Descriptor instead.
 func (*Attached) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{4}
+	return file_participant_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Attached) GetHeader() *ResponseHeader {
@@ -660,6 +804,13 @@ func (x *Attached) GetGrace() *durationpb.Duration {
 	return nil
 }
 
+func (x *Attached) GetBatchMax() uint32 {
+	if x != nil {
+		return x.BatchMax
+	}
+	return 0
+}
+
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Header        *ResponseHeader        `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
@@ -669,7 +820,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_participant_proto_msgTypes[5]
+	mi := &file_participant_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -681,7 +832,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[5]
+	mi := &file_participant_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -694,7 +845,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{5}
+	return file_participant_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Heartbeat) GetHeader() *ResponseHeader {
@@ -712,7 +863,7 @@ type Detach struct {
 
 func (x *Detach) Reset() {
 	*x = Detach{}
-	mi := &file_participant_proto_msgTypes[6]
+	mi := &file_participant_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +875,7 @@ func (x *Detach) String() string {
 func (*Detach) ProtoMessage() {}
 
 func (x *Detach) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[6]
+	mi := &file_participant_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +888,7 @@ func (x *Detach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Detach.ProtoReflect.Descriptor instead.
 func (*Detach) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{6}
+	return file_participant_proto_rawDescGZIP(), []int{8}
 }
 
 // Vouch says that these held branches are still open on their connections.
@@ -750,7 +901,7 @@ type Vouch struct {
 
 func (x *Vouch) Reset() {
 	*x = Vouch{}
-	mi := &file_participant_proto_msgTypes[7]
+	mi := &file_participant_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +913,7 @@ func (x *Vouch) String() string {
 func (*Vouch) ProtoMessage() {}
 
 func (x *Vouch) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[7]
+	mi := &file_participant_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +926,7 @@ func (x *Vouch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vouch.ProtoReflect.Descriptor instead.
 func (*Vouch) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{7}
+	return file_participant_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Vouch) GetBranches() []*LiveBranch {
@@ -794,7 +945,7 @@ type Vouched struct {
 
 func (x *Vouched) Reset() {
 	*x = Vouched{}
-	mi := &file_participant_proto_msgTypes[8]
+	mi := &file_participant_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +957,7 @@ func (x *Vouched) String() string {
 func (*Vouched) ProtoMessage() {}
 
 func (x *Vouched) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[8]
+	mi := &file_participant_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +970,7 @@ func (x *Vouched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Vouched.ProtoReflect.Descriptor instead.
 func (*Vouched) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{8}
+	return file_participant_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Vouched) GetHeader() *ResponseHeader {
@@ -838,7 +989,7 @@ type VouchFor struct {
 
 func (x *VouchFor) Reset() {
 	*x = VouchFor{}
-	mi := &file_participant_proto_msgTypes[9]
+	mi := &file_participant_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1001,7 @@ func (x *VouchFor) String() string {
 func (*VouchFor) ProtoMessage() {}
 
 func (x *VouchFor) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[9]
+	mi := &file_participant_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1014,7 @@ func (x *VouchFor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VouchFor.ProtoReflect.Descriptor instead.
 func (*VouchFor) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{9}
+	return file_participant_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *VouchFor) GetBranches() []*LiveBranch {
@@ -890,7 +1041,7 @@ type Deliver struct {
 
 func (x *Deliver) Reset() {
 	*x = Deliver{}
-	mi := &file_participant_proto_msgTypes[10]
+	mi := &file_participant_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1053,7 @@ func (x *Deliver) String() string {
 func (*Deliver) ProtoMessage() {}
 
 func (x *Deliver) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[10]
+	mi := &file_participant_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1066,7 @@ func (x *Deliver) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deliver.ProtoReflect.Descriptor instead.
 func (*Deliver) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{10}
+	return file_participant_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Deliver) GetGid() string {
@@ -983,7 +1134,7 @@ type SessionError struct {
 
 func (x *SessionError) Reset() {
 	*x = SessionError{}
-	mi := &file_participant_proto_msgTypes[11]
+	mi := &file_participant_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1146,7 @@ func (x *SessionError) String() string {
 func (*SessionError) ProtoMessage() {}
 
 func (x *SessionError) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[11]
+	mi := &file_participant_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1159,7 @@ func (x *SessionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionError.ProtoReflect.Descriptor instead.
 func (*SessionError) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{11}
+	return file_participant_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SessionError) GetStatusProto() []byte {
@@ -1034,7 +1185,7 @@ type InquireRequest struct {
 
 func (x *InquireRequest) Reset() {
 	*x = InquireRequest{}
-	mi := &file_participant_proto_msgTypes[12]
+	mi := &file_participant_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1197,7 @@ func (x *InquireRequest) String() string {
 func (*InquireRequest) ProtoMessage() {}
 
 func (x *InquireRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[12]
+	mi := &file_participant_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1210,7 @@ func (x *InquireRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InquireRequest.ProtoReflect.Descriptor instead.
 func (*InquireRequest) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{12}
+	return file_participant_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InquireRequest) GetGid() string {
@@ -1109,7 +1260,7 @@ type InquireResponse struct {
 
 func (x *InquireResponse) Reset() {
 	*x = InquireResponse{}
-	mi := &file_participant_proto_msgTypes[13]
+	mi := &file_participant_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1272,7 @@ func (x *InquireResponse) String() string {
 func (*InquireResponse) ProtoMessage() {}
 
 func (x *InquireResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[13]
+	mi := &file_participant_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1285,7 @@ func (x *InquireResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InquireResponse.ProtoReflect.Descriptor instead.
 func (*InquireResponse) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{13}
+	return file_participant_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InquireResponse) GetHeader() *ResponseHeader {
@@ -1175,7 +1326,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_participant_proto_msgTypes[14]
+	mi := &file_participant_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1338,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[14]
+	mi := &file_participant_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1351,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{14}
+	return file_participant_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReportRequest) GetGid() string {
@@ -1261,7 +1412,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_participant_proto_msgTypes[15]
+	mi := &file_participant_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1424,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[15]
+	mi := &file_participant_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1437,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{15}
+	return file_participant_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReportResponse) GetHeader() *ResponseHeader {
@@ -1307,7 +1458,7 @@ type ListInDoubtRequest struct {
 
 func (x *ListInDoubtRequest) Reset() {
 	*x = ListInDoubtRequest{}
-	mi := &file_participant_proto_msgTypes[16]
+	mi := &file_participant_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1470,7 @@ func (x *ListInDoubtRequest) String() string {
 func (*ListInDoubtRequest) ProtoMessage() {}
 
 func (x *ListInDoubtRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[16]
+	mi := &file_participant_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1483,7 @@ func (x *ListInDoubtRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInDoubtRequest.ProtoReflect.Descriptor instead.
 func (*ListInDoubtRequest) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{16}
+	return file_participant_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListInDoubtRequest) GetResource() string {
@@ -1369,7 +1520,7 @@ type InDoubt struct {
 
 func (x *InDoubt) Reset() {
 	*x = InDoubt{}
-	mi := &file_participant_proto_msgTypes[17]
+	mi := &file_participant_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1532,7 @@ func (x *InDoubt) String() string {
 func (*InDoubt) ProtoMessage() {}
 
 func (x *InDoubt) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[17]
+	mi := &file_participant_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1545,7 @@ func (x *InDoubt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InDoubt.ProtoReflect.Descriptor instead.
 func (*InDoubt) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{17}
+	return file_participant_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *InDoubt) GetGid() string {
@@ -1436,7 +1587,7 @@ type ListInDoubtResponse struct {
 
 func (x *ListInDoubtResponse) Reset() {
 	*x = ListInDoubtResponse{}
-	mi := &file_participant_proto_msgTypes[18]
+	mi := &file_participant_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1599,7 @@ func (x *ListInDoubtResponse) String() string {
 func (*ListInDoubtResponse) ProtoMessage() {}
 
 func (x *ListInDoubtResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_participant_proto_msgTypes[18]
+	mi := &file_participant_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1612,7 @@ func (x *ListInDoubtResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInDoubtResponse.ProtoReflect.Descriptor instead.
 func (*ListInDoubtResponse) Descriptor() ([]byte, []int) {
-	return file_participant_proto_rawDescGZIP(), []int{18}
+	return file_participant_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListInDoubtResponse) GetHeader() *ResponseHeader {
@@ -1490,7 +1641,7 @@ var File_participant_proto protoreflect.FileDescriptor
 const file_participant_proto_rawDesc = "" +
 	"\n" +
 	"\x11participant.proto\x12\n" +
-	"quorate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\fcommon.proto\x1a\x11transaction.proto\"\xb8\x03\n" +
+	"quorate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\fcommon.proto\x1a\x11transaction.proto\"\xf1\x03\n" +
 	"\x0eSessionRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12,\n" +
 	"\x06attach\x18\x02 \x01(\v2\x12.quorate.v1.AttachH\x00R\x06attach\x123\n" +
@@ -1500,8 +1651,12 @@ const file_participant_proto_rawDesc = "" +
 	"\ainquire\x18\x06 \x01(\v2\x1a.quorate.v1.InquireRequestH\x00R\ainquire\x12)\n" +
 	"\x05vouch\x18\a \x01(\v2\x11.quorate.v1.VouchH\x00R\x05vouch\x125\n" +
 	"\theartbeat\x18\b \x01(\v2\x15.quorate.v1.HeartbeatH\x00R\theartbeat\x12,\n" +
-	"\x06detach\x18\t \x01(\v2\x12.quorate.v1.DetachH\x00R\x06detachB\a\n" +
-	"\x05frame\"\xb3\x04\n" +
+	"\x06detach\x18\t \x01(\v2\x12.quorate.v1.DetachH\x00R\x06detach\x127\n" +
+	"\x05batch\x18\n" +
+	" \x01(\v2\x1f.quorate.v1.SessionRequestBatchH\x00R\x05batchB\a\n" +
+	"\x05frame\"I\n" +
+	"\x13SessionRequestBatch\x122\n" +
+	"\x06frames\x18\x01 \x03(\v2\x1a.quorate.v1.SessionRequestR\x06frames\"\xed\x04\n" +
 	"\x0fSessionResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\battached\x18\x02 \x01(\v2\x14.quorate.v1.AttachedH\x00R\battached\x124\n" +
@@ -1514,8 +1669,12 @@ const file_participant_proto_rawDesc = "" +
 	"\adeliver\x18\t \x01(\v2\x13.quorate.v1.DeliverH\x00R\adeliver\x120\n" +
 	"\x05error\x18\n" +
 	" \x01(\v2\x18.quorate.v1.SessionErrorH\x00R\x05error\x123\n" +
-	"\tvouch_for\x18\v \x01(\v2\x14.quorate.v1.VouchForH\x00R\bvouchForB\a\n" +
-	"\x05frame\"\xcf\x01\n" +
+	"\tvouch_for\x18\v \x01(\v2\x14.quorate.v1.VouchForH\x00R\bvouchFor\x128\n" +
+	"\x05batch\x18\f \x01(\v2 .quorate.v1.SessionResponseBatchH\x00R\x05batchB\a\n" +
+	"\x05frame\"\x7f\n" +
+	"\x14SessionResponseBatch\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x123\n" +
+	"\x06frames\x18\x02 \x03(\v2\x1b.quorate.v1.SessionResponseR\x06frames\"\xec\x01\n" +
 	"\x06Attach\x12\x16\n" +
 	"\x06holder\x18\x01 \x01(\tR\x06holder\x12\x1c\n" +
 	"\tresources\x18\x02 \x03(\tR\tresources\x12*\n" +
@@ -1524,17 +1683,19 @@ const file_participant_proto_rawDesc = "" +
 	"\n" +
 	"cluster_id\x18\x05 \x01(\tR\tclusterId\x12\x16\n" +
 	"\x06window\x18\x06 \x01(\rR\x06window\x12\x18\n" +
-	"\aprocess\x18\a \x01(\tR\aprocess\"f\n" +
+	"\aprocess\x18\a \x01(\tR\aprocess\x12\x1b\n" +
+	"\tbatch_max\x18\b \x01(\rR\bbatchMax\"f\n" +
 	"\n" +
 	"LiveBranch\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\tR\x03gid\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x12\n" +
 	"\x04held\x18\x03 \x01(\bR\x04held\x12\x1a\n" +
-	"\bresource\x18\x04 \x01(\tR\bresource\"\xa8\x01\n" +
+	"\bresource\x18\x04 \x01(\tR\bresource\"\xc5\x01\n" +
 	"\bAttached\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x127\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\theartbeat\x12/\n" +
-	"\x05grace\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"?\n" +
+	"\x05grace\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12\x1b\n" +
+	"\tbatch_max\x18\x04 \x01(\rR\bbatchMax\"?\n" +
 	"\tHeartbeat\x122\n" +
 	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\"\b\n" +
 	"\x06Detach\";\n" +
@@ -1607,90 +1768,97 @@ func file_participant_proto_rawDescGZIP() []byte {
 	return file_participant_proto_rawDescData
 }
 
-var file_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_participant_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_participant_proto_goTypes = []any{
-	(*SessionRequest)(nil),      // 0: quorate.v1.SessionRequest
-	(*SessionResponse)(nil),     // 1: quorate.v1.SessionResponse
-	(*Attach)(nil),              // 2: quorate.v1.Attach
-	(*LiveBranch)(nil),          // 3: quorate.v1.LiveBranch
-	(*Attached)(nil),            // 4: quorate.v1.Attached
-	(*Heartbeat)(nil),           // 5: quorate.v1.Heartbeat
-	(*Detach)(nil),              // 6: quorate.v1.Detach
-	(*Vouch)(nil),               // 7: quorate.v1.Vouch
-	(*Vouched)(nil),             // 8: quorate.v1.Vouched
-	(*VouchFor)(nil),            // 9: quorate.v1.VouchFor
-	(*Deliver)(nil),             // 10: quorate.v1.Deliver
-	(*SessionError)(nil),        // 11: quorate.v1.SessionError
-	(*InquireRequest)(nil),      // 12: quorate.v1.InquireRequest
-	(*InquireResponse)(nil),     // 13: quorate.v1.InquireResponse
-	(*ReportRequest)(nil),       // 14: quorate.v1.ReportRequest
-	(*ReportResponse)(nil),      // 15: quorate.v1.ReportResponse
-	(*ListInDoubtRequest)(nil),  // 16: quorate.v1.ListInDoubtRequest
-	(*InDoubt)(nil),             // 17: quorate.v1.InDoubt
-	(*ListInDoubtResponse)(nil), // 18: quorate.v1.ListInDoubtResponse
-	(*EnlistRequest)(nil),       // 19: quorate.v1.EnlistRequest
-	(*VoteRequest)(nil),         // 20: quorate.v1.VoteRequest
-	(*EnlistResponse)(nil),      // 21: quorate.v1.EnlistResponse
-	(*VoteResponse)(nil),        // 22: quorate.v1.VoteResponse
-	(*ResponseHeader)(nil),      // 23: quorate.v1.ResponseHeader
-	(*durationpb.Duration)(nil), // 24: google.protobuf.Duration
-	(Verdict)(0),                // 25: quorate.v1.Verdict
-	(*Epoch)(nil),               // 26: quorate.v1.Epoch
-	(Outcome)(0),                // 27: quorate.v1.Outcome
-	(*Branch)(nil),              // 28: quorate.v1.Branch
+	(*SessionRequest)(nil),       // 0: quorate.v1.SessionRequest
+	(*SessionRequestBatch)(nil),  // 1: quorate.v1.SessionRequestBatch
+	(*SessionResponse)(nil),      // 2: quorate.v1.SessionResponse
+	(*SessionResponseBatch)(nil), // 3: quorate.v1.SessionResponseBatch
+	(*Attach)(nil),               // 4: quorate.v1.Attach
+	(*LiveBranch)(nil),           // 5: quorate.v1.LiveBranch
+	(*Attached)(nil),             // 6: quorate.v1.Attached
+	(*Heartbeat)(nil),            // 7: quorate.v1.Heartbeat
+	(*Detach)(nil),               // 8: quorate.v1.Detach
+	(*Vouch)(nil),                // 9: quorate.v1.Vouch
+	(*Vouched)(nil),              // 10: quorate.v1.Vouched
+	(*VouchFor)(nil),             // 11: quorate.v1.VouchFor
+	(*Deliver)(nil),              // 12: quorate.v1.Deliver
+	(*SessionError)(nil),         // 13: quorate.v1.SessionError
+	(*InquireRequest)(nil),       // 14: quorate.v1.InquireRequest
+	(*InquireResponse)(nil),      // 15: quorate.v1.InquireResponse
+	(*ReportRequest)(nil),        // 16: quorate.v1.ReportRequest
+	(*ReportResponse)(nil),       // 17: quorate.v1.ReportResponse
+	(*ListInDoubtRequest)(nil),   // 18: quorate.v1.ListInDoubtRequest
+	(*InDoubt)(nil),              // 19: quorate.v1.InDoubt
+	(*ListInDoubtResponse)(nil),  // 20: quorate.v1.ListInDoubtResponse
+	(*EnlistRequest)(nil),        // 21: quorate.v1.EnlistRequest
+	(*VoteRequest)(nil),          // 22: quorate.v1.VoteRequest
+	(*EnlistResponse)(nil),       // 23: quorate.v1.EnlistResponse
+	(*VoteResponse)(nil),         // 24: quorate.v1.VoteResponse
+	(*ResponseHeader)(nil),       // 25: quorate.v1.ResponseHeader
+	(*durationpb.Duration)(nil),  // 26: google.protobuf.Duration
+	(Verdict)(0),                 // 27: quorate.v1.Verdict
+	(*Epoch)(nil),                // 28: quorate.v1.Epoch
+	(Outcome)(0),                 // 29: quorate.v1.Outcome
+	(*Branch)(nil),               // 30: quorate.v1.Branch
 }
 var file_participant_proto_depIdxs = []int32{
-	2,  // 0: quorate.v1.SessionRequest.attach:type_name -> quorate.v1.Attach
-	19, // 1: quorate.v1.SessionRequest.enlist:type_name -> quorate.v1.EnlistRequest
-	20, // 2: quorate.v1.SessionRequest.vote:type_name -> quorate.v1.VoteRequest
-	14, // 3: quorate.v1.SessionRequest.report:type_name -> quorate.v1.ReportRequest
-	12, // 4: quorate.v1.SessionRequest.inquire:type_name -> quorate.v1.InquireRequest
-	7,  // 5: quorate.v1.SessionRequest.vouch:type_name -> quorate.v1.Vouch
-	5,  // 6: quorate.v1.SessionRequest.heartbeat:type_name -> quorate.v1.Heartbeat
-	6,  // 7: quorate.v1.SessionRequest.detach:type_name -> quorate.v1.Detach
-	4,  // 8: quorate.v1.SessionResponse.attached:type_name -> quorate.v1.Attached
-	21, // 9: quorate.v1.SessionResponse.enlist:type_name -> quorate.v1.EnlistResponse
-	22, // 10: quorate.v1.SessionResponse.vote:type_name -> quorate.v1.VoteResponse
-	15, // 11: quorate.v1.SessionResponse.report:type_name -> quorate.v1.ReportResponse
-	13, // 12: quorate.v1.SessionResponse.inquire:type_name -> quorate.v1.InquireResponse
-	8,  // 13: quorate.v1.SessionResponse.vouched:type_name -> quorate.v1.Vouched
-	5,  // 14: quorate.v1.SessionResponse.heartbeat:type_name -> quorate.v1.Heartbeat
-	10, // 15: quorate.v1.SessionResponse.deliver:type_name -> quorate.v1.Deliver
-	11, // 16: quorate.v1.SessionResponse.error:type_name -> quorate.v1.SessionError
-	9,  // 17: quorate.v1.SessionResponse.vouch_for:type_name -> quorate.v1.VouchFor
-	3,  // 18: quorate.v1.Attach.live:type_name -> quorate.v1.LiveBranch
-	23, // 19: quorate.v1.Attached.header:type_name -> quorate.v1.ResponseHeader
-	24, // 20: quorate.v1.Attached.heartbeat:type_name -> google.protobuf.Duration
-	24, // 21: quorate.v1.Attached.grace:type_name -> google.protobuf.Duration
-	23, // 22: quorate.v1.Heartbeat.header:type_name -> quorate.v1.ResponseHeader
-	3,  // 23: quorate.v1.Vouch.branches:type_name -> quorate.v1.LiveBranch
-	23, // 24: quorate.v1.Vouched.header:type_name -> quorate.v1.ResponseHeader
-	3,  // 25: quorate.v1.VouchFor.branches:type_name -> quorate.v1.LiveBranch
-	25, // 26: quorate.v1.Deliver.verdict:type_name -> quorate.v1.Verdict
-	26, // 27: quorate.v1.Deliver.epoch:type_name -> quorate.v1.Epoch
-	24, // 28: quorate.v1.InquireRequest.timeout:type_name -> google.protobuf.Duration
-	23, // 29: quorate.v1.InquireResponse.header:type_name -> quorate.v1.ResponseHeader
-	25, // 30: quorate.v1.InquireResponse.verdict:type_name -> quorate.v1.Verdict
-	27, // 31: quorate.v1.ReportRequest.outcome:type_name -> quorate.v1.Outcome
-	23, // 32: quorate.v1.ReportResponse.header:type_name -> quorate.v1.ResponseHeader
-	28, // 33: quorate.v1.InDoubt.branch:type_name -> quorate.v1.Branch
-	25, // 34: quorate.v1.InDoubt.verdict:type_name -> quorate.v1.Verdict
-	24, // 35: quorate.v1.InDoubt.age:type_name -> google.protobuf.Duration
-	23, // 36: quorate.v1.ListInDoubtResponse.header:type_name -> quorate.v1.ResponseHeader
-	17, // 37: quorate.v1.ListInDoubtResponse.branches:type_name -> quorate.v1.InDoubt
-	0,  // 38: quorate.v1.ParticipantService.Session:input_type -> quorate.v1.SessionRequest
-	12, // 39: quorate.v1.ParticipantService.Inquire:input_type -> quorate.v1.InquireRequest
-	14, // 40: quorate.v1.ParticipantService.Report:input_type -> quorate.v1.ReportRequest
-	16, // 41: quorate.v1.ParticipantService.ListInDoubt:input_type -> quorate.v1.ListInDoubtRequest
-	1,  // 42: quorate.v1.ParticipantService.Session:output_type -> quorate.v1.SessionResponse
-	13, // 43: quorate.v1.ParticipantService.Inquire:output_type -> quorate.v1.InquireResponse
-	15, // 44: quorate.v1.ParticipantService.Report:output_type -> quorate.v1.ReportResponse
-	18, // 45: quorate.v1.ParticipantService.ListInDoubt:output_type -> quorate.v1.ListInDoubtResponse
-	42, // [42:46] is the sub-list for method output_type
-	38, // [38:42] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	4,  // 0: quorate.v1.SessionRequest.attach:type_name -> quorate.v1.Attach
+	21, // 1: quorate.v1.SessionRequest.enlist:type_name -> quorate.v1.EnlistRequest
+	22, // 2: quorate.v1.SessionRequest.vote:type_name -> quorate.v1.VoteRequest
+	16, // 3: quorate.v1.SessionRequest.report:type_name -> quorate.v1.ReportRequest
+	14, // 4: quorate.v1.SessionRequest.inquire:type_name -> quorate.v1.InquireRequest
+	9,  // 5: quorate.v1.SessionRequest.vouch:type_name -> quorate.v1.Vouch
+	7,  // 6: quorate.v1.SessionRequest.heartbeat:type_name -> quorate.v1.Heartbeat
+	8,  // 7: quorate.v1.SessionRequest.detach:type_name -> quorate.v1.Detach
+	1,  // 8: quorate.v1.SessionRequest.batch:type_name -> quorate.v1.SessionRequestBatch
+	0,  // 9: quorate.v1.SessionRequestBatch.frames:type_name -> quorate.v1.SessionRequest
+	6,  // 10: quorate.v1.SessionResponse.attached:type_name -> quorate.v1.Attached
+	23, // 11: quorate.v1.SessionResponse.enlist:type_name -> quorate.v1.EnlistResponse
+	24, // 12: quorate.v1.SessionResponse.vote:type_name -> quorate.v1.VoteResponse
+	17, // 13: quorate.v1.SessionResponse.report:type_name -> quorate.v1.ReportResponse
+	15, // 14: quorate.v1.SessionResponse.inquire:type_name -> quorate.v1.InquireResponse
+	10, // 15: quorate.v1.SessionResponse.vouched:type_name -> quorate.v1.Vouched
+	7,  // 16: quorate.v1.SessionResponse.heartbeat:type_name -> quorate.v1.Heartbeat
+	12, // 17: quorate.v1.SessionResponse.deliver:type_name -> quorate.v1.Deliver
+	13, // 18: quorate.v1.SessionResponse.error:type_name -> quorate.v1.SessionError
+	11, // 19: quorate.v1.SessionResponse.vouch_for:type_name -> quorate.v1.VouchFor
+	3,  // 20: quorate.v1.SessionResponse.batch:type_name -> quorate.v1.SessionResponseBatch
+	25, // 21: quorate.v1.SessionResponseBatch.header:type_name -> quorate.v1.ResponseHeader
+	2,  // 22: quorate.v1.SessionResponseBatch.frames:type_name -> quorate.v1.SessionResponse
+	5,  // 23: quorate.v1.Attach.live:type_name -> quorate.v1.LiveBranch
+	25, // 24: quorate.v1.Attached.header:type_name -> quorate.v1.ResponseHeader
+	26, // 25: quorate.v1.Attached.heartbeat:type_name -> google.protobuf.Duration
+	26, // 26: quorate.v1.Attached.grace:type_name -> google.protobuf.Duration
+	25, // 27: quorate.v1.Heartbeat.header:type_name -> quorate.v1.ResponseHeader
+	5,  // 28: quorate.v1.Vouch.branches:type_name -> quorate.v1.LiveBranch
+	25, // 29: quorate.v1.Vouched.header:type_name -> quorate.v1.ResponseHeader
+	5,  // 30: quorate.v1.VouchFor.branches:type_name -> quorate.v1.LiveBranch
+	27, // 31: quorate.v1.Deliver.verdict:type_name -> quorate.v1.Verdict
+	28, // 32: quorate.v1.Deliver.epoch:type_name -> quorate.v1.Epoch
+	26, // 33: quorate.v1.InquireRequest.timeout:type_name -> google.protobuf.Duration
+	25, // 34: quorate.v1.InquireResponse.header:type_name -> quorate.v1.ResponseHeader
+	27, // 35: quorate.v1.InquireResponse.verdict:type_name -> quorate.v1.Verdict
+	29, // 36: quorate.v1.ReportRequest.outcome:type_name -> quorate.v1.Outcome
+	25, // 37: quorate.v1.ReportResponse.header:type_name -> quorate.v1.ResponseHeader
+	30, // 38: quorate.v1.InDoubt.branch:type_name -> quorate.v1.Branch
+	27, // 39: quorate.v1.InDoubt.verdict:type_name -> quorate.v1.Verdict
+	26, // 40: quorate.v1.InDoubt.age:type_name -> google.protobuf.Duration
+	25, // 41: quorate.v1.ListInDoubtResponse.header:type_name -> quorate.v1.ResponseHeader
+	19, // 42: quorate.v1.ListInDoubtResponse.branches:type_name -> quorate.v1.InDoubt
+	0,  // 43: quorate.v1.ParticipantService.Session:input_type -> quorate.v1.SessionRequest
+	14, // 44: quorate.v1.ParticipantService.Inquire:input_type -> quorate.v1.InquireRequest
+	16, // 45: quorate.v1.ParticipantService.Report:input_type -> quorate.v1.ReportRequest
+	18, // 46: quorate.v1.ParticipantService.ListInDoubt:input_type -> quorate.v1.ListInDoubtRequest
+	2,  // 47: quorate.v1.ParticipantService.Session:output_type -> quorate.v1.SessionResponse
+	15, // 48: quorate.v1.ParticipantService.Inquire:output_type -> quorate.v1.InquireResponse
+	17, // 49: quorate.v1.ParticipantService.Report:output_type -> quorate.v1.ReportResponse
+	20, // 50: quorate.v1.ParticipantService.ListInDoubt:output_type -> quorate.v1.ListInDoubtResponse
+	47, // [47:51] is the sub-list for method output_type
+	43, // [43:47] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_participant_proto_init() }
@@ -1709,8 +1877,9 @@ func file_participant_proto_init() {
 		(*SessionRequest_Vouch)(nil),
 		(*SessionRequest_Heartbeat)(nil),
 		(*SessionRequest_Detach)(nil),
+		(*SessionRequest_Batch)(nil),
 	}
-	file_participant_proto_msgTypes[1].OneofWrappers = []any{
+	file_participant_proto_msgTypes[2].OneofWrappers = []any{
 		(*SessionResponse_Attached)(nil),
 		(*SessionResponse_Enlist)(nil),
 		(*SessionResponse_Vote)(nil),
@@ -1721,6 +1890,7 @@ func file_participant_proto_init() {
 		(*SessionResponse_Deliver)(nil),
 		(*SessionResponse_Error)(nil),
 		(*SessionResponse_VouchFor)(nil),
+		(*SessionResponse_Batch)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1728,7 +1898,7 @@ func file_participant_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_participant_proto_rawDesc), len(file_participant_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

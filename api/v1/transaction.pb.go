@@ -2140,6 +2140,248 @@ func (x *SubmitResponse) GetDetail() string {
 	return ""
 }
 
+// SubmitStreamRequest holds what waited to be sent together; at most 256 submits.
+type SubmitStreamRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Submits       []*StreamedSubmit      `protobuf:"bytes,1,rep,name=submits,proto3" json:"submits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitStreamRequest) Reset() {
+	*x = SubmitStreamRequest{}
+	mi := &file_transaction_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitStreamRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitStreamRequest) ProtoMessage() {}
+
+func (x *SubmitStreamRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitStreamRequest.ProtoReflect.Descriptor instead.
+func (*SubmitStreamRequest) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SubmitStreamRequest) GetSubmits() []*StreamedSubmit {
+	if x != nil {
+		return x.Submits
+	}
+	return nil
+}
+
+type StreamedSubmit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client, and not in use by another submit under way.
+	Id            uint64         `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Submit        *SubmitRequest `protobuf:"bytes,2,opt,name=submit,proto3" json:"submit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamedSubmit) Reset() {
+	*x = StreamedSubmit{}
+	mi := &file_transaction_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamedSubmit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamedSubmit) ProtoMessage() {}
+
+func (x *StreamedSubmit) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamedSubmit.ProtoReflect.Descriptor instead.
+func (*StreamedSubmit) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *StreamedSubmit) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StreamedSubmit) GetSubmit() *SubmitRequest {
+	if x != nil {
+		return x.Submit
+	}
+	return nil
+}
+
+type SubmitStreamResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of every answer: they carry none of their own.
+	Header        *ResponseHeader   `protobuf:"bytes,1,opt,name=header,proto3" json:"header,omitempty"`
+	Answers       []*StreamedAnswer `protobuf:"bytes,2,rep,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitStreamResponse) Reset() {
+	*x = SubmitStreamResponse{}
+	mi := &file_transaction_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitStreamResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitStreamResponse) ProtoMessage() {}
+
+func (x *SubmitStreamResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitStreamResponse.ProtoReflect.Descriptor instead.
+func (*SubmitStreamResponse) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SubmitStreamResponse) GetHeader() *ResponseHeader {
+	if x != nil {
+		return x.Header
+	}
+	return nil
+}
+
+func (x *SubmitStreamResponse) GetAnswers() []*StreamedAnswer {
+	if x != nil {
+		return x.Answers
+	}
+	return nil
+}
+
+type StreamedAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Result:
+	//
+	//	*StreamedAnswer_Submitted
+	//	*StreamedAnswer_StatusProto
+	Result        isStreamedAnswer_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamedAnswer) Reset() {
+	*x = StreamedAnswer{}
+	mi := &file_transaction_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamedAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamedAnswer) ProtoMessage() {}
+
+func (x *StreamedAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_transaction_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamedAnswer.ProtoReflect.Descriptor instead.
+func (*StreamedAnswer) Descriptor() ([]byte, []int) {
+	return file_transaction_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *StreamedAnswer) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *StreamedAnswer) GetResult() isStreamedAnswer_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *StreamedAnswer) GetSubmitted() *SubmitResponse {
+	if x != nil {
+		if x, ok := x.Result.(*StreamedAnswer_Submitted); ok {
+			return x.Submitted
+		}
+	}
+	return nil
+}
+
+func (x *StreamedAnswer) GetStatusProto() []byte {
+	if x != nil {
+		if x, ok := x.Result.(*StreamedAnswer_StatusProto); ok {
+			return x.StatusProto
+		}
+	}
+	return nil
+}
+
+type isStreamedAnswer_Result interface {
+	isStreamedAnswer_Result()
+}
+
+type StreamedAnswer_Submitted struct {
+	Submitted *SubmitResponse `protobuf:"bytes,2,opt,name=submitted,proto3,oneof"`
+}
+
+type StreamedAnswer_StatusProto struct {
+	// The submit failed: a serialized google.rpc.Status, as a call's would be.
+	StatusProto []byte `protobuf:"bytes,3,opt,name=status_proto,json=statusProto,proto3,oneof"`
+}
+
+func (*StreamedAnswer_Submitted) isStreamedAnswer_Result() {}
+
+func (*StreamedAnswer_StatusProto) isStreamedAnswer_Result() {}
+
 type RecordRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Gid    string                 `protobuf:"bytes,1,opt,name=gid,proto3" json:"gid,omitempty"`
@@ -2157,7 +2399,7 @@ type RecordRequest struct {
 
 func (x *RecordRequest) Reset() {
 	*x = RecordRequest{}
-	mi := &file_transaction_proto_msgTypes[21]
+	mi := &file_transaction_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2411,7 @@ func (x *RecordRequest) String() string {
 func (*RecordRequest) ProtoMessage() {}
 
 func (x *RecordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[21]
+	mi := &file_transaction_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2424,7 @@ func (x *RecordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordRequest.ProtoReflect.Descriptor instead.
 func (*RecordRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{21}
+	return file_transaction_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RecordRequest) GetGid() string {
@@ -2236,7 +2478,7 @@ type RecordResponse struct {
 
 func (x *RecordResponse) Reset() {
 	*x = RecordResponse{}
-	mi := &file_transaction_proto_msgTypes[22]
+	mi := &file_transaction_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2248,7 +2490,7 @@ func (x *RecordResponse) String() string {
 func (*RecordResponse) ProtoMessage() {}
 
 func (x *RecordResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[22]
+	mi := &file_transaction_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2261,7 +2503,7 @@ func (x *RecordResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordResponse.ProtoReflect.Descriptor instead.
 func (*RecordResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{22}
+	return file_transaction_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RecordResponse) GetHeader() *ResponseHeader {
@@ -2282,7 +2524,7 @@ type StopRequest struct {
 
 func (x *StopRequest) Reset() {
 	*x = StopRequest{}
-	mi := &file_transaction_proto_msgTypes[23]
+	mi := &file_transaction_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2536,7 @@ func (x *StopRequest) String() string {
 func (*StopRequest) ProtoMessage() {}
 
 func (x *StopRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[23]
+	mi := &file_transaction_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2549,7 @@ func (x *StopRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequest.ProtoReflect.Descriptor instead.
 func (*StopRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{23}
+	return file_transaction_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StopRequest) GetTransaction() string {
@@ -2341,7 +2583,7 @@ type StopResponse struct {
 
 func (x *StopResponse) Reset() {
 	*x = StopResponse{}
-	mi := &file_transaction_proto_msgTypes[24]
+	mi := &file_transaction_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2595,7 @@ func (x *StopResponse) String() string {
 func (*StopResponse) ProtoMessage() {}
 
 func (x *StopResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[24]
+	mi := &file_transaction_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2608,7 @@ func (x *StopResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopResponse.ProtoReflect.Descriptor instead.
 func (*StopResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{24}
+	return file_transaction_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StopResponse) GetHeader() *ResponseHeader {
@@ -2397,7 +2639,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_transaction_proto_msgTypes[25]
+	mi := &file_transaction_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2409,7 +2651,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[25]
+	mi := &file_transaction_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2422,7 +2664,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{25}
+	return file_transaction_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Topic) GetName() string {
@@ -2470,7 +2712,7 @@ type Subscriber struct {
 
 func (x *Subscriber) Reset() {
 	*x = Subscriber{}
-	mi := &file_transaction_proto_msgTypes[26]
+	mi := &file_transaction_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2724,7 @@ func (x *Subscriber) String() string {
 func (*Subscriber) ProtoMessage() {}
 
 func (x *Subscriber) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[26]
+	mi := &file_transaction_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2737,7 @@ func (x *Subscriber) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscriber.ProtoReflect.Descriptor instead.
 func (*Subscriber) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{26}
+	return file_transaction_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Subscriber) GetEndpoint() string {
@@ -2522,7 +2764,7 @@ type SubscribeRequest struct {
 
 func (x *SubscribeRequest) Reset() {
 	*x = SubscribeRequest{}
-	mi := &file_transaction_proto_msgTypes[27]
+	mi := &file_transaction_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +2776,7 @@ func (x *SubscribeRequest) String() string {
 func (*SubscribeRequest) ProtoMessage() {}
 
 func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[27]
+	mi := &file_transaction_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2789,7 @@ func (x *SubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{27}
+	return file_transaction_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SubscribeRequest) GetTopic() string {
@@ -2575,7 +2817,7 @@ type SubscribeResponse struct {
 
 func (x *SubscribeResponse) Reset() {
 	*x = SubscribeResponse{}
-	mi := &file_transaction_proto_msgTypes[28]
+	mi := &file_transaction_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2587,7 +2829,7 @@ func (x *SubscribeResponse) String() string {
 func (*SubscribeResponse) ProtoMessage() {}
 
 func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[28]
+	mi := &file_transaction_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2600,7 +2842,7 @@ func (x *SubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeResponse.ProtoReflect.Descriptor instead.
 func (*SubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{28}
+	return file_transaction_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SubscribeResponse) GetHeader() *ResponseHeader {
@@ -2627,7 +2869,7 @@ type UnsubscribeRequest struct {
 
 func (x *UnsubscribeRequest) Reset() {
 	*x = UnsubscribeRequest{}
-	mi := &file_transaction_proto_msgTypes[29]
+	mi := &file_transaction_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2881,7 @@ func (x *UnsubscribeRequest) String() string {
 func (*UnsubscribeRequest) ProtoMessage() {}
 
 func (x *UnsubscribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[29]
+	mi := &file_transaction_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2894,7 @@ func (x *UnsubscribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsubscribeRequest.ProtoReflect.Descriptor instead.
 func (*UnsubscribeRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{29}
+	return file_transaction_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UnsubscribeRequest) GetTopic() string {
@@ -2680,7 +2922,7 @@ type UnsubscribeResponse struct {
 
 func (x *UnsubscribeResponse) Reset() {
 	*x = UnsubscribeResponse{}
-	mi := &file_transaction_proto_msgTypes[30]
+	mi := &file_transaction_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2934,7 @@ func (x *UnsubscribeResponse) String() string {
 func (*UnsubscribeResponse) ProtoMessage() {}
 
 func (x *UnsubscribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[30]
+	mi := &file_transaction_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2947,7 @@ func (x *UnsubscribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnsubscribeResponse.ProtoReflect.Descriptor instead.
 func (*UnsubscribeResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{30}
+	return file_transaction_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UnsubscribeResponse) GetHeader() *ResponseHeader {
@@ -2731,7 +2973,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_transaction_proto_msgTypes[31]
+	mi := &file_transaction_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2985,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[31]
+	mi := &file_transaction_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2998,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{31}
+	return file_transaction_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -2775,7 +3017,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_transaction_proto_msgTypes[32]
+	mi := &file_transaction_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3029,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[32]
+	mi := &file_transaction_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3042,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{32}
+	return file_transaction_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DeleteTopicResponse) GetHeader() *ResponseHeader {
@@ -2822,7 +3064,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_transaction_proto_msgTypes[33]
+	mi := &file_transaction_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +3076,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[33]
+	mi := &file_transaction_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +3089,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{33}
+	return file_transaction_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListTopicsRequest) GetTopic() string {
@@ -2882,7 +3124,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_transaction_proto_msgTypes[34]
+	mi := &file_transaction_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +3136,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[34]
+	mi := &file_transaction_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +3149,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{34}
+	return file_transaction_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListTopicsResponse) GetHeader() *ResponseHeader {
@@ -2944,7 +3186,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_transaction_proto_msgTypes[35]
+	mi := &file_transaction_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3198,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[35]
+	mi := &file_transaction_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3211,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{35}
+	return file_transaction_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ResolveRequest) GetTransaction() string {
@@ -3017,7 +3259,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_transaction_proto_msgTypes[36]
+	mi := &file_transaction_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3029,7 +3271,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[36]
+	mi := &file_transaction_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3042,7 +3284,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{36}
+	return file_transaction_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResolveResponse) GetHeader() *ResponseHeader {
@@ -3070,7 +3312,7 @@ type RetryRequest struct {
 
 func (x *RetryRequest) Reset() {
 	*x = RetryRequest{}
-	mi := &file_transaction_proto_msgTypes[37]
+	mi := &file_transaction_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3324,7 @@ func (x *RetryRequest) String() string {
 func (*RetryRequest) ProtoMessage() {}
 
 func (x *RetryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[37]
+	mi := &file_transaction_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3337,7 @@ func (x *RetryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryRequest.ProtoReflect.Descriptor instead.
 func (*RetryRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{37}
+	return file_transaction_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RetryRequest) GetTransaction() string {
@@ -3122,7 +3364,7 @@ type RetryResponse struct {
 
 func (x *RetryResponse) Reset() {
 	*x = RetryResponse{}
-	mi := &file_transaction_proto_msgTypes[38]
+	mi := &file_transaction_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3134,7 +3376,7 @@ func (x *RetryResponse) String() string {
 func (*RetryResponse) ProtoMessage() {}
 
 func (x *RetryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[38]
+	mi := &file_transaction_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3147,7 +3389,7 @@ func (x *RetryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryResponse.ProtoReflect.Descriptor instead.
 func (*RetryResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{38}
+	return file_transaction_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RetryResponse) GetHeader() *ResponseHeader {
@@ -3176,7 +3418,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_transaction_proto_msgTypes[39]
+	mi := &file_transaction_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3430,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[39]
+	mi := &file_transaction_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3443,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{39}
+	return file_transaction_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetRequest) GetTransaction() string {
@@ -3235,7 +3477,7 @@ type GetResponse struct {
 
 func (x *GetResponse) Reset() {
 	*x = GetResponse{}
-	mi := &file_transaction_proto_msgTypes[40]
+	mi := &file_transaction_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3247,7 +3489,7 @@ func (x *GetResponse) String() string {
 func (*GetResponse) ProtoMessage() {}
 
 func (x *GetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[40]
+	mi := &file_transaction_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3260,7 +3502,7 @@ func (x *GetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResponse.ProtoReflect.Descriptor instead.
 func (*GetResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{40}
+	return file_transaction_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetResponse) GetHeader() *ResponseHeader {
@@ -3290,7 +3532,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_transaction_proto_msgTypes[41]
+	mi := &file_transaction_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3302,7 +3544,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[41]
+	mi := &file_transaction_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3315,7 +3557,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{41}
+	return file_transaction_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListRequest) GetPageSize() uint32 {
@@ -3375,7 +3617,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_transaction_proto_msgTypes[42]
+	mi := &file_transaction_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3387,7 +3629,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[42]
+	mi := &file_transaction_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3400,7 +3642,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{42}
+	return file_transaction_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Filter) GetStates() []State {
@@ -3477,7 +3719,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_transaction_proto_msgTypes[43]
+	mi := &file_transaction_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +3731,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[43]
+	mi := &file_transaction_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +3744,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{43}
+	return file_transaction_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListResponse) GetHeader() *ResponseHeader {
@@ -3538,7 +3780,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_transaction_proto_msgTypes[44]
+	mi := &file_transaction_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3550,7 +3792,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[44]
+	mi := &file_transaction_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3563,7 +3805,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{44}
+	return file_transaction_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *WatchRequest) GetAfterIndex() uint64 {
@@ -3594,7 +3836,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_transaction_proto_msgTypes[45]
+	mi := &file_transaction_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +3848,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[45]
+	mi := &file_transaction_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +3861,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{45}
+	return file_transaction_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Event) GetGid() string {
@@ -3675,7 +3917,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_transaction_proto_msgTypes[46]
+	mi := &file_transaction_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3929,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_transaction_proto_msgTypes[46]
+	mi := &file_transaction_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3942,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_transaction_proto_rawDescGZIP(), []int{46}
+	return file_transaction_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WatchResponse) GetIndex() uint64 {
@@ -3907,7 +4149,20 @@ const file_transaction_proto_rawDesc = "" +
 	"\x05state\x18\x05 \x01(\x0e2\x11.quorate.v1.StateR\x05state\x12\x14\n" +
 	"\x05index\x18\x06 \x01(\x04R\x05index\x122\n" +
 	"\x06reason\x18\a \x01(\x0e2\x1a.quorate.v1.RollbackReasonR\x06reason\x12\x16\n" +
-	"\x06detail\x18\b \x01(\tR\x06detail\"\x9f\x01\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\"K\n" +
+	"\x13SubmitStreamRequest\x124\n" +
+	"\asubmits\x18\x01 \x03(\v2\x1a.quorate.v1.StreamedSubmitR\asubmits\"S\n" +
+	"\x0eStreamedSubmit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x121\n" +
+	"\x06submit\x18\x02 \x01(\v2\x19.quorate.v1.SubmitRequestR\x06submit\"\x80\x01\n" +
+	"\x14SubmitStreamResponse\x122\n" +
+	"\x06header\x18\x01 \x01(\v2\x1a.quorate.v1.ResponseHeaderR\x06header\x124\n" +
+	"\aanswers\x18\x02 \x03(\v2\x1a.quorate.v1.StreamedAnswerR\aanswers\"\x8b\x01\n" +
+	"\x0eStreamedAnswer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12:\n" +
+	"\tsubmitted\x18\x02 \x01(\v2\x1a.quorate.v1.SubmitResponseH\x00R\tsubmitted\x12#\n" +
+	"\fstatus_proto\x18\x03 \x01(\fH\x00R\vstatusProtoB\b\n" +
+	"\x06result\"\x9f\x01\n" +
 	"\rRecordRequest\x12\x10\n" +
 	"\x03gid\x18\x01 \x01(\tR\x03gid\x12\x16\n" +
 	"\x06branch\x18\x02 \x01(\tR\x06branch\x12\x1c\n" +
@@ -4041,14 +4296,15 @@ const file_transaction_proto_rawDesc = "" +
 	"\x13EVENT_KIND_FINISHED\x10\b\x12\x16\n" +
 	"\x12EVENT_KIND_DROPPED\x10\t\x12\x1a\n" +
 	"\x16EVENT_KIND_QUARANTINED\x10\n" +
-	"2\xff\b\n" +
+	"2\xd6\t\n" +
 	"\x12TransactionService\x12<\n" +
 	"\x05Begin\x12\x18.quorate.v1.BeginRequest\x1a\x19.quorate.v1.BeginResponse\x12?\n" +
 	"\x06Enlist\x12\x19.quorate.v1.EnlistRequest\x1a\x1a.quorate.v1.EnlistResponse\x129\n" +
 	"\x04Vote\x12\x17.quorate.v1.VoteRequest\x1a\x18.quorate.v1.VoteResponse\x12?\n" +
 	"\x06Commit\x12\x19.quorate.v1.CommitRequest\x1a\x1a.quorate.v1.CommitResponse\x12E\n" +
 	"\bRollback\x12\x1b.quorate.v1.RollbackRequest\x1a\x1c.quorate.v1.RollbackResponse\x12?\n" +
-	"\x06Submit\x12\x19.quorate.v1.SubmitRequest\x1a\x1a.quorate.v1.SubmitResponse\x12B\n" +
+	"\x06Submit\x12\x19.quorate.v1.SubmitRequest\x1a\x1a.quorate.v1.SubmitResponse\x12U\n" +
+	"\fSubmitStream\x12\x1f.quorate.v1.SubmitStreamRequest\x1a .quorate.v1.SubmitStreamResponse(\x010\x01\x12B\n" +
 	"\aResolve\x12\x1a.quorate.v1.ResolveRequest\x1a\x1b.quorate.v1.ResolveResponse\x12<\n" +
 	"\x05Retry\x12\x18.quorate.v1.RetryRequest\x1a\x19.quorate.v1.RetryResponse\x126\n" +
 	"\x03Get\x12\x16.quorate.v1.GetRequest\x1a\x17.quorate.v1.GetResponse\x129\n" +
@@ -4075,7 +4331,7 @@ func file_transaction_proto_rawDescGZIP() []byte {
 }
 
 var file_transaction_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_transaction_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_transaction_proto_goTypes = []any{
 	(Wait)(0),                     // 0: quorate.v1.Wait
 	(EventKind)(0),                // 1: quorate.v1.EventKind
@@ -4100,84 +4356,88 @@ var file_transaction_proto_goTypes = []any{
 	(*RollbackResponse)(nil),      // 20: quorate.v1.RollbackResponse
 	(*SubmitRequest)(nil),         // 21: quorate.v1.SubmitRequest
 	(*SubmitResponse)(nil),        // 22: quorate.v1.SubmitResponse
-	(*RecordRequest)(nil),         // 23: quorate.v1.RecordRequest
-	(*RecordResponse)(nil),        // 24: quorate.v1.RecordResponse
-	(*StopRequest)(nil),           // 25: quorate.v1.StopRequest
-	(*StopResponse)(nil),          // 26: quorate.v1.StopResponse
-	(*Topic)(nil),                 // 27: quorate.v1.Topic
-	(*Subscriber)(nil),            // 28: quorate.v1.Subscriber
-	(*SubscribeRequest)(nil),      // 29: quorate.v1.SubscribeRequest
-	(*SubscribeResponse)(nil),     // 30: quorate.v1.SubscribeResponse
-	(*UnsubscribeRequest)(nil),    // 31: quorate.v1.UnsubscribeRequest
-	(*UnsubscribeResponse)(nil),   // 32: quorate.v1.UnsubscribeResponse
-	(*DeleteTopicRequest)(nil),    // 33: quorate.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),   // 34: quorate.v1.DeleteTopicResponse
-	(*ListTopicsRequest)(nil),     // 35: quorate.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),    // 36: quorate.v1.ListTopicsResponse
-	(*ResolveRequest)(nil),        // 37: quorate.v1.ResolveRequest
-	(*ResolveResponse)(nil),       // 38: quorate.v1.ResolveResponse
-	(*RetryRequest)(nil),          // 39: quorate.v1.RetryRequest
-	(*RetryResponse)(nil),         // 40: quorate.v1.RetryResponse
-	(*GetRequest)(nil),            // 41: quorate.v1.GetRequest
-	(*GetResponse)(nil),           // 42: quorate.v1.GetResponse
-	(*ListRequest)(nil),           // 43: quorate.v1.ListRequest
-	(*Filter)(nil),                // 44: quorate.v1.Filter
-	(*ListResponse)(nil),          // 45: quorate.v1.ListResponse
-	(*WatchRequest)(nil),          // 46: quorate.v1.WatchRequest
-	(*Event)(nil),                 // 47: quorate.v1.Event
-	(*WatchResponse)(nil),         // 48: quorate.v1.WatchResponse
-	nil,                           // 49: quorate.v1.Plan.HeadersEntry
-	nil,                           // 50: quorate.v1.Transaction.LabelsEntry
-	nil,                           // 51: quorate.v1.BeginRequest.LabelsEntry
-	nil,                           // 52: quorate.v1.Filter.LabelsEntry
-	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
-	(Vote)(0),                     // 54: quorate.v1.Vote
-	(*timestamppb.Timestamp)(nil), // 55: google.protobuf.Timestamp
-	(Outcome)(0),                  // 56: quorate.v1.Outcome
-	(Heuristic)(0),                // 57: quorate.v1.Heuristic
-	(Operation)(0),                // 58: quorate.v1.Operation
-	(Mode)(0),                     // 59: quorate.v1.Mode
-	(Entry)(0),                    // 60: quorate.v1.Entry
-	(State)(0),                    // 61: quorate.v1.State
-	(Decision)(0),                 // 62: quorate.v1.Decision
-	(RollbackReason)(0),           // 63: quorate.v1.RollbackReason
-	(*ResponseHeader)(nil),        // 64: quorate.v1.ResponseHeader
-	(Verdict)(0),                  // 65: quorate.v1.Verdict
-	(Consistency)(0),              // 66: quorate.v1.Consistency
+	(*SubmitStreamRequest)(nil),   // 23: quorate.v1.SubmitStreamRequest
+	(*StreamedSubmit)(nil),        // 24: quorate.v1.StreamedSubmit
+	(*SubmitStreamResponse)(nil),  // 25: quorate.v1.SubmitStreamResponse
+	(*StreamedAnswer)(nil),        // 26: quorate.v1.StreamedAnswer
+	(*RecordRequest)(nil),         // 27: quorate.v1.RecordRequest
+	(*RecordResponse)(nil),        // 28: quorate.v1.RecordResponse
+	(*StopRequest)(nil),           // 29: quorate.v1.StopRequest
+	(*StopResponse)(nil),          // 30: quorate.v1.StopResponse
+	(*Topic)(nil),                 // 31: quorate.v1.Topic
+	(*Subscriber)(nil),            // 32: quorate.v1.Subscriber
+	(*SubscribeRequest)(nil),      // 33: quorate.v1.SubscribeRequest
+	(*SubscribeResponse)(nil),     // 34: quorate.v1.SubscribeResponse
+	(*UnsubscribeRequest)(nil),    // 35: quorate.v1.UnsubscribeRequest
+	(*UnsubscribeResponse)(nil),   // 36: quorate.v1.UnsubscribeResponse
+	(*DeleteTopicRequest)(nil),    // 37: quorate.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),   // 38: quorate.v1.DeleteTopicResponse
+	(*ListTopicsRequest)(nil),     // 39: quorate.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),    // 40: quorate.v1.ListTopicsResponse
+	(*ResolveRequest)(nil),        // 41: quorate.v1.ResolveRequest
+	(*ResolveResponse)(nil),       // 42: quorate.v1.ResolveResponse
+	(*RetryRequest)(nil),          // 43: quorate.v1.RetryRequest
+	(*RetryResponse)(nil),         // 44: quorate.v1.RetryResponse
+	(*GetRequest)(nil),            // 45: quorate.v1.GetRequest
+	(*GetResponse)(nil),           // 46: quorate.v1.GetResponse
+	(*ListRequest)(nil),           // 47: quorate.v1.ListRequest
+	(*Filter)(nil),                // 48: quorate.v1.Filter
+	(*ListResponse)(nil),          // 49: quorate.v1.ListResponse
+	(*WatchRequest)(nil),          // 50: quorate.v1.WatchRequest
+	(*Event)(nil),                 // 51: quorate.v1.Event
+	(*WatchResponse)(nil),         // 52: quorate.v1.WatchResponse
+	nil,                           // 53: quorate.v1.Plan.HeadersEntry
+	nil,                           // 54: quorate.v1.Transaction.LabelsEntry
+	nil,                           // 55: quorate.v1.BeginRequest.LabelsEntry
+	nil,                           // 56: quorate.v1.Filter.LabelsEntry
+	(*durationpb.Duration)(nil),   // 57: google.protobuf.Duration
+	(Vote)(0),                     // 58: quorate.v1.Vote
+	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
+	(Outcome)(0),                  // 60: quorate.v1.Outcome
+	(Heuristic)(0),                // 61: quorate.v1.Heuristic
+	(Operation)(0),                // 62: quorate.v1.Operation
+	(Mode)(0),                     // 63: quorate.v1.Mode
+	(Entry)(0),                    // 64: quorate.v1.Entry
+	(State)(0),                    // 65: quorate.v1.State
+	(Decision)(0),                 // 66: quorate.v1.Decision
+	(RollbackReason)(0),           // 67: quorate.v1.RollbackReason
+	(*ResponseHeader)(nil),        // 68: quorate.v1.ResponseHeader
+	(Verdict)(0),                  // 69: quorate.v1.Verdict
+	(Consistency)(0),              // 70: quorate.v1.Consistency
 }
 var file_transaction_proto_depIdxs = []int32{
-	53,  // 0: quorate.v1.BranchSpec.call_timeout:type_name -> google.protobuf.Duration
-	53,  // 1: quorate.v1.Retry.interval:type_name -> google.protobuf.Duration
-	53,  // 2: quorate.v1.Retry.interval_max:type_name -> google.protobuf.Duration
-	53,  // 3: quorate.v1.Retry.call_timeout:type_name -> google.protobuf.Duration
+	57,  // 0: quorate.v1.BranchSpec.call_timeout:type_name -> google.protobuf.Duration
+	57,  // 1: quorate.v1.Retry.interval:type_name -> google.protobuf.Duration
+	57,  // 2: quorate.v1.Retry.interval_max:type_name -> google.protobuf.Duration
+	57,  // 3: quorate.v1.Retry.call_timeout:type_name -> google.protobuf.Duration
 	3,   // 4: quorate.v1.Plan.retry:type_name -> quorate.v1.Retry
-	53,  // 5: quorate.v1.Plan.callback_after:type_name -> google.protobuf.Duration
-	53,  // 6: quorate.v1.Plan.delay:type_name -> google.protobuf.Duration
-	49,  // 7: quorate.v1.Plan.headers:type_name -> quorate.v1.Plan.HeadersEntry
+	57,  // 5: quorate.v1.Plan.callback_after:type_name -> google.protobuf.Duration
+	57,  // 6: quorate.v1.Plan.delay:type_name -> google.protobuf.Duration
+	53,  // 7: quorate.v1.Plan.headers:type_name -> quorate.v1.Plan.HeadersEntry
 	2,   // 8: quorate.v1.Ballot.branch:type_name -> quorate.v1.BranchSpec
-	54,  // 9: quorate.v1.Ballot.vote:type_name -> quorate.v1.Vote
-	55,  // 10: quorate.v1.Stamp.wall_time:type_name -> google.protobuf.Timestamp
+	58,  // 9: quorate.v1.Ballot.vote:type_name -> quorate.v1.Vote
+	59,  // 10: quorate.v1.Stamp.wall_time:type_name -> google.protobuf.Timestamp
 	2,   // 11: quorate.v1.Branch.spec:type_name -> quorate.v1.BranchSpec
-	54,  // 12: quorate.v1.Branch.vote:type_name -> quorate.v1.Vote
-	56,  // 13: quorate.v1.Branch.outcome:type_name -> quorate.v1.Outcome
-	57,  // 14: quorate.v1.Branch.heuristic:type_name -> quorate.v1.Heuristic
-	56,  // 15: quorate.v1.Branch.resolved:type_name -> quorate.v1.Outcome
+	58,  // 12: quorate.v1.Branch.vote:type_name -> quorate.v1.Vote
+	60,  // 13: quorate.v1.Branch.outcome:type_name -> quorate.v1.Outcome
+	61,  // 14: quorate.v1.Branch.heuristic:type_name -> quorate.v1.Heuristic
+	60,  // 15: quorate.v1.Branch.resolved:type_name -> quorate.v1.Outcome
 	6,   // 16: quorate.v1.Branch.enlisted:type_name -> quorate.v1.Stamp
 	6,   // 17: quorate.v1.Branch.voted:type_name -> quorate.v1.Stamp
 	6,   // 18: quorate.v1.Branch.reported:type_name -> quorate.v1.Stamp
 	6,   // 19: quorate.v1.Branch.resolved_at:type_name -> quorate.v1.Stamp
 	8,   // 20: quorate.v1.Branch.delivery:type_name -> quorate.v1.Delivery
-	58,  // 21: quorate.v1.Branch.operation:type_name -> quorate.v1.Operation
-	55,  // 22: quorate.v1.Delivery.last_attempt:type_name -> google.protobuf.Timestamp
-	55,  // 23: quorate.v1.Delivery.next_attempt:type_name -> google.protobuf.Timestamp
-	53,  // 24: quorate.v1.Delivery.due_for:type_name -> google.protobuf.Duration
-	59,  // 25: quorate.v1.Transaction.mode:type_name -> quorate.v1.Mode
-	60,  // 26: quorate.v1.Transaction.entry:type_name -> quorate.v1.Entry
-	61,  // 27: quorate.v1.Transaction.state:type_name -> quorate.v1.State
-	62,  // 28: quorate.v1.Transaction.decision:type_name -> quorate.v1.Decision
-	63,  // 29: quorate.v1.Transaction.reason:type_name -> quorate.v1.RollbackReason
-	53,  // 30: quorate.v1.Transaction.timeout:type_name -> google.protobuf.Duration
-	50,  // 31: quorate.v1.Transaction.labels:type_name -> quorate.v1.Transaction.LabelsEntry
+	62,  // 21: quorate.v1.Branch.operation:type_name -> quorate.v1.Operation
+	59,  // 22: quorate.v1.Delivery.last_attempt:type_name -> google.protobuf.Timestamp
+	59,  // 23: quorate.v1.Delivery.next_attempt:type_name -> google.protobuf.Timestamp
+	57,  // 24: quorate.v1.Delivery.due_for:type_name -> google.protobuf.Duration
+	63,  // 25: quorate.v1.Transaction.mode:type_name -> quorate.v1.Mode
+	64,  // 26: quorate.v1.Transaction.entry:type_name -> quorate.v1.Entry
+	65,  // 27: quorate.v1.Transaction.state:type_name -> quorate.v1.State
+	66,  // 28: quorate.v1.Transaction.decision:type_name -> quorate.v1.Decision
+	67,  // 29: quorate.v1.Transaction.reason:type_name -> quorate.v1.RollbackReason
+	57,  // 30: quorate.v1.Transaction.timeout:type_name -> google.protobuf.Duration
+	54,  // 31: quorate.v1.Transaction.labels:type_name -> quorate.v1.Transaction.LabelsEntry
 	7,   // 32: quorate.v1.Transaction.branches:type_name -> quorate.v1.Branch
 	6,   // 33: quorate.v1.Transaction.began:type_name -> quorate.v1.Stamp
 	6,   // 34: quorate.v1.Transaction.sealed:type_name -> quorate.v1.Stamp
@@ -4185,114 +4445,121 @@ var file_transaction_proto_depIdxs = []int32{
 	6,   // 36: quorate.v1.Transaction.finished:type_name -> quorate.v1.Stamp
 	4,   // 37: quorate.v1.Transaction.plan:type_name -> quorate.v1.Plan
 	8,   // 38: quorate.v1.Transaction.callback:type_name -> quorate.v1.Delivery
-	59,  // 39: quorate.v1.BeginRequest.mode:type_name -> quorate.v1.Mode
-	60,  // 40: quorate.v1.BeginRequest.entry:type_name -> quorate.v1.Entry
-	53,  // 41: quorate.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
-	51,  // 42: quorate.v1.BeginRequest.labels:type_name -> quorate.v1.BeginRequest.LabelsEntry
+	63,  // 39: quorate.v1.BeginRequest.mode:type_name -> quorate.v1.Mode
+	64,  // 40: quorate.v1.BeginRequest.entry:type_name -> quorate.v1.Entry
+	57,  // 41: quorate.v1.BeginRequest.timeout:type_name -> google.protobuf.Duration
+	55,  // 42: quorate.v1.BeginRequest.labels:type_name -> quorate.v1.BeginRequest.LabelsEntry
 	4,   // 43: quorate.v1.BeginRequest.plan:type_name -> quorate.v1.Plan
 	2,   // 44: quorate.v1.BeginRequest.branches:type_name -> quorate.v1.BranchSpec
-	64,  // 45: quorate.v1.BeginResponse.header:type_name -> quorate.v1.ResponseHeader
-	62,  // 46: quorate.v1.BeginResponse.decision:type_name -> quorate.v1.Decision
-	61,  // 47: quorate.v1.BeginResponse.state:type_name -> quorate.v1.State
+	68,  // 45: quorate.v1.BeginResponse.header:type_name -> quorate.v1.ResponseHeader
+	66,  // 46: quorate.v1.BeginResponse.decision:type_name -> quorate.v1.Decision
+	65,  // 47: quorate.v1.BeginResponse.state:type_name -> quorate.v1.State
 	2,   // 48: quorate.v1.EnlistRequest.branch:type_name -> quorate.v1.BranchSpec
-	64,  // 49: quorate.v1.EnlistResponse.header:type_name -> quorate.v1.ResponseHeader
-	65,  // 50: quorate.v1.EnlistResponse.verdict:type_name -> quorate.v1.Verdict
+	68,  // 49: quorate.v1.EnlistResponse.header:type_name -> quorate.v1.ResponseHeader
+	69,  // 50: quorate.v1.EnlistResponse.verdict:type_name -> quorate.v1.Verdict
 	5,   // 51: quorate.v1.VoteRequest.ballot:type_name -> quorate.v1.Ballot
-	64,  // 52: quorate.v1.VoteResponse.header:type_name -> quorate.v1.ResponseHeader
-	65,  // 53: quorate.v1.VoteResponse.verdict:type_name -> quorate.v1.Verdict
+	68,  // 52: quorate.v1.VoteResponse.header:type_name -> quorate.v1.ResponseHeader
+	69,  // 53: quorate.v1.VoteResponse.verdict:type_name -> quorate.v1.Verdict
 	16,  // 54: quorate.v1.CommitRequest.set:type_name -> quorate.v1.BranchSet
 	0,   // 55: quorate.v1.CommitRequest.wait:type_name -> quorate.v1.Wait
-	53,  // 56: quorate.v1.CommitRequest.delay:type_name -> google.protobuf.Duration
-	64,  // 57: quorate.v1.CommitResponse.header:type_name -> quorate.v1.ResponseHeader
-	62,  // 58: quorate.v1.CommitResponse.decision:type_name -> quorate.v1.Decision
-	61,  // 59: quorate.v1.CommitResponse.state:type_name -> quorate.v1.State
-	63,  // 60: quorate.v1.CommitResponse.reason:type_name -> quorate.v1.RollbackReason
+	57,  // 56: quorate.v1.CommitRequest.delay:type_name -> google.protobuf.Duration
+	68,  // 57: quorate.v1.CommitResponse.header:type_name -> quorate.v1.ResponseHeader
+	66,  // 58: quorate.v1.CommitResponse.decision:type_name -> quorate.v1.Decision
+	65,  // 59: quorate.v1.CommitResponse.state:type_name -> quorate.v1.State
+	67,  // 60: quorate.v1.CommitResponse.reason:type_name -> quorate.v1.RollbackReason
 	2,   // 61: quorate.v1.RollbackRequest.branches:type_name -> quorate.v1.BranchSpec
 	0,   // 62: quorate.v1.RollbackRequest.wait:type_name -> quorate.v1.Wait
-	64,  // 63: quorate.v1.RollbackResponse.header:type_name -> quorate.v1.ResponseHeader
-	62,  // 64: quorate.v1.RollbackResponse.decision:type_name -> quorate.v1.Decision
-	61,  // 65: quorate.v1.RollbackResponse.state:type_name -> quorate.v1.State
+	68,  // 63: quorate.v1.RollbackResponse.header:type_name -> quorate.v1.ResponseHeader
+	66,  // 64: quorate.v1.RollbackResponse.decision:type_name -> quorate.v1.Decision
+	65,  // 65: quorate.v1.RollbackResponse.state:type_name -> quorate.v1.State
 	10,  // 66: quorate.v1.SubmitRequest.begin:type_name -> quorate.v1.BeginRequest
 	2,   // 67: quorate.v1.SubmitRequest.set:type_name -> quorate.v1.BranchSpec
 	5,   // 68: quorate.v1.SubmitRequest.votes:type_name -> quorate.v1.Ballot
 	0,   // 69: quorate.v1.SubmitRequest.wait:type_name -> quorate.v1.Wait
-	64,  // 70: quorate.v1.SubmitResponse.header:type_name -> quorate.v1.ResponseHeader
-	62,  // 71: quorate.v1.SubmitResponse.decision:type_name -> quorate.v1.Decision
-	61,  // 72: quorate.v1.SubmitResponse.state:type_name -> quorate.v1.State
-	63,  // 73: quorate.v1.SubmitResponse.reason:type_name -> quorate.v1.RollbackReason
-	64,  // 74: quorate.v1.RecordResponse.header:type_name -> quorate.v1.ResponseHeader
-	64,  // 75: quorate.v1.StopResponse.header:type_name -> quorate.v1.ResponseHeader
-	61,  // 76: quorate.v1.StopResponse.state:type_name -> quorate.v1.State
-	28,  // 77: quorate.v1.Topic.subscribers:type_name -> quorate.v1.Subscriber
-	6,   // 78: quorate.v1.Topic.created:type_name -> quorate.v1.Stamp
-	6,   // 79: quorate.v1.Topic.updated:type_name -> quorate.v1.Stamp
-	28,  // 80: quorate.v1.SubscribeRequest.subscriber:type_name -> quorate.v1.Subscriber
-	64,  // 81: quorate.v1.SubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
-	27,  // 82: quorate.v1.SubscribeResponse.topic:type_name -> quorate.v1.Topic
-	64,  // 83: quorate.v1.UnsubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
-	27,  // 84: quorate.v1.UnsubscribeResponse.topic:type_name -> quorate.v1.Topic
-	64,  // 85: quorate.v1.DeleteTopicResponse.header:type_name -> quorate.v1.ResponseHeader
-	64,  // 86: quorate.v1.ListTopicsResponse.header:type_name -> quorate.v1.ResponseHeader
-	27,  // 87: quorate.v1.ListTopicsResponse.topics:type_name -> quorate.v1.Topic
-	56,  // 88: quorate.v1.ResolveRequest.outcome:type_name -> quorate.v1.Outcome
-	64,  // 89: quorate.v1.ResolveResponse.header:type_name -> quorate.v1.ResponseHeader
-	61,  // 90: quorate.v1.ResolveResponse.state:type_name -> quorate.v1.State
-	64,  // 91: quorate.v1.RetryResponse.header:type_name -> quorate.v1.ResponseHeader
-	66,  // 92: quorate.v1.GetRequest.consistency:type_name -> quorate.v1.Consistency
-	64,  // 93: quorate.v1.GetResponse.header:type_name -> quorate.v1.ResponseHeader
-	9,   // 94: quorate.v1.GetResponse.transaction:type_name -> quorate.v1.Transaction
-	44,  // 95: quorate.v1.ListRequest.filter:type_name -> quorate.v1.Filter
-	66,  // 96: quorate.v1.ListRequest.consistency:type_name -> quorate.v1.Consistency
-	61,  // 97: quorate.v1.Filter.states:type_name -> quorate.v1.State
-	59,  // 98: quorate.v1.Filter.modes:type_name -> quorate.v1.Mode
-	53,  // 99: quorate.v1.Filter.older_than:type_name -> google.protobuf.Duration
-	52,  // 100: quorate.v1.Filter.labels:type_name -> quorate.v1.Filter.LabelsEntry
-	64,  // 101: quorate.v1.ListResponse.header:type_name -> quorate.v1.ResponseHeader
-	9,   // 102: quorate.v1.ListResponse.transactions:type_name -> quorate.v1.Transaction
-	1,   // 103: quorate.v1.Event.kind:type_name -> quorate.v1.EventKind
-	61,  // 104: quorate.v1.Event.state:type_name -> quorate.v1.State
-	62,  // 105: quorate.v1.Event.decision:type_name -> quorate.v1.Decision
-	6,   // 106: quorate.v1.Event.stamp:type_name -> quorate.v1.Stamp
-	47,  // 107: quorate.v1.WatchResponse.events:type_name -> quorate.v1.Event
-	10,  // 108: quorate.v1.TransactionService.Begin:input_type -> quorate.v1.BeginRequest
-	12,  // 109: quorate.v1.TransactionService.Enlist:input_type -> quorate.v1.EnlistRequest
-	14,  // 110: quorate.v1.TransactionService.Vote:input_type -> quorate.v1.VoteRequest
-	17,  // 111: quorate.v1.TransactionService.Commit:input_type -> quorate.v1.CommitRequest
-	19,  // 112: quorate.v1.TransactionService.Rollback:input_type -> quorate.v1.RollbackRequest
-	21,  // 113: quorate.v1.TransactionService.Submit:input_type -> quorate.v1.SubmitRequest
-	37,  // 114: quorate.v1.TransactionService.Resolve:input_type -> quorate.v1.ResolveRequest
-	39,  // 115: quorate.v1.TransactionService.Retry:input_type -> quorate.v1.RetryRequest
-	41,  // 116: quorate.v1.TransactionService.Get:input_type -> quorate.v1.GetRequest
-	43,  // 117: quorate.v1.TransactionService.List:input_type -> quorate.v1.ListRequest
-	46,  // 118: quorate.v1.TransactionService.Watch:input_type -> quorate.v1.WatchRequest
-	23,  // 119: quorate.v1.TransactionService.Record:input_type -> quorate.v1.RecordRequest
-	25,  // 120: quorate.v1.TransactionService.Stop:input_type -> quorate.v1.StopRequest
-	29,  // 121: quorate.v1.TransactionService.Subscribe:input_type -> quorate.v1.SubscribeRequest
-	31,  // 122: quorate.v1.TransactionService.Unsubscribe:input_type -> quorate.v1.UnsubscribeRequest
-	33,  // 123: quorate.v1.TransactionService.DeleteTopic:input_type -> quorate.v1.DeleteTopicRequest
-	35,  // 124: quorate.v1.TransactionService.ListTopics:input_type -> quorate.v1.ListTopicsRequest
-	11,  // 125: quorate.v1.TransactionService.Begin:output_type -> quorate.v1.BeginResponse
-	13,  // 126: quorate.v1.TransactionService.Enlist:output_type -> quorate.v1.EnlistResponse
-	15,  // 127: quorate.v1.TransactionService.Vote:output_type -> quorate.v1.VoteResponse
-	18,  // 128: quorate.v1.TransactionService.Commit:output_type -> quorate.v1.CommitResponse
-	20,  // 129: quorate.v1.TransactionService.Rollback:output_type -> quorate.v1.RollbackResponse
-	22,  // 130: quorate.v1.TransactionService.Submit:output_type -> quorate.v1.SubmitResponse
-	38,  // 131: quorate.v1.TransactionService.Resolve:output_type -> quorate.v1.ResolveResponse
-	40,  // 132: quorate.v1.TransactionService.Retry:output_type -> quorate.v1.RetryResponse
-	42,  // 133: quorate.v1.TransactionService.Get:output_type -> quorate.v1.GetResponse
-	45,  // 134: quorate.v1.TransactionService.List:output_type -> quorate.v1.ListResponse
-	48,  // 135: quorate.v1.TransactionService.Watch:output_type -> quorate.v1.WatchResponse
-	24,  // 136: quorate.v1.TransactionService.Record:output_type -> quorate.v1.RecordResponse
-	26,  // 137: quorate.v1.TransactionService.Stop:output_type -> quorate.v1.StopResponse
-	30,  // 138: quorate.v1.TransactionService.Subscribe:output_type -> quorate.v1.SubscribeResponse
-	32,  // 139: quorate.v1.TransactionService.Unsubscribe:output_type -> quorate.v1.UnsubscribeResponse
-	34,  // 140: quorate.v1.TransactionService.DeleteTopic:output_type -> quorate.v1.DeleteTopicResponse
-	36,  // 141: quorate.v1.TransactionService.ListTopics:output_type -> quorate.v1.ListTopicsResponse
-	125, // [125:142] is the sub-list for method output_type
-	108, // [108:125] is the sub-list for method input_type
-	108, // [108:108] is the sub-list for extension type_name
-	108, // [108:108] is the sub-list for extension extendee
-	0,   // [0:108] is the sub-list for field type_name
+	68,  // 70: quorate.v1.SubmitResponse.header:type_name -> quorate.v1.ResponseHeader
+	66,  // 71: quorate.v1.SubmitResponse.decision:type_name -> quorate.v1.Decision
+	65,  // 72: quorate.v1.SubmitResponse.state:type_name -> quorate.v1.State
+	67,  // 73: quorate.v1.SubmitResponse.reason:type_name -> quorate.v1.RollbackReason
+	24,  // 74: quorate.v1.SubmitStreamRequest.submits:type_name -> quorate.v1.StreamedSubmit
+	21,  // 75: quorate.v1.StreamedSubmit.submit:type_name -> quorate.v1.SubmitRequest
+	68,  // 76: quorate.v1.SubmitStreamResponse.header:type_name -> quorate.v1.ResponseHeader
+	26,  // 77: quorate.v1.SubmitStreamResponse.answers:type_name -> quorate.v1.StreamedAnswer
+	22,  // 78: quorate.v1.StreamedAnswer.submitted:type_name -> quorate.v1.SubmitResponse
+	68,  // 79: quorate.v1.RecordResponse.header:type_name -> quorate.v1.ResponseHeader
+	68,  // 80: quorate.v1.StopResponse.header:type_name -> quorate.v1.ResponseHeader
+	65,  // 81: quorate.v1.StopResponse.state:type_name -> quorate.v1.State
+	32,  // 82: quorate.v1.Topic.subscribers:type_name -> quorate.v1.Subscriber
+	6,   // 83: quorate.v1.Topic.created:type_name -> quorate.v1.Stamp
+	6,   // 84: quorate.v1.Topic.updated:type_name -> quorate.v1.Stamp
+	32,  // 85: quorate.v1.SubscribeRequest.subscriber:type_name -> quorate.v1.Subscriber
+	68,  // 86: quorate.v1.SubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
+	31,  // 87: quorate.v1.SubscribeResponse.topic:type_name -> quorate.v1.Topic
+	68,  // 88: quorate.v1.UnsubscribeResponse.header:type_name -> quorate.v1.ResponseHeader
+	31,  // 89: quorate.v1.UnsubscribeResponse.topic:type_name -> quorate.v1.Topic
+	68,  // 90: quorate.v1.DeleteTopicResponse.header:type_name -> quorate.v1.ResponseHeader
+	68,  // 91: quorate.v1.ListTopicsResponse.header:type_name -> quorate.v1.ResponseHeader
+	31,  // 92: quorate.v1.ListTopicsResponse.topics:type_name -> quorate.v1.Topic
+	60,  // 93: quorate.v1.ResolveRequest.outcome:type_name -> quorate.v1.Outcome
+	68,  // 94: quorate.v1.ResolveResponse.header:type_name -> quorate.v1.ResponseHeader
+	65,  // 95: quorate.v1.ResolveResponse.state:type_name -> quorate.v1.State
+	68,  // 96: quorate.v1.RetryResponse.header:type_name -> quorate.v1.ResponseHeader
+	70,  // 97: quorate.v1.GetRequest.consistency:type_name -> quorate.v1.Consistency
+	68,  // 98: quorate.v1.GetResponse.header:type_name -> quorate.v1.ResponseHeader
+	9,   // 99: quorate.v1.GetResponse.transaction:type_name -> quorate.v1.Transaction
+	48,  // 100: quorate.v1.ListRequest.filter:type_name -> quorate.v1.Filter
+	70,  // 101: quorate.v1.ListRequest.consistency:type_name -> quorate.v1.Consistency
+	65,  // 102: quorate.v1.Filter.states:type_name -> quorate.v1.State
+	63,  // 103: quorate.v1.Filter.modes:type_name -> quorate.v1.Mode
+	57,  // 104: quorate.v1.Filter.older_than:type_name -> google.protobuf.Duration
+	56,  // 105: quorate.v1.Filter.labels:type_name -> quorate.v1.Filter.LabelsEntry
+	68,  // 106: quorate.v1.ListResponse.header:type_name -> quorate.v1.ResponseHeader
+	9,   // 107: quorate.v1.ListResponse.transactions:type_name -> quorate.v1.Transaction
+	1,   // 108: quorate.v1.Event.kind:type_name -> quorate.v1.EventKind
+	65,  // 109: quorate.v1.Event.state:type_name -> quorate.v1.State
+	66,  // 110: quorate.v1.Event.decision:type_name -> quorate.v1.Decision
+	6,   // 111: quorate.v1.Event.stamp:type_name -> quorate.v1.Stamp
+	51,  // 112: quorate.v1.WatchResponse.events:type_name -> quorate.v1.Event
+	10,  // 113: quorate.v1.TransactionService.Begin:input_type -> quorate.v1.BeginRequest
+	12,  // 114: quorate.v1.TransactionService.Enlist:input_type -> quorate.v1.EnlistRequest
+	14,  // 115: quorate.v1.TransactionService.Vote:input_type -> quorate.v1.VoteRequest
+	17,  // 116: quorate.v1.TransactionService.Commit:input_type -> quorate.v1.CommitRequest
+	19,  // 117: quorate.v1.TransactionService.Rollback:input_type -> quorate.v1.RollbackRequest
+	21,  // 118: quorate.v1.TransactionService.Submit:input_type -> quorate.v1.SubmitRequest
+	23,  // 119: quorate.v1.TransactionService.SubmitStream:input_type -> quorate.v1.SubmitStreamRequest
+	41,  // 120: quorate.v1.TransactionService.Resolve:input_type -> quorate.v1.ResolveRequest
+	43,  // 121: quorate.v1.TransactionService.Retry:input_type -> quorate.v1.RetryRequest
+	45,  // 122: quorate.v1.TransactionService.Get:input_type -> quorate.v1.GetRequest
+	47,  // 123: quorate.v1.TransactionService.List:input_type -> quorate.v1.ListRequest
+	50,  // 124: quorate.v1.TransactionService.Watch:input_type -> quorate.v1.WatchRequest
+	27,  // 125: quorate.v1.TransactionService.Record:input_type -> quorate.v1.RecordRequest
+	29,  // 126: quorate.v1.TransactionService.Stop:input_type -> quorate.v1.StopRequest
+	33,  // 127: quorate.v1.TransactionService.Subscribe:input_type -> quorate.v1.SubscribeRequest
+	35,  // 128: quorate.v1.TransactionService.Unsubscribe:input_type -> quorate.v1.UnsubscribeRequest
+	37,  // 129: quorate.v1.TransactionService.DeleteTopic:input_type -> quorate.v1.DeleteTopicRequest
+	39,  // 130: quorate.v1.TransactionService.ListTopics:input_type -> quorate.v1.ListTopicsRequest
+	11,  // 131: quorate.v1.TransactionService.Begin:output_type -> quorate.v1.BeginResponse
+	13,  // 132: quorate.v1.TransactionService.Enlist:output_type -> quorate.v1.EnlistResponse
+	15,  // 133: quorate.v1.TransactionService.Vote:output_type -> quorate.v1.VoteResponse
+	18,  // 134: quorate.v1.TransactionService.Commit:output_type -> quorate.v1.CommitResponse
+	20,  // 135: quorate.v1.TransactionService.Rollback:output_type -> quorate.v1.RollbackResponse
+	22,  // 136: quorate.v1.TransactionService.Submit:output_type -> quorate.v1.SubmitResponse
+	25,  // 137: quorate.v1.TransactionService.SubmitStream:output_type -> quorate.v1.SubmitStreamResponse
+	42,  // 138: quorate.v1.TransactionService.Resolve:output_type -> quorate.v1.ResolveResponse
+	44,  // 139: quorate.v1.TransactionService.Retry:output_type -> quorate.v1.RetryResponse
+	46,  // 140: quorate.v1.TransactionService.Get:output_type -> quorate.v1.GetResponse
+	49,  // 141: quorate.v1.TransactionService.List:output_type -> quorate.v1.ListResponse
+	52,  // 142: quorate.v1.TransactionService.Watch:output_type -> quorate.v1.WatchResponse
+	28,  // 143: quorate.v1.TransactionService.Record:output_type -> quorate.v1.RecordResponse
+	30,  // 144: quorate.v1.TransactionService.Stop:output_type -> quorate.v1.StopResponse
+	34,  // 145: quorate.v1.TransactionService.Subscribe:output_type -> quorate.v1.SubscribeResponse
+	36,  // 146: quorate.v1.TransactionService.Unsubscribe:output_type -> quorate.v1.UnsubscribeResponse
+	38,  // 147: quorate.v1.TransactionService.DeleteTopic:output_type -> quorate.v1.DeleteTopicResponse
+	40,  // 148: quorate.v1.TransactionService.ListTopics:output_type -> quorate.v1.ListTopicsResponse
+	131, // [131:149] is the sub-list for method output_type
+	113, // [113:131] is the sub-list for method input_type
+	113, // [113:113] is the sub-list for extension type_name
+	113, // [113:113] is the sub-list for extension extendee
+	0,   // [0:113] is the sub-list for field type_name
 }
 
 func init() { file_transaction_proto_init() }
@@ -4301,13 +4568,17 @@ func file_transaction_proto_init() {
 		return
 	}
 	file_common_proto_init()
+	file_transaction_proto_msgTypes[24].OneofWrappers = []any{
+		(*StreamedAnswer_Submitted)(nil),
+		(*StreamedAnswer_StatusProto)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_transaction_proto_rawDesc), len(file_transaction_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   51,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,23 +19,24 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	TransactionService_Begin_FullMethodName       = "/quorate.v1.TransactionService/Begin"
-	TransactionService_Enlist_FullMethodName      = "/quorate.v1.TransactionService/Enlist"
-	TransactionService_Vote_FullMethodName        = "/quorate.v1.TransactionService/Vote"
-	TransactionService_Commit_FullMethodName      = "/quorate.v1.TransactionService/Commit"
-	TransactionService_Rollback_FullMethodName    = "/quorate.v1.TransactionService/Rollback"
-	TransactionService_Submit_FullMethodName      = "/quorate.v1.TransactionService/Submit"
-	TransactionService_Resolve_FullMethodName     = "/quorate.v1.TransactionService/Resolve"
-	TransactionService_Retry_FullMethodName       = "/quorate.v1.TransactionService/Retry"
-	TransactionService_Get_FullMethodName         = "/quorate.v1.TransactionService/Get"
-	TransactionService_List_FullMethodName        = "/quorate.v1.TransactionService/List"
-	TransactionService_Watch_FullMethodName       = "/quorate.v1.TransactionService/Watch"
-	TransactionService_Record_FullMethodName      = "/quorate.v1.TransactionService/Record"
-	TransactionService_Stop_FullMethodName        = "/quorate.v1.TransactionService/Stop"
-	TransactionService_Subscribe_FullMethodName   = "/quorate.v1.TransactionService/Subscribe"
-	TransactionService_Unsubscribe_FullMethodName = "/quorate.v1.TransactionService/Unsubscribe"
-	TransactionService_DeleteTopic_FullMethodName = "/quorate.v1.TransactionService/DeleteTopic"
-	TransactionService_ListTopics_FullMethodName  = "/quorate.v1.TransactionService/ListTopics"
+	TransactionService_Begin_FullMethodName        = "/quorate.v1.TransactionService/Begin"
+	TransactionService_Enlist_FullMethodName       = "/quorate.v1.TransactionService/Enlist"
+	TransactionService_Vote_FullMethodName         = "/quorate.v1.TransactionService/Vote"
+	TransactionService_Commit_FullMethodName       = "/quorate.v1.TransactionService/Commit"
+	TransactionService_Rollback_FullMethodName     = "/quorate.v1.TransactionService/Rollback"
+	TransactionService_Submit_FullMethodName       = "/quorate.v1.TransactionService/Submit"
+	TransactionService_SubmitStream_FullMethodName = "/quorate.v1.TransactionService/SubmitStream"
+	TransactionService_Resolve_FullMethodName      = "/quorate.v1.TransactionService/Resolve"
+	TransactionService_Retry_FullMethodName        = "/quorate.v1.TransactionService/Retry"
+	TransactionService_Get_FullMethodName          = "/quorate.v1.TransactionService/Get"
+	TransactionService_List_FullMethodName         = "/quorate.v1.TransactionService/List"
+	TransactionService_Watch_FullMethodName        = "/quorate.v1.TransactionService/Watch"
+	TransactionService_Record_FullMethodName       = "/quorate.v1.TransactionService/Record"
+	TransactionService_Stop_FullMethodName         = "/quorate.v1.TransactionService/Stop"
+	TransactionService_Subscribe_FullMethodName    = "/quorate.v1.TransactionService/Subscribe"
+	TransactionService_Unsubscribe_FullMethodName  = "/quorate.v1.TransactionService/Unsubscribe"
+	TransactionService_DeleteTopic_FullMethodName  = "/quorate.v1.TransactionService/DeleteTopic"
+	TransactionService_ListTopics_FullMethodName   = "/quorate.v1.TransactionService/ListTopics"
 )
 
 // TransactionServiceClient is the client API for TransactionService service.
@@ -59,6 +60,12 @@ type TransactionServiceClient interface {
 	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 	// Submit begins, votes and asks commit in one entry.
 	Submit(ctx context.Context, in *SubmitRequest, opts ...grpc.CallOption) (*SubmitResponse, error)
+	// SubmitStream takes many submits over one stream, and answers each by its id,
+	// in whatever order they are decided. A refusal is an answer: it ends nothing but
+	// its own submit. A stream that ends before an answer leaves that submit's
+	// outcome unknown, as a broken call would: submit it again, with the same gid.
+	// A node that does not lead answers NOT_LEADER to each.
+	SubmitStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse], error)
 	// Resolve records an operator's word on a branch that cannot report.
 	Resolve(ctx context.Context, in *ResolveRequest, opts ...grpc.CallOption) (*ResolveResponse, error)
 	// Retry delivers now what waits for its back-off.
@@ -153,6 +160,19 @@ func (c *transactionServiceClient) Submit(ctx context.Context, in *SubmitRequest
 	return out, nil
 }
 
+func (c *transactionServiceClient) SubmitStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &TransactionService_ServiceDesc.Streams[0], TransactionService_SubmitStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SubmitStreamRequest, SubmitStreamResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransactionService_SubmitStreamClient = grpc.BidiStreamingClient[SubmitStreamRequest, SubmitStreamResponse]
+
 func (c *transactionServiceClient) Resolve(ctx context.Context, in *ResolveRequest, opts ...grpc.CallOption) (*ResolveResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ResolveResponse)
@@ -195,7 +215,7 @@ func (c *transactionServiceClient) List(ctx context.Context, in *ListRequest, op
 
 func (c *transactionServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &TransactionService_ServiceDesc.Streams[0], TransactionService_Watch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &TransactionService_ServiceDesc.Streams[1], TransactionService_Watch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -293,6 +313,12 @@ type TransactionServiceServer interface {
 	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	// Submit begins, votes and asks commit in one entry.
 	Submit(context.Context, *SubmitRequest) (*SubmitResponse, error)
+	// SubmitStream takes many submits over one stream, and answers each by its id,
+	// in whatever order they are decided. A refusal is an answer: it ends nothing but
+	// its own submit. A stream that ends before an answer leaves that submit's
+	// outcome unknown, as a broken call would: submit it again, with the same gid.
+	// A node that does not lead answers NOT_LEADER to each.
+	SubmitStream(grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]) error
 	// Resolve records an operator's word on a branch that cannot report.
 	Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error)
 	// Retry delivers now what waits for its back-off.
@@ -344,6 +370,9 @@ func (UnimplementedTransactionServiceServer) Rollback(context.Context, *Rollback
 }
 func (UnimplementedTransactionServiceServer) Submit(context.Context, *SubmitRequest) (*SubmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
+}
+func (UnimplementedTransactionServiceServer) SubmitStream(grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]) error {
+	return status.Error(codes.Unimplemented, "method SubmitStream not implemented")
 }
 func (UnimplementedTransactionServiceServer) Resolve(context.Context, *ResolveRequest) (*ResolveResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resolve not implemented")
@@ -506,6 +535,13 @@ func _TransactionService_Submit_Handler(srv interface{}, ctx context.Context, de
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _TransactionService_SubmitStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(TransactionServiceServer).SubmitStream(&grpc.GenericServerStream[SubmitStreamRequest, SubmitStreamResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type TransactionService_SubmitStreamServer = grpc.BidiStreamingServer[SubmitStreamRequest, SubmitStreamResponse]
 
 func _TransactionService_Resolve_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ResolveRequest)
@@ -771,6 +807,12 @@ var TransactionService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SubmitStream",
+			Handler:       _TransactionService_SubmitStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
 		{
 			StreamName:    "Watch",
 			Handler:       _TransactionService_Watch_Handler,

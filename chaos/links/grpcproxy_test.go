@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 	"github.com/quorate/quorate/internal/testkit"
 )
 
@@ -46,25 +47,29 @@ func (n *node) Commit(context.Context, *quoratev1.CommitRequest) (*quoratev1.Com
 // Session answers each request, refuses reports, and delivers once.
 func (n *node) Session(stream quoratev1.ParticipantService_SessionServer) error {
 	for {
-		frame, err := stream.Recv()
+		message, err := stream.Recv()
 		if err != nil {
 			return nil
 		}
-		n.mu.Lock()
-		n.frames = append(n.frames, fmt.Sprintf("%d %T", frame.GetId(), frame.GetFrame()))
-		n.mu.Unlock()
-		answer := &quoratev1.SessionResponse{Id: frame.GetId()}
-		switch frame.GetFrame().(type) {
-		case *quoratev1.SessionRequest_Attach:
-			answer.Frame = &quoratev1.SessionResponse_Attached{Attached: &quoratev1.Attached{}}
-		case *quoratev1.SessionRequest_Vote:
-			answer.Frame = &quoratev1.SessionResponse_Vote{Vote: &quoratev1.VoteResponse{}}
-		case *quoratev1.SessionRequest_Report:
-			answer.Frame = &quoratev1.SessionResponse_Error{Error: &quoratev1.SessionError{}}
-		case *quoratev1.SessionRequest_Heartbeat:
-			answer = &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Deliver{Deliver: &quoratev1.Deliver{}}}
+		var answers []*quoratev1.SessionResponse
+		for _, frame := range frames.Requests(message) {
+			n.mu.Lock()
+			n.frames = append(n.frames, fmt.Sprintf("%d %T", frame.GetId(), frame.GetFrame()))
+			n.mu.Unlock()
+			answer := &quoratev1.SessionResponse{Id: frame.GetId()}
+			switch frame.GetFrame().(type) {
+			case *quoratev1.SessionRequest_Attach:
+				answer.Frame = &quoratev1.SessionResponse_Attached{Attached: &quoratev1.Attached{}}
+			case *quoratev1.SessionRequest_Vote:
+				answer.Frame = &quoratev1.SessionResponse_Vote{Vote: &quoratev1.VoteResponse{}}
+			case *quoratev1.SessionRequest_Report:
+				answer.Frame = &quoratev1.SessionResponse_Error{Error: &quoratev1.SessionError{}}
+			case *quoratev1.SessionRequest_Heartbeat:
+				answer = &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Deliver{Deliver: &quoratev1.Deliver{}}}
+			}
+			answers = append(answers, answer)
 		}
-		if err := stream.Send(answer); err != nil {
+		if err := stream.Send(frames.PackResponses(answers, func() *quoratev1.ResponseHeader { return nil })); err != nil {
 			return err
 		}
 	}
@@ -184,7 +189,14 @@ func TestRelayCopiesNoRefusedCall(t *testing.T) {
 	}
 }
 
+// TestRelayRepeatsFramesOfSessions, which come alone, or several in one message.
 func TestRelayRepeatsFramesOfSessions(t *testing.T) {
+	for _, together := range []int{1, 7} {
+		t.Run(fmt.Sprint(together, " in a message"), func(t *testing.T) { relayRepeatsFrames(t, together) })
+	}
+}
+
+func relayRepeatsFrames(t *testing.T, together int) {
 	r, n, conn := relayed(t)
 	r.Set(Mischief{Share: 1, LateMax: 20 * time.Millisecond, DelayMax: 20 * time.Millisecond})
 	stream, err := quoratev1.NewParticipantServiceClient(conn).Session(t.Context())
@@ -194,19 +206,28 @@ func TestRelayRepeatsFramesOfSessions(t *testing.T) {
 	var delivered atomic.Int64
 	go func() {
 		for {
-			frame, err := stream.Recv()
+			message, err := stream.Recv()
 			if err != nil {
 				return
 			}
-			if frame.GetDeliver() != nil {
-				delivered.Add(1)
+			for _, frame := range frames.Responses(message) {
+				if frame.GetDeliver() != nil {
+					delivered.Add(1)
+				}
 			}
 		}
 	}()
+	var waiting []*quoratev1.SessionRequest
+	flush := func() {
+		if err := stream.Send(frames.PackRequests(waiting)); err != nil {
+			t.Fatal(err)
+		}
+		waiting = nil
+	}
 	send := func(id uint64, frame *quoratev1.SessionRequest) {
 		frame.Id = id
-		if err := stream.Send(frame); err != nil {
-			t.Fatal(err)
+		if waiting = append(waiting, frame); id == 1 || len(waiting) == together {
+			flush()
 		}
 	}
 	send(1, &quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Attach{Attach: &quoratev1.Attach{Holder: "h"}}})
@@ -219,6 +240,9 @@ func TestRelayRepeatsFramesOfSessions(t *testing.T) {
 	}
 	for range beats {
 		send(0, &quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Heartbeat{Heartbeat: &quoratev1.Heartbeat{}}})
+	}
+	if len(waiting) > 0 {
+		flush()
 	}
 	seen := func(kind string, from, to int) (total, twice int) {
 		for id := from; id < to; id++ {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 )
 
 // session relays one participant's stream. Its frames are known: requests with an
@@ -42,7 +43,7 @@ func (r *relay) session(ctx context.Context, client grpc.ServerStream) error {
 		defer s.toNode.Unlock()
 		_ = node.CloseSend()
 	}()
-	err = s.answers(ctx)
+	err = s.answers()
 	s.retire()
 	client.SetTrailer(node.Trailer())
 	return ended(err)
@@ -55,19 +56,26 @@ func (s *session) requests(ctx context.Context, client grpc.ServerStream) error 
 		if err := client.RecvMsg(&message); err != nil {
 			return err
 		}
-		frame := new(quoratev1.SessionRequest)
-		if err := proto.Unmarshal(message, frame); err != nil {
+		said := new(quoratev1.SessionRequest)
+		if err := proto.Unmarshal(message, said); err != nil {
 			return err
 		}
-		switch f := frame.GetFrame().(type) {
-		case *quoratev1.SessionRequest_Attach:
-			s.attach(f.Attach.GetHolder())
-		case *quoratev1.SessionRequest_Enlist, *quoratev1.SessionRequest_Vote, *quoratev1.SessionRequest_Report:
-			if s.meddle(ctx, frame) {
-				continue
+		var now []*quoratev1.SessionRequest
+		for _, frame := range frames.Requests(said) {
+			switch f := frame.GetFrame().(type) {
+			case *quoratev1.SessionRequest_Attach:
+				s.attach(f.Attach.GetHolder())
+			case *quoratev1.SessionRequest_Enlist, *quoratev1.SessionRequest_Vote, *quoratev1.SessionRequest_Report:
+				if s.meddle(ctx, frame) {
+					continue
+				}
 			}
+			now = append(now, frame)
 		}
-		if err := s.say(frame); err != nil {
+		if len(now) == 0 {
+			continue
+		}
+		if err := s.say(frames.PackRequests(now)); err != nil {
 			return err
 		}
 	}
@@ -127,38 +135,52 @@ func (s *session) drawLate() time.Duration {
 }
 
 // answers passes on what the leader says.
-func (s *session) answers(ctx context.Context) error {
+func (s *session) answers() error {
 	for {
 		var message []byte
 		if err := s.node.RecvMsg(&message); err != nil {
 			return err
 		}
-		frame := new(quoratev1.SessionResponse)
-		if err := proto.Unmarshal(message, frame); err != nil {
+		said := new(quoratev1.SessionResponse)
+		if err := proto.Unmarshal(message, said); err != nil {
 			return err
 		}
 		if err := s.tell(message); err != nil {
 			return err
 		}
-		s.mu.Lock()
-		asked := s.open[frame.GetId()]
-		delete(s.open, frame.GetId())
-		s.mu.Unlock()
-		switch frame.GetFrame().(type) {
-		case *quoratev1.SessionResponse_Deliver, *quoratev1.SessionResponse_VouchFor:
-			s.repeat(ctx, message)
-		case *quoratev1.SessionResponse_Error: // it did nothing, and must do nothing later
-		default:
-			if asked != nil {
-				s.copy(asked)
+		for _, frame := range frames.Responses(said) {
+			if err := s.told(frame); err != nil {
+				return err
 			}
 		}
 	}
 }
 
+// told does what is done after a frame of the leader's was passed on.
+func (s *session) told(frame *quoratev1.SessionResponse) error {
+	s.mu.Lock()
+	asked := s.open[frame.GetId()]
+	delete(s.open, frame.GetId())
+	s.mu.Unlock()
+	switch frame.GetFrame().(type) {
+	case *quoratev1.SessionResponse_Deliver, *quoratev1.SessionResponse_VouchFor:
+		message, err := proto.Marshal(frame)
+		if err != nil {
+			return err
+		}
+		s.repeat(message)
+	case *quoratev1.SessionResponse_Error: // it did nothing, and must do nothing later
+	default:
+		if asked != nil {
+			s.copy(asked)
+		}
+	}
+	return nil
+}
+
 // repeat tells the participant once more, at once or late, what the leader said
 // unasked: by then another may lead.
-func (s *session) repeat(ctx context.Context, message []byte) {
+func (s *session) repeat(message []byte) {
 	what, after := s.draw(trickDouble, trickLate)
 	switch what {
 	case trickDouble:

@@ -37,6 +37,7 @@ open: calls are due by a timetable, and latency counts from when a call was due,
 it delayed. Set --callers to how many may be under way at once.`,
 		Example: `  quorate bench decide --callers 1,64,256 --duration 10s --log-store wal
   quorate bench decide managed saga read --runs 5 -o json
+  quorate bench decide submit --stream --callers 256
   quorate bench decide --rate 2000 --callers 512
   quorate bench decide --peer etcd
   quorate bench transfer --store postgres --store mysql`,
@@ -68,6 +69,7 @@ it delayed. Set --callers to how many may be under way at once.`,
 	f.DurationVar(&o.WarmUp, "warm-up", o.WarmUp, "load before each slice that is not counted")
 	f.IntVar(&o.Runs, "runs", o.Runs, "slices of each side, which take turns; medians are printed")
 	f.Float64Var(&o.Rate, "rate", 0, "open loop: so many calls a second, whatever becomes of them (default: closed loop)")
+	f.BoolVar(&o.Stream, "stream", false, "submit over a stream that callers share, not by a call each (decide, submit, saga); of the floor, too")
 	f.StringVar(&o.LogStore, "log-store", o.LogStore, "the nodes' log store: boltdb or wal")
 	f.IntVar(&o.Nodes, "nodes", o.Nodes, "nodes of the cluster: 1, 3 or 5")
 	f.StringVar(&o.Profile, "profile", o.Profile, "timing profile of the nodes: fast or default")

@@ -156,6 +156,9 @@ func (r *runner) measure(ctx context.Context, name string, callers int) ([]Row, 
 	if err != nil {
 		return nil, err
 	}
+	if sc, err := findScenario(name); err == nil && sc.submits && r.o.Stream {
+		name += "-stream"
+	}
 	took := make([][]Slice, len(sides))
 	for run := range r.o.Runs {
 		for i := range sides {
@@ -348,7 +351,7 @@ func (r *runner) counted(ctx context.Context, s *system, callers int, op operati
 // bed makes a cluster ready for a scenario: its branches have names of their own.
 func (r *runner) bed(ctx context.Context, s *system, sc scenario) (*bed, func(), error) {
 	run := strings.ToLower(rand.Text()[:10])
-	b := &bed{t: s.t, product: s.product, resources: [2]string{"bench-" + run + "-a", "bench-" + run + "-b"}, answers: &answers{}, gate: &gate{}}
+	b := &bed{t: s.t, product: s.product, stream: r.o.Stream, resources: [2]string{"bench-" + run + "-a", "bench-" + run + "-b"}, answers: &answers{}, gate: &gate{}}
 	closeBed := func() {
 		for _, p := range b.participants {
 			if p != nil {

@@ -25,6 +25,8 @@ type Options struct {
 	Runs int
 	// Rate makes the loop an open one: so many operations a second, callers at most at once.
 	Rate float64
+	// Stream has transactions that are submitted whole go over a stream, not a call each.
+	Stream bool
 	// LogStore of the nodes: boltdb or wal.
 	LogStore string
 	// Nodes of the cluster, and their timing Profile.

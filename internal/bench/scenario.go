@@ -23,6 +23,8 @@ type scenario struct {
 	floorRecords int
 	// leaves says that an operation is answered before its transaction has ended.
 	leaves bool
+	// submits says that its transactions are submitted whole.
+	submits bool
 	// prepare makes what the operations need before they are measured; nil: nothing.
 	prepare func(ctx context.Context, b *bed) error
 	// operate makes one operation.
@@ -34,6 +36,8 @@ type bed struct {
 	t *target
 	// product says that the cluster decides, and answers about its decisions.
 	product bool
+	// stream says that submits go over a stream.
+	stream bool
 	// resources are those of the two branches of a transaction.
 	resources    [2]string
 	participants [2]*attachee
@@ -48,11 +52,11 @@ var scenarios = []scenario{
 	{
 		Name: "decide", Doc: "one-shot commit of a two-branch transaction (Submit with both votes); two sessions are told and acknowledge",
 		Floor:    "the same Submit, deliveries and reports: a record before the answer, and one for both reports",
-		attaches: true, floorRecords: 2, leaves: true, operate: decide,
+		attaches: true, floorRecords: 2, leaves: true, submits: true, operate: decide,
 	},
 	{
 		Name: "submit", Doc: "one-shot commit of a two-branch transaction whose branches are read-only: the bare decision",
-		Floor: "the same Submit and one record", floorRecords: 1, operate: submit,
+		Floor: "the same Submit and one record", floorRecords: 1, submits: true, operate: submit,
 	},
 	{
 		Name: "managed", Doc: "begin, two enlists and two votes over two sessions, commit; both sessions acknowledge",
@@ -62,7 +66,7 @@ var scenarios = []scenario{
 	{
 		Name: "saga", Doc: "a saga of two gRPC branches at once, answered when both are done",
 		Floor:  "the same Submit and branch calls, with two records: one before the calls, one for both answers",
-		called: true, floorRecords: 2, operate: saga,
+		called: true, floorRecords: 2, submits: true, operate: saga,
 	},
 	{
 		Name: "tcc", Doc: "begin, two enlists, two tries called by the initiator, commit; two confirms over gRPC",
@@ -159,6 +163,9 @@ var branchIDs = [2]string{"1", "2"}
 // submitted submits and notes the answer.
 func (b *bed) submitted(ctx context.Context, caller int, req *quoratev1.SubmitRequest) error {
 	got, err := ask(ctx, b.t, caller, func(ctx context.Context, conn *grpc.ClientConn) (*quoratev1.SubmitResponse, error) {
+		if b.stream {
+			return b.t.submits(conn).Submit(ctx, req)
+		}
 		return transactions(conn).Submit(ctx, req)
 	})
 	return b.decided(req.GetBegin().GetGid(), got.GetDecision(), got.GetDetail(), err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -14,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 )
 
 // participantWindow is how many deliveries may be outstanding on a session.
@@ -29,8 +29,6 @@ type attachee struct {
 	resource string
 	holder   string
 	gate     *gate // before what it says of its own accord
-	// reported counts the branches whose report was acknowledged.
-	reported atomic.Int64
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -43,7 +41,8 @@ type attachee struct {
 
 // participantStream is one stream's life.
 type participantStream struct {
-	out     chan *quoratev1.SessionRequest
+	out     *frames.Queue[*quoratev1.SessionRequest]
+	batch   int // frames that the leader takes in one message
 	ended   chan struct{}
 	mu      sync.Mutex
 	waiting map[uint64]chan *quoratev1.SessionResponse
@@ -92,7 +91,7 @@ func (p *attachee) serve() error {
 		return err
 	}
 	if err := stream.Send(&quoratev1.SessionRequest{Id: 1, Frame: &quoratev1.SessionRequest_Attach{Attach: &quoratev1.Attach{
-		Holder: p.holder, Resources: []string{p.resource}, Name: "quorate bench", Window: participantWindow,
+		Holder: p.holder, Resources: []string{p.resource}, Name: "quorate bench", Window: participantWindow, BatchMax: frames.SessionFramesMax,
 	}}}); err != nil {
 		return err
 	}
@@ -106,35 +105,48 @@ func (p *attachee) serve() error {
 	}
 	p.t.hear(first.GetAttached().GetHeader())
 	s := &participantStream{
-		out: make(chan *quoratev1.SessionRequest, 4*participantWindow), ended: make(chan struct{}),
-		waiting: map[uint64]chan *quoratev1.SessionResponse{}, last: 1,
+		out: frames.NewQueue[*quoratev1.SessionRequest](16 * participantWindow), ended: make(chan struct{}),
+		batch: frames.Take(first.GetAttached().GetBatchMax()), waiting: map[uint64]chan *quoratev1.SessionResponse{}, last: 1,
 	}
 	p.set(s)
 	defer p.set(nil)
 	defer close(s.ended)
 	p.wait.Go(func() {
 		defer cancel()
-		beat := time.NewTicker(heartbeat)
-		defer beat.Stop()
-		for {
-			frame := &quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Heartbeat{Heartbeat: &quoratev1.Heartbeat{}}}
-			select {
-			case frame = <-s.out:
-			case <-beat.C:
-			case <-ctx.Done():
-				return
-			}
-			if stream.Send(frame) != nil {
-				return
-			}
-		}
+		s.sendAll(ctx, stream, heartbeat)
 	})
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		p.take(s, m)
+		for _, frame := range frames.Responses(m) {
+			p.take(s, frame)
+		}
+	}
+}
+
+// sendAll sends what is queued, together, and heartbeats, until the stream ends.
+func (s *participantStream) sendAll(ctx context.Context, stream quoratev1.ParticipantService_SessionClient, heartbeat time.Duration) {
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	var sent []*quoratev1.SessionRequest
+	for {
+		select {
+		case <-s.out.Ready():
+		case <-beat.C:
+			s.out.Put(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Heartbeat{Heartbeat: &quoratev1.Heartbeat{}}})
+		case <-ctx.Done():
+			return
+		}
+		sent = s.out.Take(sent)
+		for rest := sent; len(rest) > 0; {
+			var message []*quoratev1.SessionRequest
+			message, rest = frames.Cut(rest, s.batch, frames.SessionBytesMax)
+			if stream.Send(frames.PackRequests(message)) != nil {
+				return
+			}
+		}
 	}
 }
 
@@ -163,23 +175,21 @@ func (p *attachee) take(s *participantStream, m *quoratev1.SessionResponse) {
 	answer, asked := s.waiting[m.GetId()]
 	delete(s.waiting, m.GetId())
 	s.mu.Unlock()
-	if m.GetReport() != nil {
-		p.reported.Add(1)
-	}
-	if asked && answer != nil {
+	if asked {
 		answer <- m
 	}
 }
 
-// report says that what was told is done.
+// report says that what was told is done, as the SDK does, without asking for an answer:
+// what is lost is delivered again.
 func (p *attachee) report(s *participantStream, d *quoratev1.Deliver) {
 	outcome := quoratev1.Outcome_OUTCOME_COMMITTED
 	if d.GetVerdict() == quoratev1.Verdict_VERDICT_ROLLBACK {
 		outcome = quoratev1.Outcome_OUTCOME_ROLLED_BACK
 	}
-	s.send(&quoratev1.SessionRequest_Report{Report: &quoratev1.ReportRequest{
+	s.out.Put(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{Report: &quoratev1.ReportRequest{
 		Gid: d.GetGid(), Branch: d.GetBranch(), Outcome: outcome, Attempt: d.GetAttempt(), Holder: p.holder,
-	}}, nil)
+	}}})
 }
 
 // set makes a stream the one that is asked over, or takes it away.
@@ -208,12 +218,10 @@ func (p *attachee) attached(ctx context.Context) (*participantStream, error) {
 	}
 }
 
-// send queues a frame; its answer goes to the channel, if there is one.
-func (s *participantStream) send(frame any, answer chan *quoratev1.SessionResponse) {
+// send queues a frame; its answer goes to the channel. False: it cannot be sent.
+func (s *participantStream) send(frame any, answer chan *quoratev1.SessionResponse) bool {
 	m := &quoratev1.SessionRequest{}
 	switch f := frame.(type) {
-	case *quoratev1.SessionRequest_Report:
-		m.Frame = f
 	case *quoratev1.SessionRequest_Enlist:
 		m.Frame = f
 	case *quoratev1.SessionRequest_Vote:
@@ -222,14 +230,9 @@ func (s *participantStream) send(frame any, answer chan *quoratev1.SessionRespon
 	s.mu.Lock()
 	s.last++
 	m.Id = s.last
-	if answer != nil {
-		s.waiting[m.Id] = answer
-	}
+	s.waiting[m.Id] = answer
 	s.mu.Unlock()
-	select {
-	case s.out <- m:
-	case <-s.ended:
-	}
+	return s.out.Put(m)
 }
 
 // ask makes a request over the session until it is answered.
@@ -253,7 +256,9 @@ func (p *attachee) askOnce(ctx context.Context, frame any) error {
 		return err
 	}
 	answered := make(chan *quoratev1.SessionResponse, 1)
-	s.send(frame, answered)
+	if !s.send(frame, answered) {
+		return errSessionLost
+	}
 	select {
 	case m := <-answered:
 		if failed := m.GetError(); failed != nil {

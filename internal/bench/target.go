@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 const (
@@ -42,6 +44,8 @@ type target struct {
 	pools  map[string][]*grpc.ClientConn
 	size   int // connections of a pool
 	leader atomic.Pointer[leaderConns]
+
+	streams sync.Map // *frames.Submits by connection
 }
 
 // leaderConns are the connections to the node that led last.
@@ -60,9 +64,18 @@ func newTarget(ctx context.Context, seeds []string, creds credentials.TransportC
 	if creds == nil {
 		creds = insecure.NewCredentials()
 	}
-	dial = append(dial, grpc.WithTransportCredentials(creds))
+	dial = append(append(wire.DialOptions(), dial...), grpc.WithTransportCredentials(creds))
 	t := &target{seeds: seeds, dial: dial, pools: map[string][]*grpc.ClientConn{}, size: 1}
 	return t, t.findLeader(ctx)
+}
+
+// submits is the stream of submits over a connection.
+func (t *target) submits(conn *grpc.ClientConn) *frames.Submits {
+	if s, ok := t.streams.Load(conn); ok {
+		return s.(*frames.Submits)
+	}
+	s, _ := t.streams.LoadOrStore(conn, frames.NewSubmits(conn))
+	return s.(*frames.Submits)
 }
 
 func (t *target) close() {

@@ -44,6 +44,7 @@ type Cluster struct {
 	changed  chan struct{} // closed and replaced when a transaction has changed
 	holding  bool
 	copies   int
+	plain    bool // it knows no batches of frames
 	before   Hook
 	after    Hook
 	closed   bool
@@ -199,6 +200,14 @@ func (c *Cluster) HoldDeliveries(hold bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.holding = hold
+}
+
+// SingleFrames has the cluster speak as one that knows no batches of frames, from the
+// next attach on, and end a session that sends one.
+func (c *Cluster) SingleFrames(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.plain = on
 }
 
 // Duplicate has every delivery sent n times.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -16,6 +17,8 @@ type session struct {
 	n         *node
 	holder    string
 	resources map[string]bool
+	batch     int  // frames that the participant takes in one message
+	plain     bool // it is not known that they may be batched
 	out       chan *quoratev1.SessionResponse
 	once      sync.Once
 	ended     chan struct{}
@@ -51,21 +54,31 @@ func (n *node) Session(stream grpc.BidiStreamingServer[quoratev1.SessionRequest,
 	defer n.detach(s)
 	go func() { // ends with the stream
 		for {
-			req, err := stream.Recv()
+			message, err := stream.Recv()
 			if err != nil {
 				s.end(err)
 				return
 			}
-			if err := n.frame(s, req); err != nil {
-				s.end(err)
+			if message.GetBatch() != nil && s.plain {
+				s.end(refuse("INVALID", "the frame is empty, or of a newer version", nil))
 				return
+			}
+			for _, req := range frames.Requests(message) {
+				if err := n.frame(s, req); err != nil {
+					s.end(err)
+					return
+				}
 			}
 		}
 	}()
-	for {
+	for batch := 1; ; batch = s.batch { // the first frame stands alone
 		select {
 		case r := <-s.out:
-			if err := stream.Send(r); err != nil {
+			list := []*quoratev1.SessionResponse{r}
+			for len(list) < batch && len(s.out) > 0 {
+				list = append(list, <-s.out)
+			}
+			if err := stream.Send(pack(list)); err != nil {
 				return err
 			}
 		case <-s.ended:
@@ -74,6 +87,17 @@ func (n *node) Session(stream grpc.BidiStreamingServer[quoratev1.SessionRequest,
 			return errBroken
 		}
 	}
+}
+
+// pack makes one message of frames. The last header is as new as any.
+func pack(list []*quoratev1.SessionResponse) *quoratev1.SessionResponse {
+	var header *quoratev1.ResponseHeader
+	for _, r := range list {
+		if h := frames.HeaderOf(r); h != nil {
+			header = h
+		}
+	}
+	return frames.PackResponses(list, func() *quoratev1.ResponseHeader { return header })
 }
 
 // attach answers the first frame.
@@ -85,7 +109,11 @@ func (n *node) attach(first *quoratev1.SessionRequest) (*session, error) {
 		}
 		s := &session{
 			n: n, holder: a.GetHolder(), resources: make(map[string]bool),
-			out: make(chan *quoratev1.SessionResponse, 1024), ended: make(chan struct{}),
+			batch: 1, out: make(chan *quoratev1.SessionResponse, 1024), ended: make(chan struct{}),
+		}
+		takes := uint32(0)
+		if s.plain = n.c.plain; !s.plain {
+			s.batch, takes = frames.Take(a.GetBatchMax()), frames.SessionFramesMax
 		}
 		for _, r := range a.GetResources() {
 			s.resources[r] = true
@@ -100,7 +128,7 @@ func (n *node) attach(first *quoratev1.SessionRequest) (*session, error) {
 		}
 		n.c.vouch(a.GetLive())
 		s.say(&quoratev1.SessionResponse{Id: first.GetId(), Frame: &quoratev1.SessionResponse_Attached{Attached: &quoratev1.Attached{
-			Header: n.c.header(n), Heartbeat: durationpb.New(heartbeat), Grace: durationpb.New(grace),
+			Header: n.c.header(n), Heartbeat: durationpb.New(heartbeat), Grace: durationpb.New(grace), BatchMax: takes,
 		}}})
 		return s, nil
 	})

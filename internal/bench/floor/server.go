@@ -14,6 +14,7 @@ import (
 
 	"github.com/quorate/quorate/api"
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // Log is the replicated log.
@@ -46,13 +47,13 @@ func New(log Log) *Server {
 // Register returns a gRPC server like a node's own, without what stands before its
 // handlers. What the floor does not serve itself (joining, status) it hands to rest.
 func (s *Server) Register(rest grpc.ClientConnInterface) *grpc.Server {
-	server := grpc.NewServer(
+	server := grpc.NewServer(append(wire.ServerOptions(),
 		grpc.MaxRecvMsgSize(api.MessageBytesMax), grpc.MaxHeaderListSize(api.HeaderListBytesMax),
 		grpc.MaxConcurrentStreams(api.StreamsPerConnectionMax), grpc.ConnectionTimeout(api.HandshakeTimeout),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: api.KeepaliveInterval, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: api.HandshakeTimeout}),
 		grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error { return handOn(rest, stream) }),
-	)
+	)...)
 	quoratev1.RegisterTransactionServiceServer(server, s)
 	quoratev1.RegisterParticipantServiceServer(server, s)
 	server.RegisterService(s.raw(), s)

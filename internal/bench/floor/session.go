@@ -7,21 +7,21 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 )
 
 // queueMax bounds what waits to be sent over one session.
-const queueMax = 4096
+const queueMax = 1 << 16
 
-// session is one participant's stream.
+// session is one participant's stream. Its frames go together as the product's do.
 type session struct {
-	out chan *quoratev1.SessionResponse
-	ctx context.Context
+	out *frames.Queue[*quoratev1.SessionResponse]
+	end context.CancelFunc
 }
 
 func (s *session) push(m *quoratev1.SessionResponse) {
-	select {
-	case s.out <- m:
-	case <-s.ctx.Done():
+	if !s.out.Put(m) {
+		s.end()
 	}
 }
 
@@ -39,63 +39,72 @@ func (s *Server) Session(stream quoratev1.ParticipantService_SessionServer) erro
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	to := &session{out: make(chan *quoratev1.SessionResponse, queueMax), ctx: ctx}
+	to := &session{out: frames.NewQueue[*quoratev1.SessionResponse](queueMax), end: cancel}
 	s.mu.Lock()
 	for _, resource := range first.GetAttach().GetResources() {
 		s.sessions[resource] = to
 	}
 	s.mu.Unlock()
 	to.push(&quoratev1.SessionResponse{Id: first.GetId(), Frame: &quoratev1.SessionResponse_Attached{Attached: &quoratev1.Attached{
-		Header: s.header(), Heartbeat: durationpb.New(heartbeat), Grace: durationpb.New(2 * heartbeat),
+		Heartbeat: durationpb.New(heartbeat), Grace: durationpb.New(2 * heartbeat), BatchMax: frames.SessionFramesMax,
 	}}})
 	go func() {
+		defer cancel()
 		for {
-			frame, err := stream.Recv()
+			m, err := stream.Recv()
 			if err != nil {
-				cancel()
 				return
 			}
-			go s.take(ctx, to, frame)
+			for _, frame := range frames.Requests(m) {
+				s.take(ctx, to, frame)
+			}
 		}
 	}()
-	for {
+	var sent []*quoratev1.SessionResponse
+	for batch := 1; ; {
 		select {
-		case m := <-to.out:
-			if err := stream.Send(m); err != nil {
-				return err
-			}
+		case <-to.out.Ready():
 		case <-ctx.Done():
 			return nil
+		}
+		sent = to.out.Take(sent)
+		for rest := sent; len(rest) > 0; batch = frames.Take(first.GetAttach().GetBatchMax()) {
+			var message []*quoratev1.SessionResponse
+			message, rest = frames.Cut(rest, batch, frames.SessionBytesMax)
+			if err := stream.Send(frames.PackResponses(message, s.header)); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// take answers one frame once its bytes are in the log.
+// take answers one frame once its bytes are in the log. It does not wait for them.
 func (s *Server) take(ctx context.Context, to *session, frame *quoratev1.SessionRequest) {
-	answer := &quoratev1.SessionResponse{Id: frame.GetId()}
+	id := frame.GetId()
 	switch f := frame.GetFrame().(type) {
 	case *quoratev1.SessionRequest_Enlist:
-		got, err := s.Enlist(ctx, f.Enlist)
-		if err != nil {
-			return
-		}
-		answer.Frame = &quoratev1.SessionResponse_Enlist{Enlist: got}
+		go func() {
+			if got, err := s.Enlist(ctx, f.Enlist); err == nil {
+				got.Header = nil // the message has one
+				to.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Enlist{Enlist: got}})
+			}
+		}()
 	case *quoratev1.SessionRequest_Vote:
-		got, err := s.Vote(ctx, f.Vote)
-		if err != nil {
-			return
-		}
-		answer.Frame = &quoratev1.SessionResponse_Vote{Vote: got}
+		go func() {
+			if got, err := s.Vote(ctx, f.Vote); err == nil {
+				got.Header = nil
+				to.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Vote{Vote: got}})
+			}
+		}()
 	case *quoratev1.SessionRequest_Report:
-		answer.Frame = &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{Header: s.header()}}
-		_ = s.reported(ctx, f.Report, func() { to.push(answer) })
-		return
+		s.reported(ctx, f.Report, func() {
+			if id != 0 {
+				to.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{}}})
+			}
+		})
 	case *quoratev1.SessionRequest_Heartbeat:
-		answer.Frame = &quoratev1.SessionResponse_Heartbeat{Heartbeat: &quoratev1.Heartbeat{Header: s.header()}}
-	default:
-		return
+		to.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Heartbeat{Heartbeat: &quoratev1.Heartbeat{}}})
 	}
-	to.push(answer)
 }
 
 // messages makes a list of messages of reports.

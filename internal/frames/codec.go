@@ -1,0 +1,63 @@
+package frames
+
+import (
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	quoratev1 "github.com/quorate/quorate/api/v1"
+)
+
+// submitBytesLargest is what a node takes in one message, less what stands around it.
+const submitBytesLargest = 1<<20 - 2*frameOverhead
+
+// submitsField is the field SubmitStreamRequest.submits.
+const submitsField = 1
+
+// encode makes the bytes of one submit as they stand in its message. Each caller encodes
+// its own: so one that cannot be encoded, for a text that is not UTF-8, breaks nobody
+// else's, and the sender has nothing to do but to send.
+func encode(id uint64, req *quoratev1.SubmitRequest) ([]byte, error) {
+	one := &quoratev1.StreamedSubmit{Id: id, Submit: req}
+	size := proto.Size(one)
+	if size > submitBytesLargest {
+		// The node would end the stream, with everybody's submits.
+		return nil, status.Errorf(codes.InvalidArgument, "the submit is of %d bytes: at most %d are taken", size, submitBytesLargest)
+	}
+	bytes := make([]byte, 0, size+2*frameOverhead)
+	bytes = protowire.AppendTag(bytes, submitsField, protowire.BytesType)
+	bytes = protowire.AppendVarint(bytes, uint64(size))
+	bytes, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(bytes, one)
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "the submit cannot be encoded: %v", err)
+	}
+	return bytes, nil
+}
+
+// encoded is a SubmitStreamRequest of submits that are encoded.
+type encoded [][]byte
+
+// submitCodec sends encoded messages as they are.
+type submitCodec struct{}
+
+var protoCodec = encoding.GetCodecV2(grpcproto.Name)
+
+func (submitCodec) Name() string { return grpcproto.Name }
+
+func (submitCodec) Marshal(v any) (mem.BufferSlice, error) {
+	message, ok := v.(encoded)
+	if !ok {
+		return protoCodec.Marshal(v)
+	}
+	pieces := make(mem.BufferSlice, len(message))
+	for i, one := range message {
+		pieces[i] = mem.SliceBuffer(one)
+	}
+	return pieces, nil
+}
+
+func (submitCodec) Unmarshal(data mem.BufferSlice, v any) error { return protoCodec.Unmarshal(data, v) }
