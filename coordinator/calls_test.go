@@ -523,3 +523,28 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		}
 	}
 }
+
+// A node that is behind, or has been deposed, may not have applied the begin of a key
+// that stands: that nobody has the key is the leader's to say.
+func TestThatAKeyStandsForNothingIsTheLeadersWord(t *testing.T) {
+	n := newNode(t)
+	n.begin("k1")
+	n.follow("other")
+	ask := map[string]func(Ref) error{
+		"commit":   func(r Ref) error { _, err := n.Commit(n.ctx, CommitRequest{Transaction: r}); return err },
+		"rollback": func(r Ref) error { _, err := n.Rollback(n.ctx, RollbackRequest{Transaction: r}); return err },
+		"resolve": func(r Ref) error {
+			_, err := n.Resolve(n.ctx, ResolveRequest{Transaction: r, Branch: "1", Outcome: committed, Operator: "me", Reason: "r"})
+			return err
+		},
+		"get": func(r Ref) error { _, err := n.Get(n.ctx, GetRequest{Transaction: r}); return err },
+		"watch": func(r Ref) error {
+			return n.Watch(n.ctx, WatchRequest{Transaction: r}, func(uint64, []fsm.Event) error { return nil })
+		},
+	}
+	for name, call := range ask {
+		if err := call(ByKey("", "not applied here yet")); !errors.Is(err, ErrNotLeader) {
+			t.Errorf("%s of a key that a follower does not know: %v", name, err)
+		}
+	}
+}

@@ -313,3 +313,19 @@ func TestOlderDriversWordIsRefusedAndNothingElseHappens(t *testing.T) {
 	w.settle()
 	w.wantState(gid, fsm.StateSealed)
 }
+
+// Each voucher counts, in whatever order they come.
+func TestHeldCommitWaitsForTheFirstVoucherToo(t *testing.T) {
+	w := newWorld(t)
+	w.attach(1, holderN(1), "a")
+	w.attach(2, holderN(2), "b")
+	one, two := heldBranch("1", "a", holderN(1)), heldBranch("2", "b", holderN(2))
+	gid := w.heldTx(one, two)
+	w.ok(cmdVote(gid, one, prepared))
+	w.ok(cmdVote(gid, two, prepared))
+	w.ok(cmdCommit(gid))
+	w.vouch(2, gid, "2")
+	w.wantState(gid, fsm.StateSealed)
+	w.vouch(1, gid, "1")
+	w.wantState(gid, fsm.StateCommitting)
+}

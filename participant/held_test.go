@@ -1,6 +1,7 @@
 package participant
 
 import (
+	"database/sql"
 	"errors"
 	"strings"
 	"testing"
@@ -150,4 +151,33 @@ func (p *Proxy) usableSoon(t *testing.T) (err error) {
 		return errors.As(err, &refused)
 	}, "the proxy is neither ready nor refused")
 	return err
+}
+
+// TestSQLiteCommitWaitsForReaders: with a rollback journal (SQLite's default) a commit
+// must wait for those who read. A held branch is then busy, and nothing of it is lost.
+func TestSQLiteCommitWaitsForReaders(t *testing.T) {
+	dsn := strings.Replace(sqliteDSN(t), "journal_mode(WAL)", "journal_mode(DELETE)", 1)
+	r := openResource(t, "sqlite", dsn, LockWait(lockWaitLeast))
+	r.must("CREATE TABLE account (id int PRIMARY KEY, amount int NOT NULL)")
+	r.must("INSERT INTO account VALUES (1, 100), (2, 100)")
+	ref := r.prepare(-10)
+	reader, err := r.plain.BeginTx(t.Context(), &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Rollback()
+	var amount int
+	if err := reader.QueryRowContext(t.Context(), "SELECT amount FROM account WHERE id = 1").Scan(&amount); err != nil || amount != 100 {
+		t.Fatalf("a reader beside a held branch: %d, %v", amount, err)
+	}
+	for range 2 {
+		if outcome, err := r.proxy.Commit(t.Context(), ref); !errors.Is(err, ErrBusy) {
+			t.Fatalf("commit while somebody reads = %v, %v, want ErrBusy", outcome, err)
+		}
+	}
+	if err := reader.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	r.wantOutcome(ref, VerdictCommit, OutcomeCommitted)
+	r.wantAmount(1, 90)
 }

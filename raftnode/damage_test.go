@@ -371,3 +371,28 @@ func TestDamage_ADigitOfASnapshotsMeta(t *testing.T) {
 	must(t, os.Remove(filepath.Join(dir, metaSumFile)))
 	must(t, c.open(m))
 }
+
+// A checksum covers all that an entry says, and where it stands: an entry of another
+// term, at another place, or of another kind (a command taken for a no-op is never
+// applied) is as wrong as one with other bytes.
+func TestDamage_AnyFieldOfAnEntry(t *testing.T) {
+	whole := raft.Log{Index: 7, Term: 3, Type: raft.LogCommand, Data: []byte("the value")}
+	sum := checksum(&whole)
+	for name, damage := range map[string]func(*raft.Log){
+		"nothing": func(*raft.Log) {},
+		"index":   func(l *raft.Log) { l.Index ^= 1 << 40 },
+		"term":    func(l *raft.Log) { l.Term ^= 1 << 63 },
+		"type":    func(l *raft.Log) { l.Type = raft.LogNoop },
+		"data":    func(l *raft.Log) { l.Data[0] ^= 1 },
+		"end":     func(l *raft.Log) { l.Data = l.Data[:len(l.Data)-1] },
+		"sum":     func(l *raft.Log) { l.Extensions[3] ^= 1 },
+		"no sum":  func(l *raft.Log) { l.Extensions = nil },
+	} {
+		l := whole
+		l.Data, l.Extensions = bytes.Clone(whole.Data), bytes.Clone(sum)
+		damage(&l)
+		if err := verifyEntry(l.Index, &l); errors.Is(err, ErrDamaged) == (name == "nothing") {
+			t.Errorf("%s damaged: %v", name, err)
+		}
+	}
+}
