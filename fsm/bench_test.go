@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/quorate/quorate/fsm/logpb"
@@ -97,6 +98,67 @@ func BenchmarkApplyEntry(b *testing.B) {
 		if _, err := x.s.ApplyEntry(x.index, 1, entry); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// fastPath is the log of n transactions on the fast path, of two branches and 512
+// bytes of labels: an entry of their submits, and one of their reports.
+func fastPath(n, from int) (submits, reports []*logpb.Command) {
+	for k := range n {
+		g := testGID(testStartMS, uint64(from+k))
+		b := namedBegin(g)
+		b.Initiator, b.Labels = "checkout-7", []*logpb.Label{{Name: "payload", Value: strings.Repeat("x", 512)}}
+		set := specs("1", "2")
+		for _, s := range set {
+			s.Resource, s.Holder = "orders-db", []byte(testHolder)
+		}
+		submits = append(submits, submit(b, set, ballot(set[0], votePrepared), ballot(set[1], votePrepared)))
+		reports = append(reports, reportsAll(g, committed, "1", "2"))
+	}
+	return submits, reports
+}
+
+func entryOf(commands []*logpb.Command) []byte {
+	return EncodeEntry(nil, &logpb.Batch{ClockMs: testStartMS, WallMs: 1_700_000_000_000, FeatureLevel: FeatureLevel, Commands: commands})
+}
+
+// BenchmarkFastPath is what a transaction costs a node, decoded and applied, by the
+// number that share an entry.
+func BenchmarkFastPath(b *testing.B) {
+	for _, n := range []int{1, 32} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			x := newBencher(b)
+			var entries [][]byte
+			for from := 0; from < b.N; from += n {
+				submits, reports := fastPath(n, from)
+				entries = append(entries, entryOf(submits), entryOf(reports))
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for _, entry := range entries {
+				x.index++
+				if _, err := x.s.ApplyEntry(x.index, 1, entry); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkDecode reads an entry of 32 commands of a kind.
+func BenchmarkDecode(b *testing.B) {
+	submits, reports := fastPath(32, 0)
+	for name, commands := range map[string][]*logpb.Command{"submit": submits, "reports": reports} {
+		b.Run(name, func(b *testing.B) {
+			entry := entryOf(commands)
+			b.SetBytes(int64(len(entry)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := DecodeEntry(entry); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -78,8 +78,8 @@ func DecodeEntry(entry []byte) (*logpb.Batch, error) {
 	if got := crc32.Checksum(body, castagnoli); got != want {
 		return nil, fmt.Errorf("%w: stored %08x, computed %08x", ErrEntryChecksum, want, got)
 	}
-	b := new(logpb.Batch)
-	if err := proto.Unmarshal(body, b); err != nil {
+	b, err := decodeBatch(body)
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEntryMalformed, err)
 	}
 	return b, nil

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
@@ -43,6 +45,30 @@ func FuzzDecodeEntry(f *testing.F) {
 		}
 		if got := reborn(t, w.s); got.Digest() != w.s.Digest() {
 			t.Fatal("a restored state differs")
+		}
+	})
+}
+
+// FuzzDecodeBatch: what is read by hand is what the library reads, and nothing is
+// read that the library refuses.
+func FuzzDecodeBatch(f *testing.F) {
+	for _, e := range slices.Concat(readLog(f, formatDir), readLog(f, formatDir2), readLog(f, formatDir3)) {
+		f.Add(e.entry[EntryOverheadBytes:])
+	}
+	for _, c := range filledCommands() {
+		f.Add(EncodeEntry(nil, &logpb.Batch{Commands: []*logpb.Command{c}})[EntryOverheadBytes:])
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		want := new(logpb.Batch)
+		refused := proto.Unmarshal(body, want)
+		was := bytes.Clone(body)
+		got, err := decodeBatch(body)
+		if (err == nil) != (refused == nil) {
+			t.Fatalf("%v, the library says %v", err, refused)
+		}
+		clear(body) // what was read must not alias it
+		if err == nil && !proto.Equal(got, want) {
+			t.Fatalf("%x is read as\n%v\nand by the library as\n%v", was, got, want)
 		}
 	})
 }

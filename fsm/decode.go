@@ -1,0 +1,595 @@
+package fsm
+
+import (
+	"bytes"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// Every node decodes every command, and most commands are of a few kinds. Those are
+// read here by hand, because the library takes several times as long and as many
+// allocations for them. Whatever is out of the ordinary (an unknown field, one of
+// another type, a message twice, text that is not UTF-8) is left to the library, so
+// that its word on it is the only one; FuzzDecodeBatch holds the two together.
+
+// decodeBatch reads a batch, which does not alias body.
+func decodeBatch(body []byte) (*logpb.Batch, error) {
+	b := new(logpb.Batch)
+	if fastBatch(body, b) {
+		return b, nil
+	}
+	b = new(logpb.Batch)
+	err := proto.Unmarshal(body, b)
+	return b, err
+}
+
+// fastBatch reads a batch by hand. After false, b is to be thrown away.
+func fastBatch(body []byte, b *logpb.Batch) bool {
+	n := countField(body, 4)
+	commands := make([]logpb.Command, n)
+	b.Commands = make([]*logpb.Command, 0, n)
+	d := decoder{left: n}
+	for f := (fields{rest: body}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			b.ClockMs = f.varint()
+		case 2:
+			b.WallMs = f.varint()
+		case 3:
+			b.FeatureLevel = uint32(f.varint())
+		case 4:
+			c, raw := &commands[len(b.Commands)], f.bytes()
+			if !d.command(raw, c) && proto.Unmarshal(raw, c) != nil {
+				return false
+			}
+			b.Commands = append(b.Commands, c)
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+// decoder holds what only the batch needs: Apply lets go of it, so commands share
+// its memory. What a record keeps (a begin, a branch's spec, texts) is allocated
+// for its transaction alone: one that lives long must not keep others' alive.
+type decoder struct {
+	left     int // commands that may still come
+	submits  slab[submitCommand]
+	reports  slab[reportCommand]
+	packs    slab[reportsCommand]
+	answers  slab[answerCommand]
+	votes    slab[voteCommand]
+	enlists  slab[enlistCommand]
+	decides  slab[decideCommand]
+	ballots  slab[logpb.Ballot]
+	ballotAt slab[*logpb.Ballot]
+	specAt   slab[*logpb.BranchSpec]
+	words    slab[logpb.Report]
+	wordAt   slab[*logpb.Report]
+	gids     slab[[len(GID{})]byte]
+	raws     [][]byte
+}
+
+// A command's message with its wrapper.
+type (
+	submitCommand struct {
+		kind logpb.Command_Submit
+		m    logpb.Submit
+	}
+	reportCommand struct {
+		kind logpb.Command_Report
+		m    logpb.Report
+	}
+	reportsCommand struct {
+		kind logpb.Command_Reports
+		m    logpb.Reports
+	}
+	answerCommand struct {
+		kind logpb.Command_Answer
+		m    logpb.Answer
+	}
+	voteCommand struct {
+		kind   logpb.Command_Vote
+		m      logpb.Vote
+		ballot logpb.Ballot
+	}
+	enlistCommand struct {
+		kind logpb.Command_Enlist
+		m    logpb.Enlist
+	}
+	decideCommand struct {
+		kind logpb.Command_Decide
+		m    logpb.Decide
+	}
+	// keptBegin is a begin with its GID, which live as long as each other.
+	keptBegin struct {
+		begin logpb.Begin
+		gid   GID
+	}
+)
+
+// command reads one command. After false it is as if nothing had been read.
+func (d *decoder) command(raw []byte, c *logpb.Command) bool {
+	d.left--
+	f := fields{rest: raw}
+	if !f.next() {
+		return false
+	}
+	body := f.bytes()
+	if f.bad || len(f.rest) > 0 {
+		return false // of several kinds the last one counts
+	}
+	switch f.number {
+	case 1:
+		begin := new(keptBegin)
+		if !d.begin(body, begin) {
+			return false
+		}
+		c.Kind = &logpb.Command_Begin{Begin: &begin.begin}
+	case 2:
+		k := d.enlists.one(d.left)
+		if !d.enlist(body, &k.m) {
+			return false
+		}
+		k.kind.Enlist = &k.m
+		c.Kind = &k.kind
+	case 3:
+		k := d.votes.one(d.left)
+		if !d.vote(body, k) {
+			return false
+		}
+		k.kind.Vote = &k.m
+		c.Kind = &k.kind
+	case 4:
+		k := d.decides.one(d.left)
+		if !d.decide(body, &k.m) {
+			return false
+		}
+		k.kind.Decide = &k.m
+		c.Kind = &k.kind
+	case 5:
+		k := d.submits.one(d.left)
+		if !d.submit(body, &k.m) {
+			return false
+		}
+		k.kind.Submit = &k.m
+		c.Kind = &k.kind
+	case 6:
+		k := d.reports.one(d.left)
+		if !d.report(body, &k.m) {
+			return false
+		}
+		k.kind.Report = &k.m
+		c.Kind = &k.kind
+	case 15:
+		k := d.answers.one(d.left)
+		if !d.answer(body, &k.m) {
+			return false
+		}
+		k.kind.Answer = &k.m
+		c.Kind = &k.kind
+	case 8:
+		if len(body) > 0 {
+			return false
+		}
+		c.Kind = &logpb.Command_Tick{Tick: new(logpb.Tick)}
+	case 19:
+		k := d.packs.one(d.left)
+		if !d.packed(body, &k.m) {
+			return false
+		}
+		k.kind.Reports = &k.m
+		c.Kind = &k.kind
+	case 20:
+		k := new(logpb.Answers)
+		if !d.packedAnswers(body, k) {
+			return false
+		}
+		c.Kind = &logpb.Command_Answers{Answers: k}
+	default:
+		return false
+	}
+	return true
+}
+
+func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
+	m := &kept.begin
+	if n := countField(raw, 7); n > 0 {
+		m.Labels = make([]*logpb.Label, 0, n)
+	}
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			v := f.bytes()
+			if len(v) != len(kept.gid) {
+				return false
+			}
+			copy(kept.gid[:], v)
+			m.Gid = kept.gid[:]
+		case 2:
+			m.Namespace = f.text()
+		case 3:
+			m.Key = f.text()
+		case 4:
+			m.Mode = logpb.Mode(f.varint())
+		case 5:
+			m.Entry = logpb.Entry(f.varint())
+		case 6:
+			m.TimeoutMs = f.varint()
+		case 7:
+			l := new(logpb.Label)
+			if !readLabel(f.bytes(), l) {
+				return false
+			}
+			m.Labels = append(m.Labels, l)
+		case 8:
+			m.Traceparent = f.text()
+		case 9:
+			m.Initiator = f.text()
+		case 10:
+			if m.Plan != nil {
+				return false
+			}
+			m.Plan = new(logpb.Plan)
+			if proto.Unmarshal(f.bytes(), m.Plan) != nil {
+				return false
+			}
+		case 12:
+			m.Holder = f.blob()
+		default:
+			return false // a prepared message's branches, too
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func readLabel(raw []byte, m *logpb.Label) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Name = f.text()
+		case 2:
+			m.Value = f.text()
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func readSpec(raw []byte, m *logpb.BranchSpec) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Id = f.text()
+		case 2:
+			m.Resource = f.text()
+		case 3:
+			m.Endpoint = f.text()
+		case 4:
+			m.Held = f.varint() != 0
+		case 5:
+			m.Holder = f.blob()
+		case 6:
+			m.Undo = f.text()
+		case 7:
+			m.Payload = f.blob()
+		case 8:
+			m.After = append(m.After, f.text())
+		case 9:
+			m.AttemptsMax = uint32(f.varint())
+		case 10:
+			m.CallTimeoutMs = f.varint()
+		case 11:
+			m.Topic = f.text()
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) enlist(raw []byte, m *logpb.Enlist) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Gid = d.gid(f.bytes())
+		case 2:
+			if m.Branch != nil {
+				return false
+			}
+			m.Branch = new(logpb.BranchSpec)
+			if !readSpec(f.bytes(), m.Branch) {
+				return false
+			}
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) vote(raw []byte, k *voteCommand) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			k.m.Gid = d.gid(f.bytes())
+		case 2:
+			if k.m.Ballot != nil {
+				return false
+			}
+			k.m.Ballot = &k.ballot
+			if !readBallot(f.bytes(), &k.ballot, nil, nil) {
+				return false
+			}
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+// readBallot reads a ballot. Its branch is mostly written as one of the set's: then
+// it is that one.
+func readBallot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, raws [][]byte) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			if m.Branch != nil {
+				return false
+			}
+			v := f.bytes()
+			for i, same := range raws {
+				if bytes.Equal(v, same) {
+					m.Branch = set[i]
+					break
+				}
+			}
+			if m.Branch != nil {
+				break
+			}
+			m.Branch = new(logpb.BranchSpec)
+			if !readSpec(v, m.Branch) {
+				return false
+			}
+		case 2:
+			m.Kind = logpb.VoteKind(f.varint())
+		case 3:
+			m.MaybePrepared = f.varint() != 0
+		case 4:
+			m.Detail = f.text()
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Gid = d.gid(f.bytes())
+		case 2:
+			m.Decision = logpb.Decision(f.varint())
+		case 3:
+			if m.Set != nil {
+				return false
+			}
+			m.Set = new(logpb.BranchSet)
+			for g := (fields{rest: f.bytes()}); g.next() || g.bad; {
+				if g.number != 1 {
+					return false
+				}
+				if m.Set.Ids = append(m.Set.Ids, g.text()); g.bad {
+					return false
+				}
+			}
+		case 5:
+			m.Origin = logpb.Origin(f.varint())
+		case 6:
+			if m.Epoch != nil {
+				return false
+			}
+			m.Epoch = new(logpb.Epoch)
+			for g := (fields{rest: f.bytes()}); g.next() || g.bad; {
+				switch g.number {
+				case 1:
+					m.Epoch.Incarnation = g.varint()
+				case 2:
+					m.Epoch.Term = g.varint()
+				default:
+					return false
+				}
+				if g.bad {
+					return false
+				}
+			}
+		case 7:
+			m.Reason = logpb.Reason(f.varint())
+		case 8:
+			m.Detail = f.text()
+		case 11:
+			m.DelayMs = f.varint()
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
+	n := countField(raw, 2)
+	specs := make([]logpb.BranchSpec, n) // they belong to one transaction
+	m.Set = d.specAt.some(n, d.left)[:0]
+	k := countField(raw, 3)
+	ballots := d.ballots.some(k, d.left)
+	m.Votes = d.ballotAt.some(k, d.left)[:0]
+	d.raws = d.raws[:0]
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			if m.Begin != nil {
+				return false
+			}
+			begin := new(keptBegin)
+			m.Begin = &begin.begin
+			if !d.begin(f.bytes(), begin) {
+				return false
+			}
+		case 2:
+			v, spec := f.bytes(), &specs[len(m.Set)]
+			if !readSpec(v, spec) {
+				return false
+			}
+			m.Set, d.raws = append(m.Set, spec), append(d.raws, v)
+		case 3:
+			ballot := &ballots[len(m.Votes)]
+			if !readBallot(f.bytes(), ballot, m.Set, d.raws) {
+				return false
+			}
+			m.Votes = append(m.Votes, ballot)
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) report(raw []byte, m *logpb.Report) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Gid = d.gid(f.bytes())
+		case 2:
+			m.Branch = f.text()
+		case 3:
+			m.Outcome = logpb.Outcome(f.varint())
+		case 4:
+			m.Detail = f.text()
+		case 5:
+			m.Attempts = uint32(f.varint())
+		case 6:
+			m.Holder = d.gid(f.bytes())
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) packed(raw []byte, m *logpb.Reports) bool {
+	n := countField(raw, 2)
+	reports := d.words.some(n, d.left)
+	m.Reports = d.wordAt.some(n, d.left)[:0]
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Gid = d.gid(f.bytes())
+		case 2:
+			r := &reports[len(m.Reports)]
+			if !d.report(f.bytes(), r) {
+				return false
+			}
+			m.Reports = append(m.Reports, r)
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) packedAnswers(raw []byte, m *logpb.Answers) bool {
+	n := countField(raw, 2)
+	answers := make([]logpb.Answer, n)
+	m.Answers = make([]*logpb.Answer, 0, n)
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Gid = d.gid(f.bytes())
+		case 2:
+			a := &answers[len(m.Answers)]
+			if !d.answer(f.bytes(), a) {
+				return false
+			}
+			m.Answers = append(m.Answers, a)
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+func (d *decoder) answer(raw []byte, m *logpb.Answer) bool {
+	for f := (fields{rest: raw}); f.next() || f.bad; {
+		switch f.number {
+		case 1:
+			m.Gid = d.gid(f.bytes())
+		case 2:
+			m.Branch = f.text()
+		case 3:
+			m.Kind = logpb.Answer_Kind(f.varint())
+		case 4:
+			m.MaybeDone = f.varint() != 0
+		case 5:
+			m.Detail = f.text()
+		case 6:
+			m.Attempts = uint32(f.varint())
+		default:
+			return false
+		}
+		if f.bad {
+			return false
+		}
+	}
+	return true
+}
+
+// gid copies the GID, or the instance id, that a command names and Apply copies.
+func (d *decoder) gid(v []byte) []byte {
+	if len(v) != len(GID{}) {
+		return bytes.Clone(v)
+	}
+	kept := d.gids.one(2 * d.left)
+	copy(kept[:], v)
+	return kept[:]
+}
