@@ -53,12 +53,24 @@ func (s *State) standing(gid GID) (t *transaction, refusal Result, ok bool) {
 	return t, refusal, ok
 }
 
+// mayCreate says of an unseen GID that it may be created: born lies after the
+// horizon and not after the clock, and not where a recovery may have lost it.
+func (s *State) mayCreate(gid GID) bool {
+	born := gid.BornMS()
+	return s.horizonMS < born && born <= s.clockMS && !s.mayBeLost(born)
+}
+
+// mayBeLost says that what was born then may have been decided, and lost.
+func (s *State) mayBeLost(born uint64) bool {
+	return s.holdBeforeMS != 0 && s.holdHorizonMS < born && born <= s.holdBeforeMS
+}
+
 // unseen answers about a GID that the log holds nothing about. ok says that it
-// may be created: born lies after the horizon and not after the clock.
+// may be created.
 func (s *State) unseen(gid GID) (refusal Result, ok bool) {
 	born := gid.BornMS()
 	switch {
-	case s.holdBeforeMS != 0 && s.holdHorizonMS < born && born <= s.holdBeforeMS:
+	case s.mayBeLost(born):
 		return Result{Code: Withheld, GID: gid, Detail: fmt.Sprintf(
 			"%s may have been decided before the cluster was recovered: an operator must decide it", gid)}, false
 	case born > s.clockMS:

@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -28,10 +29,28 @@ func (s *State) ApplyEntry(index, term uint64, entry []byte) ([]Result, error) {
 	return s.Apply(Meta{Index: index, Term: term}, b)
 }
 
+// Follow is ApplyEntry for an entry whose results nobody waits for, as on a
+// follower: they are made in memory that the next one uses again.
+func (s *State) Follow(index, term uint64, entry []byte) error {
+	b, err := DecodeEntry(entry)
+	if err != nil {
+		return fmt.Errorf("apply index %d: %w", index, err)
+	}
+	s.follows = true
+	s.unheard, err = s.applyInto(Meta{Index: index, Term: term}, b, s.unheard[:0])
+	s.follows = false
+	return err
+}
+
 // Apply applies one batch and returns one result for each command. It keeps
 // parts of b, which must not be changed afterwards. An error means that the
 // node must stop.
 func (s *State) Apply(m Meta, b *logpb.Batch) ([]Result, error) {
+	return s.applyInto(m, b, nil)
+}
+
+// applyInto appends the results to room, which is let go of where it is too small.
+func (s *State) applyInto(m Meta, b *logpb.Batch, room []Result) ([]Result, error) {
 	if b.GetFeatureLevel() > FeatureLevel {
 		return nil, fmt.Errorf("apply index %d: %w: feature level %d, this one has %d",
 			m.Index, ErrFeatureLevel, b.GetFeatureLevel(), FeatureLevel)
@@ -46,13 +65,13 @@ func (s *State) Apply(m Meta, b *logpb.Batch) ([]Result, error) {
 	s.now = stamp{index: m.Index, term: m.Term, clockMS: s.clockMS, wallMS: b.GetWallMs()}
 	s.level = b.GetFeatureLevel()
 
-	results := make([]Result, len(b.GetCommands()))
+	results := slices.Grow(room, len(b.GetCommands()))
 	for i, c := range b.GetCommands() {
 		r, err := s.apply(c)
 		if err != nil {
 			return nil, fmt.Errorf("apply index %d, command %d: %w", m.Index, i, err)
 		}
-		results[i] = r
+		results = append(results, r)
 	}
 	s.remember(m.Index)
 	if checkEveryApply {

@@ -56,7 +56,8 @@ func (s *State) locate(b *logpb.Begin) (t *transaction, gid GID, refusal Result,
 	if t = s.find(gid); t != nil {
 		return t, gid, Result{}, true
 	}
-	if refusal, ok = s.unseen(gid); !ok {
+	if !s.mayCreate(gid) {
+		refusal, _ = s.unseen(gid)
 		return nil, gid, refusal, false
 	}
 	if b.GetKey() != "" {

@@ -16,6 +16,9 @@ import (
 // The ranges are written out: Unicode's tables change from one version of Go
 // to the next, and nodes of two versions must agree.
 func checkPrintable(field, text string) (Result, bool) {
+	if plain(text) {
+		return Result{}, true
+	}
 	if !utf8.ValidString(text) {
 		return invalid(field, "is not UTF-8: %q", text), false
 	}
@@ -23,6 +26,16 @@ func checkPrintable(field, text string) (Result, bool) {
 		return invalid(field, "holds a control character: %q", text), false
 	}
 	return Result{}, true
+}
+
+// plain says that a text is of printable ASCII, as most are.
+func plain(text string) bool {
+	for i := range len(text) {
+		if text[i] < 0x20 || text[i] > 0x7E {
+			return false
+		}
+	}
+	return true
 }
 
 // IsControl holds for what ends lines, moves cursors, or turns the direction of
@@ -157,14 +170,19 @@ func checkBranchID(field, id string) (Result, bool) {
 
 // checkSpec refuses a malformed branch.
 func checkSpec(field string, spec *logpb.BranchSpec) (Result, bool) {
-	if refusal, ok := checkBranchID(field+".id", spec.GetId()); !ok {
-		return refusal, false
+	// A name is put together only for what it is said of.
+	if _, ok := checkBranchID("", spec.GetId()); !ok {
+		return checkBranchID(field+".id", spec.GetId())
 	}
-	if refusal, ok := checkPrintable(field+".resource", spec.GetResource()); !ok {
-		return refusal, false
+	if !plain(spec.GetResource()) {
+		if refusal, ok := checkPrintable(field+".resource", spec.GetResource()); !ok {
+			return refusal, false
+		}
 	}
-	if refusal, ok := checkPrintable(field+".endpoint", spec.GetEndpoint()); !ok {
-		return refusal, false
+	if !plain(spec.GetEndpoint()) {
+		if refusal, ok := checkPrintable(field+".endpoint", spec.GetEndpoint()); !ok {
+			return refusal, false
+		}
 	}
 	if n := len(spec.GetHolder()); n != 0 && n != 16 {
 		return invalid(field+".holder", "is of %d bytes: an instance id has 16", n), false
@@ -192,8 +210,8 @@ func (s *State) limitJoin(t *transaction, field string, joining ...*logpb.Branch
 			{".resource", spec.GetResource(), text},
 			{".endpoint", spec.GetEndpoint(), text},
 		} {
-			if refusal, ok := checkLength(field+f.field, f.value, f.most); !ok {
-				return refusal, false
+			if len(f.value) > int(f.most) {
+				return checkLength(field+f.field, f.value, f.most)
 			}
 		}
 	}
@@ -229,5 +247,8 @@ func checkBallot(field string, b *logpb.Ballot) (Result, bool) {
 	if b.GetMaybePrepared() && b.GetKind() != voteRefused {
 		return invalid(field+".maybe_prepared", "belongs to a refusal only"), false
 	}
-	return checkSpec(field+".branch", b.GetBranch())
+	if _, ok := checkSpec("", b.GetBranch()); !ok {
+		return checkSpec(field+".branch", b.GetBranch())
+	}
+	return Result{}, true
 }

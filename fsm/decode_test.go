@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -110,6 +111,30 @@ func TestOddEntriesAreLeftToTheLibrary(t *testing.T) {
 		got, err := decodeBatch(body)
 		if (err == nil) != (refused == nil) || err == nil && !proto.Equal(got, want) {
 			t.Errorf("%s: %v %v, the library says %v %v", name, got, err, want, refused)
+		}
+	}
+}
+
+// A follower's way through the log leads where the leader's does.
+func TestFollowIsApplyEntry(t *testing.T) {
+	for _, dir := range []string{formatDir, formatDir2, formatDir3} {
+		a, b := New(), New()
+		for _, e := range readLog(t, dir) {
+			if _, err := a.ApplyEntry(e.index, e.term, e.entry); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Follow(e.index, e.term, e.entry); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.CheckInvariants(); err != nil || a.Digest() != b.Digest() {
+				t.Fatalf("%s: after index %d: %v", dir, e.index, err)
+			}
+		}
+		if err := b.Follow(b.Clock().AppliedIndex, 9, entryOf(nil)); !errors.Is(err, ErrOrder) {
+			t.Fatal(err)
+		}
+		if err := b.Follow(1_000, 9, []byte("x")); !errors.Is(err, ErrEntryMalformed) {
+			t.Fatal(err)
 		}
 	}
 }

@@ -53,6 +53,12 @@ type State struct {
 	now     stamp  // of the entry being applied
 	level   uint32 // the feature level of the entry being applied
 	scratch []byte
+
+	// follows: nobody waits for the results of the entry being applied. unheard and
+	// unheardParts are memory for them.
+	follows      bool
+	unheard      []Result
+	unheardParts []Result
 }
 
 // key is a caller's own id for a transaction, unique in its namespace.

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -60,7 +61,7 @@ func (s *State) reportsCommand(c *logpb.Reports) Result {
 		return refusal
 	}
 	x := change{old: s.find(gid)}
-	parts := make([]Result, len(c.GetReports()))
+	parts := s.partsOf(len(c.GetReports()))
 	for i, r := range c.GetReports() {
 		parts[i] = s.reportTo(&x, gid, r)
 	}
@@ -78,12 +79,21 @@ func (s *State) answersCommand(c *logpb.Answers) Result {
 		return refusal
 	}
 	x := change{old: s.find(gid)}
-	parts := make([]Result, len(c.GetAnswers()))
+	parts := s.partsOf(len(c.GetAnswers()))
 	for i, a := range c.GetAnswers() {
 		parts[i] = s.answerTo(&x, gid, a)
 	}
 	s.store(&x, parts...)
 	return together(parts)
+}
+
+// partsOf is room for the results of n parts.
+func (s *State) partsOf(n int) []Result {
+	if !s.follows {
+		return make([]Result, n)
+	}
+	s.unheardParts = slices.Grow(s.unheardParts[:0], n)[:n]
+	return s.unheardParts
 }
 
 // checkPacked refuses a packed command without parts, and parts that name a

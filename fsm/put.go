@@ -9,6 +9,11 @@ const noDeadline = math.MaxUint64
 // where a transaction's record changes. A record that breaks an invariant is
 // not stored: the old one is, quarantined. put returns what now stands.
 func (s *State) put(old, next *transaction) *transaction {
+	for _, b := range next.branches {
+		if b.draft != nil {
+			b.draft = nil // from now on it is shared
+		}
+	}
 	breach := next.breach
 	if breach == "" {
 		breach = s.checkRecord(old, next)

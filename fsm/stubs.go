@@ -14,6 +14,9 @@ import (
 // bucketBytes is the size at which a bucket is closed and the next one opened.
 const bucketBytes = 256 << 10
 
+// bucketSlackBytes is what the last record of a bucket mostly finds room in.
+const bucketSlackBytes = 2 << 10
+
 // A filed record in a bucket: length of its bytes, GID, bytes.
 const (
 	filedLengthBytes = 4
@@ -59,7 +62,10 @@ func (f *stubs) file(gid GID, filedMS uint64, record []byte) {
 	last := len(f.buckets) - 1
 	if last < 0 || len(f.buckets[last].data) >= bucketBytes {
 		f.buckets = append(f.buckets, new(bucket))
-		last++
+		if last++; last > 0 {
+			// There are many: what it will need, once, and not doubled again and again.
+			f.buckets[last].data = make([]byte, 0, bucketBytes+bucketSlackBytes)
+		}
 	}
 	b := f.buckets[last]
 	f.index[gid] = filedRef{f.first + uint32(last), uint32(len(b.data))}

@@ -81,9 +81,8 @@ func (s *State) checkSubmit(c *logpb.Submit) (Result, bool) {
 func checkVotes(c *logpb.Submit) (Result, bool) {
 	set := c.GetSet()
 	for i, ballot := range c.GetVotes() {
-		field := fmt.Sprintf("votes[%d]", i)
-		if refusal, ok := checkBallot(field, ballot); !ok {
-			return refusal, false
+		if _, ok := checkBallot("", ballot); !ok {
+			return checkBallot(voteField(i), ballot)
 		}
 		id := ballot.GetBranch().GetId()
 		if i > 0 && c.GetVotes()[i-1].GetBranch().GetId() >= id {
@@ -93,15 +92,17 @@ func checkVotes(c *logpb.Submit) (Result, bool) {
 			set = set[1:]
 		}
 		if len(set) == 0 || set[0].GetId() != id {
-			return invalid(field, "is of branch %q, which is not in the set", id), false
+			return invalid(voteField(i), "is of branch %q, which is not in the set", id), false
 		}
 		spec := set[0]
 		if known(spec) && known(ballot.GetBranch()) && !sameSpec(spec, ballot.GetBranch()) {
-			return invalid(field+".branch", "differs from the set's branch %q", id), false
+			return invalid(voteField(i)+".branch", "differs from the set's branch %q", id), false
 		}
 	}
 	return Result{}, true
 }
+
+func voteField(i int) string { return fmt.Sprintf("votes[%d]", i) }
 
 func setIDs(c *logpb.Submit) []string {
 	ids := make([]string, len(c.GetSet()))
@@ -178,7 +179,11 @@ func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
 		return t.answer(SetMismatch, "branch %s of %s is not in the set", outside, t.gid), false
 	}
 	explicit := t.begin.GetEntry() == logpb.Entry_ENTRY_EXPLICIT
-	for _, spec := range c.GetSet() {
+	var fresh []branch // they join together, in one piece of memory
+	if len(t.branches) == 0 {
+		fresh = make([]branch, len(c.GetSet()))
+	}
+	for i, spec := range c.GetSet() {
 		b := t.member(spec.GetId())
 		switch {
 		case b == nil && explicit:
@@ -189,7 +194,11 @@ func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
 			if refusal, ok := s.limitJoin(t, "set", spec); !ok {
 				return refusal, false
 			}
-			t.join(spec, s.now)
+			if fresh != nil {
+				t.joinAs(&fresh[i], spec, s.now)
+			} else {
+				t.join(spec, s.now)
+			}
 		case b.hint:
 			s.introduce(t, spec)
 		case known(spec) && !b.same(spec):

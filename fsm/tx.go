@@ -46,6 +46,7 @@ type transaction struct {
 	// it is live.
 	filedMS  uint64
 	branches []*branch // sorted by id
+	room     [2]*branch // where they stand while they are few
 
 	began, sealedAt, decided, finished stamp
 
@@ -78,6 +79,10 @@ type branch struct {
 	idle bool
 
 	more *branchMore // nil in two-phase
+
+	// draft is the clone that this copy was made for, nil once that is put: until
+	// then nobody else has it, and it may be changed again.
+	draft *transaction
 }
 
 // txMore is what a record has beyond those of two-phase, which there are many
@@ -158,7 +163,7 @@ const (
 // they change through edit.
 func (t *transaction) clone() *transaction {
 	next := *t
-	next.branches = slices.Clone(t.branches)
+	next.branches = append(next.room[:0], t.branches...)
 	next.breach = ""
 	return &next
 }
@@ -198,14 +203,18 @@ func (t *transaction) member(id string) *branch {
 	return nil
 }
 
-// edit returns a fresh copy of a member, already in its place.
+// edit returns a copy of a member that t alone has, already in its place.
 func (t *transaction) edit(id string) *branch {
 	i, ok := t.find(id)
 	if !ok {
 		t.require(false, "branch %q to change is no member", id)
 		return new(branch)
 	}
+	if t.branches[i].draft == t {
+		return t.branches[i]
+	}
 	b := *t.branches[i]
+	b.draft = t
 	t.branches[i] = &b
 	return &b
 }
@@ -213,12 +222,18 @@ func (t *transaction) edit(id string) *branch {
 // join adds a branch that is no member yet. One that is known by its name only
 // becomes a hint.
 func (t *transaction) join(spec *logpb.BranchSpec, now stamp) {
+	t.joinAs(new(branch), spec, now)
+}
+
+// joinAs is join, with the memory for the branch.
+func (t *transaction) joinAs(b *branch, spec *logpb.BranchSpec, now stamp) {
 	i, ok := t.find(spec.GetId())
 	t.require(!ok, "branch %q joins twice", spec.GetId())
 	// What is called hears nothing that is meant for what votes, as a tombstone's
 	// branches would.
 	hint := t.rules().votes && (!known(spec) || spec.GetUndo() != "")
-	t.branches = slices.Insert(t.branches, i, &branch{spec: spec, hint: hint, enlisted: now})
+	b.spec, b.hint, b.enlisted, b.draft = spec, hint, now, t
+	t.branches = slices.Insert(t.branches, i, b)
 }
 
 // known says that a branch could be told: more than its name was heard.

@@ -221,6 +221,7 @@ func (n *Node) propose(e *entry) {
 		commands = append(commands, c.commands...)
 	}
 	e.library = n.raft()
+	n.machine.awaited.Add(1) // answer takes it back
 	e.future = e.library.Apply(n.encode(reign.clockMS(n.cfg.Clock()), commands), enqueueMax)
 	n.counters.entries.Add(1)
 	n.inFlight <- e
@@ -241,6 +242,7 @@ func (n *Node) answer() {
 	defer close(n.answered)
 	for e := range n.inFlight {
 		err := e.wait(n.fail.failed)
+		n.machine.awaited.Add(-1)
 		<-n.slots
 		if err != nil {
 			n.refuse(e, outcome(err))

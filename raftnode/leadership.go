@@ -170,6 +170,8 @@ func (n *Node) begin(ctx context.Context) (*reign, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.machine.awaited.Add(1)
+	defer n.machine.awaited.Add(-1)
 	future := n.raft().Apply(n.encode(r.baseMS, first), enqueueMax)
 	if err := n.await(ctx, future); err != nil {
 		return nil, fmt.Errorf("tick: %w", err)

@@ -33,6 +33,14 @@ type Machine interface {
 	NextFeatureLevel() uint32
 }
 
+// Follower is a Machine that applies an entry whose results nobody waits for with
+// less ado.
+type Follower interface {
+	Follow(index, term uint64, entry []byte) error
+}
+
+var _ Follower = state{}
+
 // applied is the answer of one applied entry.
 type applied struct {
 	results     []fsm.Result
@@ -46,6 +54,7 @@ type machine struct {
 	mu sync.RWMutex // held for writing while m changes
 
 	level      atomic.Uint32 // of the next entry
+	awaited    atomic.Int64  // entries whose answers this node will look at
 	progress   *progress
 	fail       *failStop
 	notify     func(index uint64)
@@ -106,13 +115,23 @@ func (a *machine) applyLocked(logs []*raft.Log, answers []any) error {
 		if l.Type != raft.LogCommand {
 			continue
 		}
-		results, err := a.m.ApplyEntry(l.Index, l.Term, l.Data)
+		answer, err := a.applyEntry(l)
 		if err != nil {
 			return fmt.Errorf("apply log entry %d of term %d: %w", l.Index, l.Term, err)
 		}
-		answers[i] = applied{results: results, index: l.Index, term: l.Term}
+		answers[i] = answer
 	}
 	return nil
+}
+
+// applyEntry applies one entry; nil where this node has proposed none whose answer
+// it waits for.
+func (a *machine) applyEntry(l *raft.Log) (answer any, err error) {
+	if f, ok := a.m.(Follower); ok && a.awaited.Load() == 0 {
+		return nil, f.Follow(l.Index, l.Term, l.Data)
+	}
+	results, err := a.m.ApplyEntry(l.Index, l.Term, l.Data)
+	return applied{results: results, index: l.Index, term: l.Term}, err
 }
 
 // snapshotHeader opens a snapshot's bytes: eight bytes that name the format,

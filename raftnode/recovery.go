@@ -127,6 +127,8 @@ func (n *Node) recoverTo(forced raft.Configuration) (index uint64, err error) {
 	}
 	command := r.RecoverCommand(uint64(passed/time.Millisecond) + RecoveryMarginMS)
 	entry := &raft.Log{Index: end.index + 1, Term: end.term, Type: raft.LogCommand, Data: n.encode(n.machine.m.ClockMS(), [][]byte{command})}
+	n.machine.awaited.Add(1)
+	defer n.machine.awaited.Add(-1)
 	a, ok := n.machine.Apply(entry).(applied)
 	if !ok {
 		return 0, n.fail.cause()
