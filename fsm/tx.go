@@ -45,7 +45,7 @@ type transaction struct {
 	// filedMS is the clock when the record was last filed (bucket.go), 0 while
 	// it is live.
 	filedMS  uint64
-	branches []*branch // sorted by id
+	branches []*branch  // sorted by id
 	room     [2]*branch // where they stand while they are few
 
 	began, sealedAt, decided, finished stamp

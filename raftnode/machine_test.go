@@ -27,7 +27,7 @@ func (l *listener) Follow(uint64, uint64, []byte) error {
 // Results are made where this node waits for one, and only there.
 func TestAFollowersMachineMakesNoResults(t *testing.T) {
 	l := &listener{registers: newRegisters()}
-	m := &machine{m: l, progress: newProgress(), fail: &failStop{}, notify: func(uint64) {}, due: func() int64 { return 1 << 40 }}
+	m := &machine{m: l, progress: new(progress), fail: newFailStop(func(error) {}), notify: func(uint64) {}, due: func() int64 { return 1 << 40 }}
 	apply := func(index uint64) any {
 		return m.Apply(&raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: []byte("x")})
 	}
