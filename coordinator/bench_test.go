@@ -62,6 +62,9 @@ func BenchmarkNewLeader(b *testing.B) {
 	b.ReportMetric(many, "transactions")
 	for b.Loop() {
 		w.core.Lead(w.now, w.term)
+		for w.core.survey.under {
+			w.core.Expire(w.now)
+		}
 		w.core.Take()
 	}
 }

@@ -62,7 +62,8 @@ type Core struct {
 	roomy      []*session // may have room in their window again
 	outgoing   []*session // the step under way sends deliveries on them
 
-	tick tick
+	tick   tick
+	survey survey
 
 	packs bool      // the log takes several branches' words in one command
 	held  []holding // words that wait, by their times
@@ -109,6 +110,7 @@ func (c *Core) forget() {
 	c.under = make(map[BranchRef]*call)
 	c.tick = tick{}
 	c.packs, c.held, c.holds = false, nil, timer{}
+	c.survey = survey{}
 	c.waiters = make(map[uint64]*txn)
 	c.replies = make(map[uint64]func(fsm.Result, error))
 	c.looked = make(map[fsm.GID]struct{})
@@ -301,43 +303,4 @@ func (c *Core) forgetLooks() {
 	clear(c.dues)
 	clear(c.looked)
 	c.seen, c.dues, c.touched = c.seen[:0], c.dues[:0], c.touched[:0]
-}
-
-// lookPage is how many transactions are read at a time, entries being applied
-// in between.
-const lookPage = 1024
-
-// nothingNew: what a look finds happened before, as far as anybody can tell.
-const nothingNew = ^uint64(0)
-
-// resync looks at every transaction that has not ended, and at every one noted
-// here: at a new leadership, and when events were missed. It goes page by page,
-// so that a leader that finds a million of them holds up no entry; what changes
-// meanwhile is pulled afterwards.
-func (c *Core) resync() {
-	noted := c.noted()
-	c.view(c.readClock)
-	listed := make(map[fsm.GID]struct{})
-	compare := func() {
-		for i := range c.seen {
-			listed[c.seen[i].gid] = struct{}{}
-			c.compare(&c.seen[i], nothingNew)
-		}
-		c.forgetLooks()
-	}
-	for next, more := (fsm.Cursor{}), true; more; compare() {
-		c.view(func(s *fsm.State) {
-			c.touched, next, more = s.Unfiled(next, lookPage, c.touched[:0])
-			for _, gid := range c.touched {
-				c.lookUp(s, gid)
-			}
-		})
-	}
-	for _, gid := range noted {
-		if _, again := listed[gid]; !again {
-			c.view(func(s *fsm.State) { c.lookUp(s, gid) })
-			compare()
-		}
-	}
-	c.pull()
 }

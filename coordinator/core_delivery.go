@@ -55,7 +55,8 @@ const (
 	phaseDelayed
 	// held: another call to its branch is in flight, whose end releases it.
 	phaseHeld
-	// parked: nobody can be told. It is in its resource's list.
+	// parked: nobody can be told. It is in its resource's list, or in its holder's,
+	// who is away.
 	phaseParked
 	// ready: it waits for room, in its session's or resource's list.
 	phaseReady
@@ -179,8 +180,7 @@ func (c *Core) routeOutcome(d *delivery) {
 		c.queueOn(d, h.session)
 		return
 	case h != nil && h.session == nil && !h.lost:
-		c.park(d, fmt.Sprintf("participant %s is away: waiting for it to come back, or for its grace to end", h.id))
-		h.waitFor(d.r)
+		c.awaitHolder(d)
 		return
 	}
 	if s := d.r.freest(); s != nil {
@@ -199,14 +199,13 @@ func (c *Core) park(d *delivery, why string) {
 	d.r.parked.push(d)
 }
 
-// waitFor notes that deliveries of a resource wait for the holder.
-func (h *holder) waitFor(r *resource) {
-	for _, other := range h.parked {
-		if other == r {
-			return
-		}
+// awaitHolder parks a delivery at its branch's holder: nobody else may be told.
+func (c *Core) awaitHolder(d *delivery) {
+	if d.h.away == "" {
+		d.h.away = fmt.Sprintf("participant %s is away: waiting for it to come back, or for its grace to end", d.h.id)
 	}
-	h.parked = append(h.parked, r)
+	d.phase, d.lastErr = phaseParked, d.h.away
+	d.h.waits.push(d)
 }
 
 // queueOn sends a delivery on a session, or queues it for room in the window.

@@ -38,7 +38,7 @@ func (c *Core) Vouch(now time.Time, id SessionID, branches []BranchRef) {
 
 func (c *Core) noteVouchers(s *session, branches []BranchRef) {
 	for _, ref := range branches {
-		t := c.txns[ref.GID]
+		t := c.known(ref.GID)
 		if t == nil || !t.undecided() || t.vouchedBy(ref.Branch, s) {
 			continue
 		}

@@ -36,10 +36,11 @@ type holder struct {
 	process string
 	lost    bool
 	why     string // of the loss, for people
+	away    string // the same of those who wait for it; "" while nobody has
 	grace   timer
 	guards  []*guard
-	parked  []*resource // where deliveries wait for it
-	users   int         // due branches that name it
+	waits   list // deliveries that wait for it to come back
+	users   int  // due branches that name it
 }
 
 // guard ties an undecided transaction to a holder of one of its branches.
@@ -86,21 +87,22 @@ func (c *Core) lose(h *holder, why string) {
 		c.rollbackIfLost(g.t)
 		c.checkBackIfLost(g.t)
 	}
-	waiting := h.parked
-	h.parked = nil
-	for _, r := range waiting {
-		c.reroute(r)
-	}
+	c.waited(h)
 	c.idle = append(c.idle, h)
 }
 
-// found takes back that a holder is away: it attached. It returns the resources
-// whose deliveries waited for it.
-func (c *Core) found(h *holder, s *session) (waiting []*resource) {
+// found takes back that a holder is away: it attached.
+func (c *Core) found(h *holder, s *session) {
 	c.timers.stop(&h.grace)
 	h.session, h.lost, h.why = s, false, ""
-	waiting, h.parked = h.parked, nil
-	return waiting
+}
+
+// waited routes what has waited for the holder, each once: of a million that wait
+// for a thousand holders, none may be looked at for another holder's sake.
+func (c *Core) waited(h *holder) {
+	for _, d := range h.waits.all() {
+		c.route(d)
+	}
 }
 
 // guardTxn ties an undecided transaction to the holders of its branches, and a
@@ -127,7 +129,8 @@ func (c *Core) guard(t *txn, id holderID) {
 	h := c.holder(id)
 	if h.lost && h.session == nil {
 		// It spoke after it was lost, so it lives, without a session yet. A
-		// transaction of before the loss is guarded already.
+		// transaction of before the loss is guarded already, unless a survey
+		// comes to it only now: then the loss is told a grace later.
 		h.lost, h.why = false, ""
 		c.startGrace(h)
 	}

@@ -12,7 +12,7 @@ import (
 type resource struct {
 	name     string
 	sessions []*session // in the order of attaching
-	parked   list       // nobody can be told
+	parked   list       // nobody can be told, and no holder is waited for
 	waiting  list       // their back-off runs
 
 	// Calls to endpoints, those of them that hang, and those that do not and are the
@@ -106,7 +106,9 @@ func (r *resource) freest() *session {
 	return best
 }
 
-func (r *resource) servedBy(s *session) bool { return s != nil && slices.Contains(r.sessions, s) }
+// servedBy looks among the few resources of a session, not among the thousands of
+// sessions that a resource may have.
+func (r *resource) servedBy(s *session) bool { return s != nil && slices.Contains(s.resources, r) }
 
 // reroute tries anew what is parked.
 func (c *Core) reroute(r *resource) {

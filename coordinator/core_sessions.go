@@ -40,7 +40,7 @@ func (c *Core) Attach(now time.Time, id SessionID, r AttachRequest) {
 	}
 	s := &session{id: id, h: h, window: c.window(r.Window), heardAt: c.now}
 	c.sessions[id] = s
-	waiting := c.found(h, s)
+	c.found(h, s)
 	c.watchSilence(s)
 	c.replaceProcess(h, r.Process)
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(r.Resources))) {
@@ -53,9 +53,7 @@ func (c *Core) Attach(now time.Time, id SessionID, r AttachRequest) {
 		c.reroute(res)
 		c.hurry(res)
 	}
-	for _, res := range waiting {
-		c.reroute(res)
-	}
+	c.waited(h)
 	c.end()
 }
 

@@ -11,7 +11,7 @@ import (
 // due.
 func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
 	c.Applied(now) // what was just begun is due already
-	t := c.txns[gid]
+	t := c.known(gid)
 	if t == nil {
 		return 0
 	}
@@ -34,7 +34,8 @@ func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
 // Deliveries tells how the due branches of a transaction stand.
 func (c *Core) Deliveries(now time.Time, gid fsm.GID) []DeliveryStatus {
 	c.Applied(now)
-	t := c.txns[gid]
+	t := c.known(gid)
+	c.end()
 	if t == nil {
 		return nil
 	}
@@ -48,7 +49,7 @@ func (c *Core) Deliveries(now time.Time, gid fsm.GID) []DeliveryStatus {
 func (c *Core) deliveryStatus(now time.Time, d *delivery) DeliveryStatus {
 	s := DeliveryStatus{
 		Branch: d.spec.GetId(), Operation: d.op, Attempts: d.attempts, LastAttempt: d.last, LastError: d.lastErr,
-		Attached: len(d.r.sessions) > 0, InFlight: d.phase == phaseInFlight || d.phase == phaseReporting,
+		Attached: c.attachedTo(d), InFlight: d.phase == phaseInFlight || d.phase == phaseReporting,
 	}
 	if d.phase == phaseWaiting || d.phase == phaseDelayed {
 		s.NextAttempt = d.wait.at
@@ -57,6 +58,13 @@ func (c *Core) deliveryStatus(now time.Time, d *delivery) DeliveryStatus {
 		s.DueFor, s.Stuck = now.Sub(d.since), c.stuck(now, d)
 	}
 	return s
+}
+
+// attachedTo: what waits for a holder does not keep its resource, which may have
+// been forgotten and made anew.
+func (c *Core) attachedTo(d *delivery) bool {
+	r := c.resources[d.r.name]
+	return r != nil && len(r.sessions) > 0
 }
 
 func (c *Core) stuck(now time.Time, d *delivery) bool { return now.Sub(d.since) >= c.cfg.StuckAfter }

@@ -34,6 +34,8 @@ type txn struct {
 	saidUntil time.Time
 	// partly: the failpoint of that name was passed.
 	partly bool
+	// surveyed is the last survey in which it was looked at.
+	surveyed uint64
 }
 
 func (t *txn) mode() fsm.Mode { return modeOf(t.rec) }
@@ -81,7 +83,7 @@ func (c *Core) compare(l *look, since uint64) {
 		t = &txn{gid: l.gid}
 		c.txns[l.gid] = t
 	}
-	t.rec = l.rec
+	t.rec, t.surveyed = l.rec, c.survey.round
 	due := c.dues[l.due:l.dueEnd]
 	c.observe(t, since)
 	if t.undecided() {

@@ -22,7 +22,7 @@ func (c *Core) Wait(now time.Time, id uint64, gid fsm.GID, finish bool) {
 	}
 	c.begin(now)
 	c.pull()
-	t := c.txns[gid]
+	t := c.known(gid)
 	if t == nil {
 		c.answerFromState(waiter{id: id, finish: finish}, gid)
 		c.end()

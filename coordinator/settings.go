@@ -80,6 +80,9 @@ type Settings struct {
 	// RetentionTick is the shortest time between two Ticks that only drop
 	// finished transactions.
 	RetentionTick time.Duration
+	// SurveyPage is how many transactions a new leader looks at in one step, before
+	// it does what was asked of it meanwhile.
+	SurveyPage int
 	// AuditInterval lies between two comparisons of the nodes' states.
 	AuditInterval time.Duration
 }
@@ -115,6 +118,7 @@ func DefaultSettings() Settings {
 		ProposalsPendingMax: 16384,
 		TickIdle:            5 * time.Second,
 		RetentionTick:       time.Second,
+		SurveyPage:          256,
 		AuditInterval:       30 * time.Second,
 	}
 }
@@ -153,7 +157,7 @@ func (s Settings) Validate() error {
 	}{
 		{"SessionWindowMax", s.SessionWindowMax}, {"SessionsMax", s.SessionsMax}, {"CallsMax", s.CallsMax},
 		{"CallsPerResourceMax", s.CallsPerResourceMax}, {"ProposalsPendingMax", s.ProposalsPendingMax},
-		{"NotifyAttemptsMax", s.NotifyAttemptsMax},
+		{"NotifyAttemptsMax", s.NotifyAttemptsMax}, {"SurveyPage", s.SurveyPage},
 	}
 	for _, v := range counts {
 		if v.n < 1 {
