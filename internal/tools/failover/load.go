@@ -93,17 +93,20 @@ func (l *load) closedLoop(ctx context.Context, callers int, d time.Duration) flo
 	return float64(l.acks.Load()-before) / time.Since(start).Seconds()
 }
 
-// openLoop asks for decisions at a steady rate until stop, whatever becomes of
-// them; rate 0 is one caller, one decision after the other.
-func (l *load) openLoop(rate float64) {
-	if rate == 0 {
+// keepAsking has callers ask for one decision after the other until stop.
+func (l *load) keepAsking(callers int) {
+	for range callers {
 		l.wg.Go(func() {
 			for l.ctx.Err() == nil {
 				l.decide(l.ctx)
 			}
 		})
-		return
 	}
+}
+
+// openLoop asks for decisions at a steady rate until stop, whatever becomes of
+// them.
+func (l *load) openLoop(rate float64) {
 	l.wg.Go(func() {
 		slots := make(chan struct{}, inFlightMax)
 		start, sent := time.Now(), 0
