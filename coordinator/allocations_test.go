@@ -11,7 +11,7 @@ import (
 // transactionAllocations are what the state machine and the driver allocate together
 // for a transaction of two branches, in a test's world: submit, two deliveries, two
 // reports. Exact, but for what grows now and then and is rounded away.
-const transactionAllocations = 150
+const transactionAllocations = 79
 
 // TestAllocationsOfATransaction: the leader pays them for every transaction.
 func TestAllocationsOfATransaction(t *testing.T) {
@@ -24,6 +24,7 @@ func TestAllocationsOfATransaction(t *testing.T) {
 	w.attach(2, holderN(2), "b")
 	specs := []*logpb.BranchSpec{branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2))}
 	begun := fsm.NewGID(w.state.ClockMS(), [10]byte{}).BornMS()
+	heard := func(fsm.Result, error) {}
 	i := 0
 	got := testing.AllocsPerRun(512, func() {
 		i++
@@ -37,8 +38,10 @@ func TestAllocationsOfATransaction(t *testing.T) {
 		if len(w.take(1)) != 1 || len(w.take(2)) != 1 {
 			t.Fatal("not told")
 		}
-		w.do(cmdReport(gid, "1", committed))
-		w.do(cmdReport(gid, "2", committed))
+		for _, branch := range []string{"1", "2"} {
+			w.core.Report(w.now, &logpb.Report{Gid: gid.Bytes(), Branch: branch, Outcome: committed}, heard)
+			w.settle()
+		}
 		w.core.Alive(w.now, 1)
 		w.core.Alive(w.now, 2)
 		w.advance(20 * time.Microsecond)
