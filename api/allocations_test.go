@@ -8,6 +8,7 @@ import (
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
 )
 
 // TestAllocationsOfFrames: what a session's frames and the requests of the fast path
@@ -36,17 +37,16 @@ func TestAllocationsOfFrames(t *testing.T) {
 		want float64
 		f    func() error
 	}{
-		{"a submit with two votes, converted", 95, func() error {
-			r := server.reader()
-			readSubmit(t.Context(), r, submit)
-			return r.err()
-		}},
-		{"a vote, converted", 16, func() error {
-			_, _, err := readVote(server.endingReader(), vote)
+		{"a submit with two votes, converted", 16, func() error {
+			_, err := read(server.reader, func(r *reader) *logpb.Submit { return readSubmit(t.Context(), r, submit) })
 			return err
 		}},
-		{"an enlist, converted", 15, func() error {
-			_, _, err := readEnlist(server.reader(), enlist)
+		{"a vote, converted", 4, func() error {
+			_, _, err := readVote(server.endingReader, vote)
+			return err
+		}},
+		{"an enlist, converted", 3, func() error {
+			_, _, err := readEnlist(server.reader, enlist)
 			return err
 		}},
 		{"a report, converted", 1, func() error {
@@ -54,8 +54,8 @@ func TestAllocationsOfFrames(t *testing.T) {
 			return err
 		}},
 		{"a frame with a report, unmarshalled", 5, func() error { return proto.Unmarshal(frame, new(quoratev1.SessionRequest)) }},
-		{"a delivery, converted", 5, func() error {
-			messageAnswer(delivery)
+		{"a delivery, converted", 2, func() error {
+			deliveryFrame(delivery.Deliver, nil)
 			return nil
 		}},
 	} {

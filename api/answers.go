@@ -28,9 +28,24 @@ func (s *Server) headerAt(h coordinator.Header) *quoratev1.ResponseHeader {
 		Epoch: epochAnswer(h.Epoch), NodeId: s.cfg.NodeID,
 	}
 	if !h.ClusterID.IsZero() {
-		answer.ClusterId = h.ClusterID.String()
+		answer.ClusterId = s.clusterText(h.ClusterID)
 	}
 	return answer
+}
+
+// clusterText is the cluster's id as every answer says it: it never changes once it is known.
+func (s *Server) clusterText(id fsm.GID) string {
+	if known := s.clusterID.Load(); known != nil && known.id == id {
+		return known.text
+	}
+	known := &namedCluster{id, id.String()}
+	s.clusterID.Store(known)
+	return known.text
+}
+
+type namedCluster struct {
+	id   fsm.GID
+	text string
 }
 
 func epochAnswer(e coordinator.Epoch) *quoratev1.Epoch {

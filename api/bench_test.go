@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/fsm/logpb"
 )
 
 // BenchmarkBegin is what a call costs here, without a log behind it.
@@ -34,9 +35,7 @@ func BenchmarkReadSubmit(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		r := server.reader()
-		readSubmit(b.Context(), r, req)
-		if err := r.err(); err != nil {
+		if _, err := read(server.reader, func(r *reader) *logpb.Submit { return readSubmit(b.Context(), r, req) }); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -53,7 +53,8 @@ type Session interface {
 	Vouch(branches []coordinator.BranchRef)
 	Enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (coordinator.Status, error)
 	Vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (coordinator.Status, error)
-	Report(ctx context.Context, r coordinator.ReportRequest) (coordinator.Status, error)
+	// ReportAsync tells done what came of it, once; done does not block.
+	ReportAsync(r coordinator.ReportRequest, done func(coordinator.Status, error))
 	Inquire(ctx context.Context, r coordinator.InquireRequest) (coordinator.Inquired, error)
 }
 

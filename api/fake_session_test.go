@@ -96,11 +96,11 @@ func (s *fakeSession) Vote(ctx context.Context, _ fsm.GID, _ *logpb.Ballot) (coo
 	return testStatus, s.request(ctx, "Vote")
 }
 
-func (s *fakeSession) Report(ctx context.Context, r coordinator.ReportRequest) (coordinator.Status, error) {
+func (s *fakeSession) ReportAsync(r coordinator.ReportRequest, done func(coordinator.Status, error)) {
 	s.mu.Lock()
 	s.reports = append(s.reports, r)
 	s.mu.Unlock()
-	return testStatus, s.request(ctx, "Report")
+	go func() { done(testStatus, s.request(context.Background(), "Report")) }()
 }
 
 func (s *fakeSession) Inquire(ctx context.Context, _ coordinator.InquireRequest) (coordinator.Inquired, error) {

@@ -22,6 +22,37 @@ type reader struct {
 	limits     *logpb.Limits
 	endpoints  EndpointChecker
 	violations []Violation
+	// nameless: what is refused is only counted. See read.
+	nameless bool
+}
+
+// read reads a request without naming its fields, which costs more than to check them;
+// where something is refused it is read once more, and the names are given.
+func read[T any](fresh func() *reader, f func(r *reader) T) (T, error) {
+	r := fresh()
+	r.nameless = true
+	if request := f(r); len(r.violations) == 0 {
+		return request, nil
+	}
+	r = fresh()
+	request := f(r)
+	return request, r.err()
+}
+
+// at is the path of a part of a field.
+func (r *reader) at(field, part string) string {
+	if r.nameless {
+		return ""
+	}
+	return field + part
+}
+
+// item is the path of one of a list.
+func (r *reader) item(field string, i int) string {
+	if r.nameless {
+		return ""
+	}
+	return fmt.Sprintf("%s[%d]", field, i)
 }
 
 func (s *Server) reader() *reader {
@@ -48,6 +79,10 @@ var endingLimits = func() *logpb.Limits {
 }()
 
 func (r *reader) refuse(field, format string, args ...any) {
+	if r.nameless {
+		r.violations = append(r.violations, Violation{})
+		return
+	}
 	r.violations = append(r.violations, Violation{field, fmt.Sprintf(format, args...)})
 }
 

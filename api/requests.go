@@ -30,34 +30,34 @@ const initiatorHeader = "quorate-initiator"
 func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginRequest) *logpb.Begin {
 	begin := &logpb.Begin{
 		Namespace: Namespace, Key: req.GetKey(), Mode: logpb.Mode(req.GetMode()), Entry: logpb.Entry(req.GetEntry()),
-		Traceparent: traceparent(ctx), Initiator: initiator(ctx), Holder: r.holder(prefix+"holder", req.GetHolder()),
+		Traceparent: traceparent(ctx), Initiator: initiator(ctx), Holder: r.holder(r.at(prefix, "holder"), req.GetHolder()),
 	}
 	if req.GetGid() != "" {
-		begin.Gid = r.gid(prefix+"gid", req.GetGid()).Bytes()
+		begin.Gid = r.gid(r.at(prefix, "gid"), req.GetGid()).Bytes()
 	}
-	r.text(prefix+"key", req.GetKey(), r.limits.GetKeyBytesMax())
+	r.text(r.at(prefix, "key"), req.GetKey(), r.limits.GetKeyBytesMax())
 	if begin.Mode == logpb.Mode_MODE_UNSPECIFIED {
 		begin.Mode = logpb.Mode_MODE_TWO_PHASE
 	}
 	if _, ok := logpb.Mode_name[int32(begin.Mode)]; !ok {
-		r.refuse(prefix+"mode", "%d is unknown", begin.Mode)
+		r.refuse(r.at(prefix, "mode"), "%d is unknown", begin.Mode)
 	}
-	begin.TimeoutMs = r.modeTimeout(prefix+"timeout", begin.Mode, req.GetTimeout())
-	begin.Plan = r.plan(prefix+"plan", begin.Mode, req.GetPlan())
+	begin.TimeoutMs = r.modeTimeout(r.at(prefix, "timeout"), begin.Mode, req.GetTimeout())
+	begin.Plan = r.plan(r.at(prefix, "plan"), begin.Mode, req.GetPlan())
 	if delay := begin.GetPlan().GetDelayMs(); begin.Mode == logpb.Mode_MODE_SAGA && begin.TimeoutMs != 0 && delay >= begin.TimeoutMs {
-		r.refuse(prefix+"plan.delay", "is %v, and the timeout of %v ends the saga before its first step: give a longer timeout, or none",
+		r.refuse(r.at(prefix, "plan.delay"), "is %v, and the timeout of %v ends the saga before its first step: give a longer timeout, or none",
 			req.GetPlan().GetDelay().AsDuration(), req.GetTimeout().AsDuration())
 	}
-	begin.Branches = r.specs(prefix+"branches", req.GetBranches())
+	begin.Branches = r.specs(r.at(prefix, "branches"), req.GetBranches())
 	if begin.Entry == logpb.Entry_ENTRY_UNSPECIFIED {
 		begin.Entry = logpb.Entry_ENTRY_EXPLICIT
 	}
 	if _, ok := logpb.Entry_name[int32(begin.Entry)]; !ok {
-		r.refuse(prefix+"entry", "%d is neither explicit nor named", begin.Entry)
+		r.refuse(r.at(prefix, "entry"), "%d is neither explicit nor named", begin.Entry)
 	} else if begin.Entry == logpb.Entry_ENTRY_NAMED && traits[begin.Mode].called {
-		r.refuse(prefix+"entry", "by name belongs to branches that vote: %s has none, so leave it out", modeText(begin.Mode))
+		r.refuse(r.at(prefix, "entry"), "by name belongs to branches that vote: %s has none, so leave it out", modeText(begin.Mode))
 	}
-	begin.Labels = r.labels(prefix+"labels", req.GetLabels())
+	begin.Labels = r.labels(r.at(prefix, "labels"), req.GetLabels())
 	return begin
 }
 
@@ -113,17 +113,17 @@ func (r *reader) spec(field string, spec *quoratev1.BranchSpec) *logpb.BranchSpe
 		r.refuse(field, "is missing")
 		return nil
 	}
-	r.branchID(field+".id", spec.GetId())
-	r.text(field+".resource", spec.GetResource(), r.limits.GetTextBytesMax())
-	r.text(field+".endpoint", spec.GetEndpoint(), r.limits.GetTextBytesMax())
+	r.branchID(r.at(field, ".id"), spec.GetId())
+	r.text(r.at(field, ".resource"), spec.GetResource(), r.limits.GetTextBytesMax())
+	r.text(r.at(field, ".endpoint"), spec.GetEndpoint(), r.limits.GetTextBytesMax())
 	if spec.GetEndpoint() != "" && !strings.HasPrefix(spec.GetEndpoint(), topicScheme) {
 		if err := r.endpoints.Check(spec.GetEndpoint()); err != nil {
-			r.refuse(field+".endpoint", "%v", err)
+			r.refuse(r.at(field, ".endpoint"), "%v", err)
 		}
 	}
 	read := &logpb.BranchSpec{
 		Id: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(), Held: spec.GetHeld(),
-		Holder: r.holder(field+".holder", spec.GetHolder()),
+		Holder: r.holder(r.at(field, ".holder"), spec.GetHolder()),
 	}
 	r.calledSpec(field, spec, read)
 	return read
@@ -137,9 +137,9 @@ func (r *reader) specs(field string, specs []*quoratev1.BranchSpec) []*logpb.Bra
 	read := make([]*logpb.BranchSpec, 0, len(specs))
 	seen := make(map[string]bool, len(specs))
 	for i, spec := range specs {
-		at := fmt.Sprintf("%s[%d]", field, i)
+		at := r.item(field, i)
 		if seen[spec.GetId()] {
-			r.refuse(at+".id", "%q stands twice", spec.GetId())
+			r.refuse(r.at(at, ".id"), "%q stands twice", spec.GetId())
 		}
 		seen[spec.GetId()] = true
 		if one := r.spec(at, spec); one != nil {
@@ -167,13 +167,13 @@ func (r *reader) ballot(field string, ballot *quoratev1.Ballot) *logpb.Ballot {
 	switch ballot.GetVote() {
 	case quoratev1.Vote_VOTE_PREPARED, quoratev1.Vote_VOTE_READ_ONLY, quoratev1.Vote_VOTE_REFUSED:
 	default:
-		r.refuse(field+".vote", "is missing: VOTE_PREPARED, VOTE_READ_ONLY or VOTE_REFUSED")
+		r.refuse(r.at(field, ".vote"), "is missing: VOTE_PREPARED, VOTE_READ_ONLY or VOTE_REFUSED")
 	}
 	if ballot.GetMaybePrepared() && ballot.GetVote() != quoratev1.Vote_VOTE_REFUSED {
-		r.refuse(field+".maybe_prepared", "belongs to a refusal only")
+		r.refuse(r.at(field, ".maybe_prepared"), "belongs to a refusal only")
 	}
 	return &logpb.Ballot{
-		Branch: r.spec(field+".branch", ballot.GetBranch()), Kind: logpb.VoteKind(ballot.GetVote()),
+		Branch: r.spec(r.at(field, ".branch"), ballot.GetBranch()), Kind: logpb.VoteKind(ballot.GetVote()),
 		MaybePrepared: ballot.GetMaybePrepared(), Detail: r.shownText(ballot.GetDetail()),
 	}
 }
@@ -185,9 +185,9 @@ func (r *reader) ballots(field string, ballots []*quoratev1.Ballot) []*logpb.Bal
 	read := make([]*logpb.Ballot, 0, len(ballots))
 	seen := make(map[string]bool, len(ballots))
 	for i, ballot := range ballots {
-		at := fmt.Sprintf("%s[%d]", field, i)
+		at := r.item(field, i)
 		if id := ballot.GetBranch().GetId(); seen[id] {
-			r.refuse(at+".branch.id", "%q votes twice", id)
+			r.refuse(r.at(at, ".branch.id"), "%q votes twice", id)
 		} else {
 			seen[id] = true
 		}
@@ -203,7 +203,7 @@ func (r *reader) ballots(field string, ballots []*quoratev1.Ballot) []*logpb.Bal
 
 // set reads a commit's exact set; nil stands for a bare commit.
 func (r *reader) set(field string, set *quoratev1.BranchSet) *logpb.BranchSet {
-	if set == nil || !r.count(field+".ids", len(set.GetIds())) {
+	if set == nil || !r.count(r.at(field, ".ids"), len(set.GetIds())) {
 		return nil
 	}
 	ids := slices.Clone(set.GetIds())
@@ -211,7 +211,7 @@ func (r *reader) set(field string, set *quoratev1.BranchSet) *logpb.BranchSet {
 	for i, id := range ids {
 		r.branchID(fmt.Sprintf("%s.ids[%d]", field, i), id)
 		if i > 0 && ids[i-1] == id {
-			r.refuse(field+".ids", "%q stands twice", id)
+			r.refuse(r.at(field, ".ids"), "%q stands twice", id)
 		}
 	}
 	return &logpb.BranchSet{Ids: ids}
@@ -253,7 +253,7 @@ func (r *reader) outcome(field string, o quoratev1.Outcome) fsm.Outcome {
 func (r *reader) filter(field string, f *quoratev1.Filter) coordinator.Filter {
 	filter := coordinator.Filter{
 		Namespace: Namespace, InDoubt: f.GetInDoubt(), Stuck: f.GetStuck(), Resource: f.GetResource(), KeyPrefix: f.GetKeyPrefix(),
-		OlderThan: r.duration(field+".older_than", f.GetOlderThan()), Labels: r.labels(field+".labels", f.GetLabels()),
+		OlderThan: r.duration(r.at(field, ".older_than"), f.GetOlderThan()), Labels: r.labels(r.at(field, ".labels"), f.GetLabels()),
 		IncludeFinished: f.GetIncludeFinished(),
 	}
 	for i, state := range f.GetStates() {
@@ -268,8 +268,8 @@ func (r *reader) filter(field string, f *quoratev1.Filter) coordinator.Filter {
 		}
 		filter.Modes = append(filter.Modes, fsm.Mode(mode))
 	}
-	r.text(field+".resource", f.GetResource(), r.limits.GetTextBytesMax())
-	r.text(field+".key_prefix", f.GetKeyPrefix(), r.limits.GetKeyBytesMax())
+	r.text(r.at(field, ".resource"), f.GetResource(), r.limits.GetTextBytesMax())
+	r.text(r.at(field, ".key_prefix"), f.GetKeyPrefix(), r.limits.GetKeyBytesMax())
 	return filter
 }
 

@@ -105,23 +105,25 @@ func grpcMethod(endpoint string) (scheme, method string) {
 // calledSpec reads what a called branch has beyond its name and endpoint.
 func (r *reader) calledSpec(field string, spec *quoratev1.BranchSpec, into *logpb.BranchSpec) {
 	into.Undo, into.Payload, into.AttemptsMax = spec.GetUndo(), spec.GetPayload(), spec.GetAttemptsMax()
-	into.CallTimeoutMs = r.callTimeout(field+".call_timeout", spec.GetCallTimeout())
-	into.After = slices.Sorted(slices.Values(spec.GetAfter()))
-	r.text(field+".undo", spec.GetUndo(), r.limits.GetTextBytesMax())
-	r.payload(field+".payload", spec.GetPayload())
+	into.CallTimeoutMs = r.callTimeout(r.at(field, ".call_timeout"), spec.GetCallTimeout())
+	if len(spec.GetAfter()) > 0 {
+		into.After = slices.Sorted(slices.Values(spec.GetAfter()))
+	}
+	r.text(r.at(field, ".undo"), spec.GetUndo(), r.limits.GetTextBytesMax())
+	r.payload(r.at(field, ".payload"), spec.GetPayload())
 	if spec.GetUndo() != "" {
-		r.callable(field+".undo", spec.GetUndo())
+		r.callable(r.at(field, ".undo"), spec.GetUndo())
 	}
 	if spec.GetTopic() != "" {
-		r.refuse(field+".topic", "is not the caller's to set: name it in endpoint, %s%s", topicScheme, cut(spec.GetTopic()))
+		r.refuse(r.at(field, ".topic"), "is not the caller's to set: name it in endpoint, %s%s", topicScheme, cut(spec.GetTopic()))
 	}
 	for i, before := range into.After {
-		r.branchID(field+".after", before)
+		r.branchID(r.at(field, ".after"), before)
 		switch {
 		case before == spec.GetId():
-			r.refuse(field+".after", "names %q, the branch itself", before)
+			r.refuse(r.at(field, ".after"), "names %q, the branch itself", before)
 		case i > 0 && into.After[i-1] == before:
-			r.refuse(field+".after", "names %q twice", before)
+			r.refuse(r.at(field, ".after"), "names %q twice", before)
 		}
 	}
 }
@@ -158,7 +160,7 @@ func (r *reader) submitMode(submit *logpb.Submit) {
 	}
 	for _, vote := range submit.GetVotes() {
 		if spec := vote.GetBranch(); spec != nil && !traits[begin.GetMode()].called {
-			at := branchField("votes", spec) + ".branch"
+			at := r.at(r.branchField("votes", spec), ".branch")
 			r.plainSpec(at, spec)
 			if !slices.ContainsFunc(submit.GetSet(), func(s *logpb.BranchSpec) bool { return s.GetId() == spec.GetId() }) {
 				r.refuse(at, "is not in the set")
@@ -172,7 +174,7 @@ func (r *reader) modeSet(field string, begin *logpb.Begin, set []*logpb.BranchSp
 	t, dialected := traits[begin.GetMode()], begin.GetPlan().GetDialect() != 0
 	if !t.called {
 		for _, spec := range set {
-			r.plainSpec(branchField(field, spec), spec)
+			r.plainSpec(r.branchField(field, spec), spec)
 		}
 		return
 	}
@@ -180,25 +182,25 @@ func (r *reader) modeSet(field string, begin *logpb.Begin, set []*logpb.BranchSp
 		r.refuse(field, "is empty: a %s has at least one branch", modeText(begin.GetMode()))
 	}
 	for _, spec := range set {
-		at := branchField(field, spec)
+		at := r.branchField(field, spec)
 		name, isTopic := strings.CutPrefix(spec.GetEndpoint(), topicScheme)
 		switch {
 		case spec.GetHeld():
-			r.refuse(at+".held", "belongs to two-phase")
+			r.refuse(r.at(at, ".held"), "belongs to two-phase")
 		case isTopic && !t.topics:
-			r.refuse(at+".endpoint", "is a topic: a %s has none", modeText(begin.GetMode()))
+			r.refuse(r.at(at, ".endpoint"), "is a topic: a %s has none", modeText(begin.GetMode()))
 		case isTopic && name == "":
-			r.refuse(at+".endpoint", "names no topic: give %sNAME", topicScheme)
+			r.refuse(r.at(at, ".endpoint"), "names no topic: give %sNAME", topicScheme)
 		case spec.GetEndpoint() != "":
-			r.methodNamed(at+".endpoint", spec.GetEndpoint())
+			r.methodNamed(r.at(at, ".endpoint"), spec.GetEndpoint())
 		case dialected:
 		case spec.GetUndo() != "":
-			r.refuse(at+".endpoint", "is missing: there is nothing that undo could undo")
+			r.refuse(r.at(at, ".endpoint"), "is missing: there is nothing that undo could undo")
 		default:
-			r.refuse(at+".endpoint", "is missing: nobody is named to call")
+			r.refuse(r.at(at, ".endpoint"), "is missing: nobody is named to call")
 		}
 		if spec.GetUndo() != "" && begin.GetMode() != logpb.Mode_MODE_SAGA && !dialected {
-			r.refuse(at+".undo", "is given, and a %s is never undone: leave it out", modeText(begin.GetMode()))
+			r.refuse(r.at(at, ".undo"), "is given, and a %s is never undone: leave it out", modeText(begin.GetMode()))
 		}
 	}
 	r.order(field, set)
@@ -212,7 +214,10 @@ func (r *reader) fits(field string, size int) {
 }
 
 // branchField names a branch of a set in errors, by its id: the set was sorted.
-func branchField(field string, spec *logpb.BranchSpec) string {
+func (r *reader) branchField(field string, spec *logpb.BranchSpec) string {
+	if r.nameless {
+		return ""
+	}
 	return fmt.Sprintf("%s[%q]", field, cut(spec.GetId()))
 }
 
@@ -226,14 +231,14 @@ func (r *reader) plainSpec(field string, spec *logpb.BranchSpec) {
 		{"attempts_max", spec.GetAttemptsMax() != 0}, {"call_timeout", spec.GetCallTimeoutMs() != 0},
 	} {
 		if f.given {
-			r.refuse(field+"."+f.name, "belongs to modes whose branches are called: a branch that votes has none")
+			r.refuse(r.at(field, ".")+f.name, "belongs to modes whose branches are called: a branch that votes has none")
 		}
 	}
 	if strings.HasPrefix(spec.GetEndpoint(), topicScheme) {
-		r.refuse(field+".endpoint", "is a topic: a two-phase branch has none")
+		r.refuse(r.at(field, ".endpoint"), "is a topic: a two-phase branch has none")
 	}
 	if scheme, method := grpcMethod(spec.GetEndpoint()); method != "" {
-		r.refuse(field+".endpoint", "names a method, and a two-phase branch is told by BranchService: give %s://host:port", scheme)
+		r.refuse(r.at(field, ".endpoint"), "names a method, and a two-phase branch is told by BranchService: give %s://host:port", scheme)
 	}
 }
 
@@ -247,7 +252,7 @@ func (r *reader) order(field string, set []*logpb.BranchSpec) {
 	for _, spec := range set {
 		for _, before := range spec.GetAfter() {
 			if _, ok := waits[before]; !ok {
-				r.refuse(branchField(field, spec)+".after", "names %q, which is no branch of the set", cut(before))
+				r.refuse(r.branchField(field, spec)+".after", "names %q, which is no branch of the set", cut(before))
 				continue
 			}
 			waits[spec.GetId()]++
@@ -295,12 +300,12 @@ func (r *reader) topicName(field, name string) string {
 
 // subscriber reads who hears of a topic.
 func (r *reader) subscriber(field string, s *quoratev1.Subscriber) *logpb.Subscriber {
-	r.text(field+".endpoint", s.GetEndpoint(), r.limits.GetTextBytesMax())
-	r.text(field+".remark", s.GetRemark(), r.limits.GetTextBytesMax())
+	r.text(r.at(field, ".endpoint"), s.GetEndpoint(), r.limits.GetTextBytesMax())
+	r.text(r.at(field, ".remark"), s.GetRemark(), r.limits.GetTextBytesMax())
 	if s.GetEndpoint() == "" {
-		r.refuse(field+".endpoint", "is missing: who is to be called?")
+		r.refuse(r.at(field, ".endpoint"), "is missing: who is to be called?")
 	} else {
-		r.callable(field+".endpoint", s.GetEndpoint())
+		r.callable(r.at(field, ".endpoint"), s.GetEndpoint())
 	}
 	return &logpb.Subscriber{Endpoint: s.GetEndpoint(), Remark: s.GetRemark()}
 }

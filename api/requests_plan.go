@@ -44,25 +44,25 @@ func (r *reader) plan(field string, mode logpb.Mode, plan *quoratev1.Plan) *logp
 	}
 	dialect, known := dialects[plan.GetDialect()]
 	if !known {
-		r.refuse(field+".dialect", "%q is unknown: dtm-http, dtm-grpc, dtm-json-rpc, or nothing for our own", cut(plan.GetDialect()))
+		r.refuse(r.at(field, ".dialect"), "%q is unknown: dtm-http, dtm-grpc, dtm-json-rpc, or nothing for our own", cut(plan.GetDialect()))
 	}
 	read := &logpb.Plan{
-		Retry: r.retry(field+".retry", plan.GetRetry()), Callback: plan.GetCallback(), CallbackPayload: plan.GetCallbackPayload(),
-		CallbackAfterMs: r.milliseconds(field+".callback_after", plan.GetCallbackAfter()), ConcurrencyMax: plan.GetConcurrencyMax(),
-		DelayMs: r.milliseconds(field+".delay", plan.GetDelay()), Headers: r.headers(field+".headers", plan.GetHeaders(), dialect),
+		Retry: r.retry(r.at(field, ".retry"), plan.GetRetry()), Callback: plan.GetCallback(), CallbackPayload: plan.GetCallbackPayload(),
+		CallbackAfterMs: r.milliseconds(r.at(field, ".callback_after"), plan.GetCallbackAfter()), ConcurrencyMax: plan.GetConcurrencyMax(),
+		DelayMs: r.milliseconds(r.at(field, ".delay"), plan.GetDelay()), Headers: r.headers(r.at(field, ".headers"), plan.GetHeaders(), dialect),
 		Dialect: dialect, DialectMode: plan.GetDialectMode(), DialectData: plan.GetDialectData(), Workflow: plan.GetWorkflow(),
 	}
 	r.callback(field, mode, read)
-	r.payload(field+".callback_payload", read.GetCallbackPayload())
-	r.payload(field+".dialect_data", read.GetDialectData())
-	r.text(field+".dialect_mode", read.GetDialectMode(), r.limits.GetTextBytesMax())
-	r.text(field+".workflow", read.GetWorkflow(), r.limits.GetTextBytesMax())
+	r.payload(r.at(field, ".callback_payload"), read.GetCallbackPayload())
+	r.payload(r.at(field, ".dialect_data"), read.GetDialectData())
+	r.text(r.at(field, ".dialect_mode"), read.GetDialectMode(), r.limits.GetTextBytesMax())
+	r.text(r.at(field, ".workflow"), read.GetWorkflow(), r.limits.GetTextBytesMax())
 	return read
 }
 
 // callback checks whom a message or a workflow is asked back at.
 func (r *reader) callback(field string, mode logpb.Mode, plan *logpb.Plan) {
-	at, dialected := field+".callback", plan.GetDialect() != 0
+	at, dialected := r.at(field, ".callback"), plan.GetDialect() != 0
 	if !traits[mode].callback {
 		if plan.GetCallback() != "" || len(plan.GetCallbackPayload()) > 0 || plan.GetCallbackAfterMs() != 0 {
 			r.refuse(at, "is given, and the initiator of a %s is never called back: leave it out", modeText(mode))
@@ -74,7 +74,7 @@ func (r *reader) callback(field string, mode logpb.Mode, plan *logpb.Plan) {
 		r.callable(at, plan.GetCallback())
 	}
 	if mode == logpb.Mode_MODE_WORKFLOW && plan.GetWorkflow() == "" && !dialected {
-		r.refuse(field+".workflow", "is missing: the name by which the code is found again")
+		r.refuse(r.at(field, ".workflow"), "is missing: the name by which the code is found again")
 	}
 }
 
@@ -84,11 +84,11 @@ func (r *reader) retry(field string, retry *quoratev1.Retry) *logpb.Retry {
 		return nil
 	}
 	read := &logpb.Retry{
-		IntervalMs: r.milliseconds(field+".interval", retry.GetInterval()), IntervalMaxMs: r.milliseconds(field+".interval_max", retry.GetIntervalMax()),
-		AttemptsMax: retry.GetAttemptsMax(), CallTimeoutMs: r.callTimeout(field+".call_timeout", retry.GetCallTimeout()),
+		IntervalMs: r.milliseconds(r.at(field, ".interval"), retry.GetInterval()), IntervalMaxMs: r.milliseconds(r.at(field, ".interval_max"), retry.GetIntervalMax()),
+		AttemptsMax: retry.GetAttemptsMax(), CallTimeoutMs: r.callTimeout(r.at(field, ".call_timeout"), retry.GetCallTimeout()),
 	}
 	if read.IntervalMaxMs != 0 && read.IntervalMaxMs < read.IntervalMs {
-		r.refuse(field+".interval_max", "is shorter than interval: the delay grows from one to the other")
+		r.refuse(r.at(field, ".interval_max"), "is shorter than interval: the delay grows from one to the other")
 	}
 	return read
 }
@@ -99,6 +99,9 @@ func (r *reader) milliseconds(field string, d *durationpb.Duration) uint64 {
 }
 
 func (r *reader) callTimeout(field string, d *durationpb.Duration) uint64 {
+	if d == nil {
+		return 0
+	}
 	if d.CheckValid() == nil && d.AsDuration() > CallTimeoutMax {
 		r.refuse(field, "is %v: at most %v; a branch that works for longer answers that it is still working", d.AsDuration(), CallTimeoutMax)
 		return 0

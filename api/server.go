@@ -48,7 +48,8 @@ type Server struct {
 	workers *workers
 	dtm     *dtm.Gateway
 
-	leader atomic.Pointer[string] // the last one known
+	leader    atomic.Pointer[string] // the last one known
+	clusterID atomic.Pointer[namedCluster]
 
 	// stopping ends streams and held calls; stop gives the cause.
 	stopping context.Context

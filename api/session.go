@@ -142,9 +142,9 @@ func (s *participantSession) relay() {
 	for {
 		select {
 		case m := <-s.session.Outgoing():
-			said = append(said[:0], messageAnswer(m))
-			for range min(len(s.session.Outgoing()), frames.SessionFramesMax-1) {
-				said = append(said, messageAnswer(<-s.session.Outgoing()))
+			said = appendMessage(said[:0], m)
+			for len(s.session.Outgoing()) > 0 && len(said) < frames.SessionFramesMax {
+				said = appendMessage(said, <-s.session.Outgoing())
 			}
 			s.push(said...)
 			clear(said)

@@ -55,7 +55,7 @@ func (s *participantSession) takeFrame(frame *quoratev1.SessionRequest) bool {
 	case *quoratev1.SessionRequest_Vote:
 		return s.start(id, func() (*quoratev1.SessionResponse, error) { return s.vote(f.Vote) })
 	case *quoratev1.SessionRequest_Report:
-		return s.start(id, func() (*quoratev1.SessionResponse, error) { return s.report(f.Report) })
+		return s.report(id, f.Report)
 	case *quoratev1.SessionRequest_Inquire:
 		return s.start(id, func() (*quoratev1.SessionResponse, error) { return s.inquire(f.Inquire) })
 	case *quoratev1.SessionRequest_Vouch:
@@ -81,26 +81,40 @@ func (s *participantSession) takeFrame(frame *quoratev1.SessionRequest) bool {
 
 // start runs one request beside the others.
 func (s *participantSession) start(id uint64, f func() (*quoratev1.SessionResponse, error)) bool {
+	if !s.admit() {
+		return false
+	}
+	s.workers.run(func() { s.finish(id, f) })
+	return true
+}
+
+// admit takes one of the places of the requests under way, when there is one; false: the
+// session has ended.
+func (s *participantSession) admit() bool {
 	select {
 	case s.slots <- struct{}{}:
+		s.requests.Add(1)
+		return true
 	case <-s.ctx.Done():
 		return false
 	}
-	s.requests.Add(1)
-	s.workers.run(func() {
-		defer func() {
-			<-s.slots
-			s.requests.Done()
-		}()
-		defer func() {
-			if cause := recover(); cause != nil {
-				s.end(s.panicked("Session", cause))
-			}
-		}()
-		answer, err := f()
-		s.answer(id, answer, err)
-	})
-	return true
+}
+
+func (s *participantSession) release() {
+	<-s.slots
+	s.requests.Done()
+}
+
+// finish answers one request and gives its place back.
+func (s *participantSession) finish(id uint64, f func() (*quoratev1.SessionResponse, error)) {
+	defer s.release()
+	defer func() {
+		if cause := recover(); cause != nil {
+			s.end(s.panicked("Session", cause))
+		}
+	}()
+	answer, err := f()
+	s.answer(id, answer, err)
 }
 
 // answer sends an answer, or the error as one. Nobody waits for id 0.
@@ -127,7 +141,7 @@ func (s *participantSession) bounded() (context.Context, context.CancelFunc) {
 }
 
 func (s *participantSession) enlist(req *quoratev1.EnlistRequest) (*quoratev1.SessionResponse, error) {
-	gid, spec, err := readEnlist(s.reader(), req)
+	gid, spec, err := readEnlist(s.reader, req)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +155,7 @@ func (s *participantSession) enlist(req *quoratev1.EnlistRequest) (*quoratev1.Se
 }
 
 func (s *participantSession) vote(req *quoratev1.VoteRequest) (*quoratev1.SessionResponse, error) {
-	gid, ballot, err := readVote(s.endingReader(), req)
+	gid, ballot, err := readVote(s.endingReader, req)
 	if err != nil {
 		return nil, err
 	}
@@ -154,17 +168,27 @@ func (s *participantSession) vote(req *quoratev1.VoteRequest) (*quoratev1.Sessio
 	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vote{Vote: &quoratev1.VoteResponse{Verdict: verdictAnswer(status.Verdict)}}}, nil
 }
 
-func (s *participantSession) report(req *quoratev1.ReportRequest) (*quoratev1.SessionResponse, error) {
+// report starts what brings a report into the log: nobody waits for it here.
+func (s *participantSession) report(id uint64, req *quoratev1.ReportRequest) bool {
 	ask, err := readReport(s.endingReader(), req)
 	if err != nil {
-		return nil, err
+		s.answer(id, nil, err)
+		return true
 	}
-	ctx, cancel := s.bounded()
-	defer cancel()
-	if _, err := s.session.Report(ctx, ask); err != nil {
-		return nil, err
+	if !s.admit() {
+		return false
 	}
-	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{}}}, nil
+	s.session.ReportAsync(ask, func(_ coordinator.Status, err error) {
+		if err == nil {
+			s.answer(id, &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{}}}, nil)
+			s.release()
+			return
+		}
+		// To make an answer of an error may take a look at the state, for which whoever
+		// tells of it must not wait.
+		s.workers.run(func() { s.finish(id, func() (*quoratev1.SessionResponse, error) { return nil, err }) })
+	})
+	return true
 }
 
 func (s *participantSession) inquire(req *quoratev1.InquireRequest) (*quoratev1.SessionResponse, error) {
@@ -196,15 +220,36 @@ func (s *participantSession) vouch(id uint64, vouch *quoratev1.Vouch) {
 	s.answer(id, &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Vouched{Vouched: &quoratev1.Vouched{}}}, nil)
 }
 
-// messageAnswer is what the leader says unasked, on the wire.
-func messageAnswer(m coordinator.Message) *quoratev1.SessionResponse {
-	if d := m.Deliver; d != nil {
-		return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Deliver{Deliver: &quoratev1.Deliver{
-			Gid: d.GID.String(), Branch: d.Branch, Resource: d.Resource, Verdict: verdictAnswer(d.Verdict), Attempt: d.Attempt,
-			Epoch: epochAnswer(d.Epoch), FloorMs: d.FloorMS, ClockMs: d.ClockMS,
-		}}}
+// appendMessage appends what the leader says unasked, on the wire.
+func appendMessage(list []*quoratev1.SessionResponse, m coordinator.Message) []*quoratev1.SessionResponse {
+	if m.Deliver != nil {
+		list = append(list, deliveryFrame(m.Deliver, epochAnswer(m.Deliver.Epoch)))
 	}
-	return &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_VouchFor{VouchFor: &quoratev1.VouchFor{Branches: liveAnswer(m.VouchFor)}}}
+	if len(m.Deliveries) > 0 {
+		epoch := epochAnswer(m.Deliveries[0].Epoch) // one leader says all of them
+		for i := range m.Deliveries {
+			list = append(list, deliveryFrame(&m.Deliveries[i], epoch))
+		}
+	}
+	if len(m.VouchFor) > 0 {
+		list = append(list, &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_VouchFor{VouchFor: &quoratev1.VouchFor{Branches: liveAnswer(m.VouchFor)}}})
+	}
+	return list
+}
+
+// deliveryFrame makes a frame in one piece of memory.
+func deliveryFrame(d *coordinator.Delivery, epoch *quoratev1.Epoch) *quoratev1.SessionResponse {
+	f := &struct {
+		frame   quoratev1.SessionResponse
+		kind    quoratev1.SessionResponse_Deliver
+		deliver quoratev1.Deliver
+	}{}
+	f.deliver.Gid, f.deliver.Branch, f.deliver.Resource = d.GID.String(), d.Branch, d.Resource
+	f.deliver.Verdict, f.deliver.Attempt, f.deliver.Epoch = verdictAnswer(d.Verdict), d.Attempt, epoch
+	f.deliver.FloorMs, f.deliver.ClockMs = d.FloorMS, d.ClockMS
+	f.kind.Deliver = &f.deliver
+	f.frame.Frame = &f.kind
+	return &f.frame
 }
 
 func liveAnswer(refs []coordinator.BranchRef) []*quoratev1.LiveBranch {
@@ -219,7 +264,7 @@ func readAttach(r *reader, attach *quoratev1.Attach) (coordinator.AttachRequest,
 	ask := coordinator.AttachRequest{
 		Holder: r.holder("attach.holder", attach.GetHolder()), Resources: attach.GetResources(),
 		Live: readLive(r, "attach.live", attach.GetLive()), Name: r.shownText(attach.GetName()), Process: attach.GetProcess(),
-		Window: int(min(attach.GetWindow(), SessionWindowMax)),
+		Window: int(min(attach.GetWindow(), SessionWindowMax)), Several: true,
 	}
 	if attach.GetHolder() == "" {
 		r.refuse("attach.holder", "is missing: give the process' instance id, a ULID made at its start")
@@ -234,7 +279,7 @@ func readAttach(r *reader, attach *quoratev1.Attach) (coordinator.AttachRequest,
 func readLive(r *reader, field string, live []*quoratev1.LiveBranch) []coordinator.LiveBranch {
 	read := make([]coordinator.LiveBranch, 0, len(live))
 	for i, branch := range live {
-		at := fmt.Sprintf("%s[%d]", field, i)
+		at := r.item(field, i)
 		r.branchID(at+".branch", branch.GetBranch())
 		read = append(read, coordinator.LiveBranch{
 			BranchRef: coordinator.BranchRef{GID: r.gid(at+".gid", branch.GetGid()), Branch: branch.GetBranch()},

@@ -37,11 +37,11 @@ func (t *transactions) Begin(ctx context.Context, req *quoratev1.BeginRequest) (
 
 // Enlist adds a branch.
 func (t *transactions) Enlist(ctx context.Context, req *quoratev1.EnlistRequest) (*quoratev1.EnlistResponse, error) {
-	r := t.reader()
-	gid, spec, err := readEnlist(r, req)
+	gid, spec, err := readEnlist(t.reader, req)
 	if err != nil {
 		return nil, err
 	}
+	r := t.reader()
 	if t.enlistMode(ctx, r, gid, spec); r.err() != nil {
 		return nil, r.err()
 	}
@@ -52,14 +52,17 @@ func (t *transactions) Enlist(ctx context.Context, req *quoratev1.EnlistRequest)
 	return &quoratev1.EnlistResponse{Header: t.header(), Verdict: verdictAnswer(status.Verdict)}, nil
 }
 
-func readEnlist(r *reader, req *quoratev1.EnlistRequest) (fsm.GID, *logpb.BranchSpec, error) {
-	gid, spec := r.gid("gid", req.GetGid()), r.spec("branch", req.GetBranch())
-	return gid, spec, r.err()
+func readEnlist(fresh func() *reader, req *quoratev1.EnlistRequest) (gid fsm.GID, spec *logpb.BranchSpec, err error) {
+	spec, err = read(fresh, func(r *reader) *logpb.BranchSpec {
+		gid = r.gid("gid", req.GetGid())
+		return r.spec("branch", req.GetBranch())
+	})
+	return gid, spec, err
 }
 
 // Vote records a branch's vote.
 func (t *transactions) Vote(ctx context.Context, req *quoratev1.VoteRequest) (*quoratev1.VoteResponse, error) {
-	gid, ballot, err := readVote(t.endingReader(), req)
+	gid, ballot, err := readVote(t.endingReader, req)
 	if err != nil {
 		return nil, err
 	}
@@ -70,10 +73,14 @@ func (t *transactions) Vote(ctx context.Context, req *quoratev1.VoteRequest) (*q
 	return &quoratev1.VoteResponse{Header: t.header(), Verdict: verdictAnswer(status.Verdict)}, nil
 }
 
-func readVote(r *reader, req *quoratev1.VoteRequest) (fsm.GID, *logpb.Ballot, error) {
-	gid, ballot := r.gid("gid", req.GetGid()), r.ballot("ballot", req.GetBallot())
-	r.plainSpec("ballot.branch", ballot.GetBranch())
-	return gid, ballot, r.err()
+func readVote(fresh func() *reader, req *quoratev1.VoteRequest) (gid fsm.GID, ballot *logpb.Ballot, err error) {
+	ballot, err = read(fresh, func(r *reader) *logpb.Ballot {
+		gid = r.gid("gid", req.GetGid())
+		ballot := r.ballot("ballot", req.GetBallot())
+		r.plainSpec("ballot.branch", ballot.GetBranch())
+		return ballot
+	})
+	return gid, ballot, err
 }
 
 // Commit asks for the commit. A decision to roll back is an answer, no error.
@@ -135,9 +142,10 @@ func (t *transactions) Submit(ctx context.Context, req *quoratev1.SubmitRequest)
 
 // submitted submits, and makes the answer but for its header.
 func (t *transactions) submitted(ctx context.Context, req *quoratev1.SubmitRequest) (*quoratev1.SubmitResponse, error) {
-	r := t.reader()
-	ask := coordinator.SubmitRequest{Submit: readSubmit(ctx, r, req), Wait: r.wait("wait", req.GetWait())}
-	if err := r.err(); err != nil {
+	ask, err := read(t.reader, func(r *reader) coordinator.SubmitRequest {
+		return coordinator.SubmitRequest{Submit: readSubmit(ctx, r, req), Wait: r.wait("wait", req.GetWait())}
+	})
+	if err != nil {
 		return nil, err
 	}
 	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Submit(ctx, ask) })
