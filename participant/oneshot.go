@@ -38,9 +38,12 @@ func (c *Client) oneShot(gid GID, o txOptions) *Transaction {
 // beginNow begins the transaction before its commit, where a branch needs that.
 func (t *Transaction) beginNow(ctx context.Context) error {
 	t.mu.Lock()
-	begun := t.begun
+	begun, dropped := t.begun, t.dropped
 	t.mu.Unlock()
-	if begun {
+	switch {
+	case dropped:
+		return t.wasDropped()
+	case begun:
 		return nil
 	}
 	if _, err := t.c.sendBegin(ctx, t.begin); err != nil {
@@ -58,7 +61,10 @@ func (t *Transaction) commitOneShot(ctx context.Context, wait quoratev1.Wait) er
 	if !tr.complete {
 		return fmt.Errorf("transaction %s: %w", t.gid, ErrIncomplete)
 	}
-	if t.late() {
+	switch late, dropped := t.send(); {
+	case dropped:
+		return t.wasDropped()
+	case late:
 		return t.expire(ctx)
 	}
 	byID := func(a, b *quoratev1.BranchSpec) int { return cmp.Compare(a.GetId(), b.GetId()) }
@@ -82,17 +88,20 @@ func (t *Transaction) commitOneShot(ctx context.Context, wait quoratev1.Wait) er
 	}
 }
 
-// late reports that the time of the transaction is over, and notes that it was sent
-// where it is not. The cluster sees the deadline of what was begun; of what was not,
-// only its initiator can.
-func (t *Transaction) late() bool {
+// send notes that the transaction is sent, unless it was dropped, or its time is over.
+// The cluster sees the deadline of what was begun; of what was not, only its initiator
+// can.
+func (t *Transaction) send() (late, dropped bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.begun && !t.sent && time.Since(t.asked) >= t.root.timeout {
-		return true
-	}
-	t.sent = true
-	return false
+	late = !t.begun && !t.sent && time.Since(t.asked) >= t.root.timeout
+	t.sent = t.sent || !late && !t.dropped
+	return late, t.dropped
+}
+
+// wasDropped is the rollback that the cluster was never asked for.
+func (t *Transaction) wasDropped() error {
+	return &RolledBackError{GID: t.gid, Reason: "REQUESTED", Detail: "it was rolled back before its commit was asked"}
 }
 
 // expire rolls back what would come too late.
@@ -110,11 +119,9 @@ func (t *Transaction) expire(ctx context.Context) error {
 }
 
 // giveUp names the branches that must hear of a rollback. needed is false where the
-// cluster has not heard of the transaction, and nobody is left to ask it.
+// cluster has not heard of the transaction, and nobody is left to ask it: then it never
+// hears of it, by a commit that is asked at the same moment neither.
 func (t *Transaction) giveUp() (branches []*quoratev1.BranchSpec, needed bool) {
-	t.mu.Lock()
-	needed = t.begun || t.sent
-	t.mu.Unlock()
 	tr := t.root.seal()
 	ended := make(map[string]bool, len(tr.ballots))
 	for _, b := range tr.ballots {
@@ -122,7 +129,11 @@ func (t *Transaction) giveUp() (branches []*quoratev1.BranchSpec, needed bool) {
 		ended[b.GetBranch().GetId()] = vote == VoteReadOnly || vote == VoteRefused && !b.GetMaybePrepared()
 	}
 	branches = slices.DeleteFunc(tr.branches, func(b *quoratev1.BranchSpec) bool { return ended[b.GetId()] })
-	return branches, needed || len(branches) > 0 || t.root.calls()
+	calls := t.root.calls()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dropped = t.dropped || !t.begun && !t.sent && len(branches) == 0 && !calls
+	return branches, !t.dropped
 }
 
 // seal ends the entry of branches, and tells what there is; the initiator's own

@@ -191,6 +191,42 @@ func TestOneShotRollback(t *testing.T) {
 	}
 }
 
+// A rollback that nobody need be told of is one all the same: a commit that is asked
+// after it, or at the same moment, does not undo it.
+func TestOneShotThatWasDroppedStaysSo(t *testing.T) {
+	c := participanttest.NewCluster(t, 1)
+	client := dial(t, c)
+	asked := countRequests(c)
+	tx := begin(t, client, participant.OneShot())
+	if err := tx.Rollback(t.Context(), "changed its mind"); err != nil {
+		t.Fatal(err)
+	}
+	var rolledBack *participant.RolledBackError
+	for what, end := range map[string]func(context.Context) error{
+		"commit":  func(ctx context.Context) error { return tx.Commit(ctx) },
+		"outcome": tx.Outcome,
+	} {
+		if err := end(t.Context()); !errors.As(err, &rolledBack) {
+			t.Errorf("%s after a rollback: %v", what, err)
+		}
+	}
+	if err := tx.Rollback(t.Context(), "again"); err != nil {
+		t.Errorf("rollback again: %v", err)
+	}
+	asked.without(t, "Submit", "Begin", "Rollback", "Get")
+	for range 200 {
+		tx := begin(t, client, participant.OneShot())
+		var committed, rolledBack error
+		var both sync.WaitGroup
+		both.Go(func() { committed = tx.Commit(t.Context()) })
+		both.Go(func() { rolledBack = tx.Rollback(t.Context(), "at the same moment") })
+		both.Wait()
+		if (committed == nil) == (rolledBack == nil) {
+			t.Fatalf("commit says %v, and rollback beside it %v", committed, rolledBack)
+		}
+	}
+}
+
 // look reads in a branch, refuse works in one and rolls it back.
 func look(ctx context.Context, s *embedded.Store) error {
 	tx, err := s.Begin(ctx)

@@ -53,6 +53,7 @@ type Transaction struct {
 	mu       sync.Mutex
 	begun    bool // the cluster has it
 	sent     bool // one-shot: its commit was sent, and may have arrived
+	dropped  bool // one-shot: rolled back with nobody to tell; it is never sent
 	decision Decision
 	index    uint64
 }
@@ -255,6 +256,12 @@ func (t *Transaction) Rollback(ctx context.Context, detail string) error {
 // Outcome waits for the decision without asking for one: nil is commit, and
 // *[RolledBackError] is rollback.
 func (t *Transaction) Outcome(ctx context.Context) error {
+	t.mu.Lock()
+	dropped := t.dropped
+	t.mu.Unlock()
+	if dropped {
+		return t.wasDropped()
+	}
 	ctx, cancel := t.c.boundBy(ctx, t.root.timeout+t.c.cfg.callTimeout)
 	defer cancel()
 	var pause backoff
