@@ -172,7 +172,11 @@ func writeProfiles(b *strings.Builder, got *result) {
 	if got == nil {
 		return
 	}
-	fmt.Fprintf(b, "\n### Where the leader's CPU goes\n\n`%s` with %d callers, the leader of the product and the leader of the floor: shares of their CPU.\n", profiledScenario, profiledCallers)
+	fmt.Fprintf(b, "\n### Where the leader's CPU goes\n\n`%s` with %d callers: shares of the leader's CPU, and microseconds a transaction.", profiledScenario, profiledCallers)
+	for _, p := range got.Profiles {
+		fmt.Fprintf(b, " The %s's took %.0f us a transaction, and %.1f s in all.", p.Side, p.LeaderUS, p.Seconds)
+	}
+	b.WriteString("\n")
 	for _, table := range []struct {
 		title string
 		of    func(profileTop) []share
@@ -181,7 +185,7 @@ func writeProfiles(b *strings.Builder, got *result) {
 		{"what", func(p profileTop) []share { return p.Areas }, ""},
 		{"function", func(p profileTop) []share { return p.Functions }, "`"},
 	} {
-		fmt.Fprintf(b, "\n| %s of the product's | share | %s of the floor's | share |\n|---|---|---|---|\n", table.title, table.title)
+		fmt.Fprintf(b, "\n| %s of the product's | share | us | %s of the floor's | share | us |\n|---|---|---|---|---|---|\n", table.title, table.title)
 		var columns [][]share
 		longest := 0
 		for _, p := range got.Profiles {
@@ -190,11 +194,11 @@ func writeProfiles(b *strings.Builder, got *result) {
 		}
 		for i := range longest {
 			b.WriteString("|")
-			for _, column := range columns {
+			for k, column := range columns {
 				if i < len(column) {
-					fmt.Fprintf(b, " %s%s%s | %.1f %% |", table.mark, column[i].What, table.mark, 100*column[i].Of)
+					fmt.Fprintf(b, " %s%s%s | %.1f %% | %.1f |", table.mark, column[i].What, table.mark, 100*column[i].Of, column[i].Of*got.Profiles[k].LeaderUS)
 				} else {
-					b.WriteString(" | |")
+					b.WriteString(" | | |")
 				}
 			}
 			b.WriteString("\n")

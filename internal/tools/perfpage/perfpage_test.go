@@ -51,7 +51,7 @@ func sample() *results {
 	}
 	etcd := bench.FullRow{Row: bench.Row{Scenario: "etcd-put", Callers: 64, PerSecond: 7262}}
 	r.put(result{Name: "profile", Command: "quorate bench decide", Stamp: when, Profiles: []profileTop{
-		{Side: "product", Seconds: 4, Areas: []share{{"gRPC", 0.27}}, Functions: []share{{"runtime.mallocgc", 0.1}}}, {Side: "floor"},
+		{Side: "product", Seconds: 4, LeaderUS: 100, Areas: []share{{"gRPC", 0.27}}, Functions: []share{{"runtime.mallocgc", 0.1}}}, {Side: "floor"},
 	}})
 	r.put(result{Name: "go", Command: "go test", Stamp: when, Go: []goBenchmark{{Package: "fsm", Name: "Apply/begin", Figures: map[string]float64{"ns/op": 1234, "B/op": 700, "allocs/op": 9}}}})
 	r.put(result{Name: "decide/wal", Command: "quorate bench decide --peer etcd", Stamp: when, Bench: &bench.FullReport{
@@ -69,7 +69,7 @@ func TestFiguresHoldWhatWasMeasured(t *testing.T) {
 		"`quorate bench decide --peer etcd`: 2026-01-02 03:04 UTC, commit abc, 2 x CPU, fsync of 4 KiB 120 us, go1, etcd 3.4; medians of 5 runs of 3s, 3 nodes.",
 		"| decide | product | 1 | 3 | 800 |", "| decide | floor | 1 | 2 | 900 |",
 		"| fsm | Apply/begin | 1,234 | 700 | 9 |  |",
-		"| gRPC | 27.0 % | | |", "| `runtime.mallocgc` | 10.0 % | | |",
+		"| gRPC | 27.0 % | 27.0 | | | |", "| `runtime.mallocgc` | 10.0 % | 10.0 | | | |", "The product's took 100 us a transaction, and 4.0 s in all.",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the figures lack %q:\n%s", want, text)

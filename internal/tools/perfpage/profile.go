@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,12 +14,16 @@ import (
 	"time"
 
 	"github.com/google/pprof/profile"
+
+	"github.com/quorate/quorate/internal/bench"
 )
 
 // profileTop is where a leader's CPU goes.
 type profileTop struct {
 	Side    string  `json:"side"`
 	Seconds float64 `json:"seconds"` // of CPU
+	// LeaderUS is what the leader needed for a transaction.
+	LeaderUS float64 `json:"leader_cpu_us_per_tx"`
 	// Areas are shares of what the samples were in, Functions of the functions
 	// themselves, the largest first.
 	Areas     []share `json:"areas"`
@@ -47,7 +52,12 @@ func runProfile(ctx context.Context, s settings, _ part) (got result, err error)
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	args := []string{"bench", profiledScenario, "--callers", strconv.Itoa(profiledCallers), "--log-store", profiledStore, "--runs", "1", "--duration", profiledFor.String()}
 	got.Command = "quorate " + strings.Join(args, " ") + " --cpu-profile DIR"
-	if _, err := output(ctx, 5*time.Minute, s.binary, append(args, "--cpu-profile", dir)...); err != nil {
+	out, err := output(ctx, 5*time.Minute, s.binary, append(args, "--cpu-profile", dir, "-o", "runs")...)
+	if err != nil {
+		return got, err
+	}
+	var report bench.FullReport
+	if err := json.Unmarshal(out, &report); err != nil {
 		return got, err
 	}
 	for _, side := range []string{"product", "floor"} {
@@ -55,7 +65,11 @@ func runProfile(ctx context.Context, s settings, _ part) (got result, err error)
 		if err != nil {
 			return got, err
 		}
-		got.Profiles = append(got.Profiles, top(side, leader))
+		one := top(side, leader)
+		if slices := report.Rows[0].Slices[side]; len(slices) > 0 && slices[0].Cost != nil {
+			one.LeaderUS = slices[0].Cost.LeaderUS
+		}
+		got.Profiles = append(got.Profiles, one)
 	}
 	return got, nil
 }
