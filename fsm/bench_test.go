@@ -234,3 +234,23 @@ func BenchmarkSaga(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCounts is what a look at the figures costs, which holds up whoever
+// applies: among many that began long ago and have not voted, one is in doubt.
+func BenchmarkCounts(b *testing.B) {
+	for _, live := range []int{1_000, 100_000} {
+		x := newBencher(b)
+		for i := range live {
+			x.apply(&logpb.Batch{ClockMs: testStartMS, Commands: []*logpb.Command{explicit(testGID(testStartMS, uint64(i)))}})
+		}
+		g := testGID(testStartMS, uint64(live))
+		x.apply(&logpb.Batch{ClockMs: testStartMS + 1, Commands: []*logpb.Command{explicit(g), enlist(g, spec("1")), vote(g, spec("1"), votePrepared)}})
+		b.Run(fmt.Sprintf("live=%d", live), func(b *testing.B) {
+			for b.Loop() {
+				if x.s.Counts().OldestInDoubtMS != testStartMS+1 {
+					b.Fatal("not found")
+				}
+			}
+		})
+	}
+}

@@ -1,7 +1,7 @@
 package fsm
 
-// Counts are for metrics. They are kept as records change; only the age of the
-// oldest branch in doubt is looked for.
+// Counts are for metrics. They are kept as records change, so that nothing waits for
+// who asks, however much there is.
 type Counts struct {
 	// Open counts, by mode and state, transactions that have not ended.
 	Open [len(modes)][StateRolledBack + 1]int
@@ -33,25 +33,17 @@ func (s *State) Counts() Counts {
 	return c
 }
 
-// oldestInDoubtMS looks through the live records from the oldest on. No branch
-// votes before its transaction begins, so it ends soon.
+// oldestInDoubtMS is the clock of the oldest vote of a branch in doubt. Votes are
+// ordered by index as by clock.
 func (s *State) oldestInDoubtMS() uint64 {
-	var oldest uint64
-	for at := range s.unfiled.all() {
-		t := s.live[at.GID]
-		if oldest != 0 && t.began.clockMS >= oldest {
-			break
-		}
-		if !t.rules().votes {
-			continue
-		}
-		for _, b := range t.branches {
-			if b.inDoubt() && (oldest == 0 || b.voted.clockMS < oldest) {
-				oldest = b.voted.clockMS
+	for at := range s.doubt.all() {
+		for _, b := range s.live[at.GID].branches {
+			if b.inDoubt() && b.voted.index == at.Index {
+				return b.voted.clockMS
 			}
 		}
 	}
-	return oldest
+	return 0
 }
 
 // account adds a record to the figures, or takes it out.

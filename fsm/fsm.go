@@ -37,8 +37,8 @@ type State struct {
 	keys  map[key]GID
 
 	// begun orders all records, unfiled the live ones, due those with a branch
-	// to be told.
-	begun, unfiled, due sequence
+	// to be told. doubt orders those with a branch in doubt by their oldest such vote.
+	begun, unfiled, due, doubt sequence
 	// deadlines holds what is in A or S and time may end; born everything that
 	// has not ended.
 	deadlines, born heap

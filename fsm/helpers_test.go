@@ -277,7 +277,7 @@ func (s *State) fork() *State {
 	for _, b := range s.stubs.buckets {
 		c.stubs.buckets = append(c.stubs.buckets, &bucket{data: slices.Clone(b.data), dead: slices.Clone(b.dead)})
 	}
-	for _, q := range []*sequence{&c.begun, &c.unfiled, &c.due} {
+	for _, q := range []*sequence{&c.begun, &c.unfiled, &c.due, &c.doubt} {
 		old := q.chunks
 		q.chunks = nil
 		for _, k := range old {

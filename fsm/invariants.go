@@ -240,7 +240,7 @@ func (s *State) checkRecords() error {
 
 // checkLists compares heaps and lists with what they should hold: (7), (8).
 func (s *State) checkLists() error {
-	live, onDeadline, unended, due := 0, 0, 0, 0
+	live, onDeadline, unended, due, doubtful := 0, 0, 0, 0, 0
 	for at := range s.unfiled.all() {
 		t := s.live[at.GID]
 		if t == nil {
@@ -263,6 +263,17 @@ func (s *State) checkLists() error {
 		if t.anyDue() {
 			due++
 		}
+		if t.doubtIndex != t.oldestDoubt() {
+			return fmt.Errorf("%s: its oldest vote in doubt is of entry %d, kept as %d", at.GID, t.oldestDoubt(), t.doubtIndex)
+		}
+		if t.doubtIndex != 0 {
+			doubtful++
+		}
+	}
+	for at := range s.doubt.all() {
+		if t := s.live[at.GID]; t == nil || t.doubtOrder() != at {
+			return fmt.Errorf("%s is listed in doubt at entry %d and is not", at.GID, at.Index)
+		}
 	}
 	listed := 0
 	for at := range s.due.all() {
@@ -278,6 +289,8 @@ func (s *State) checkLists() error {
 		return fmt.Errorf("heaps hold %d and %d, should hold %d and %d", s.deadlines.len(), s.born.len(), onDeadline, unended)
 	case due != listed:
 		return fmt.Errorf("%d transactions are due, %d are listed", due, listed)
+	case doubtful != s.doubt.count:
+		return fmt.Errorf("%d transactions have a branch in doubt, %d are listed", doubtful, s.doubt.count)
 	}
 	return s.checkHeap(&s.deadlines, &s.born)
 }

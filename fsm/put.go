@@ -28,6 +28,10 @@ func (s *State) put(old, next *transaction) *transaction {
 	}
 	s.scratch = appendTransaction(s.scratch[:0], next)
 	next.hash = hashRecord(s.scratch)
+	next.doubtIndex = 0
+	if !filed {
+		next.doubtIndex = next.oldestDoubt()
+	}
 
 	if old != nil {
 		s.unlink(old, next, filed)
@@ -88,6 +92,9 @@ func (s *State) unlink(old, next *transaction, filed bool) {
 	if old.anyDue() && (next == nil || !next.anyDue()) {
 		s.due.remove(old.order())
 	}
+	if old.doubtIndex != 0 && (next == nil || next.doubtIndex != old.doubtIndex) {
+		s.doubt.remove(old.doubtOrder())
+	}
 	if next == nil {
 		s.begun.remove(old.order())
 		if text := old.begin.GetKey(); text != "" {
@@ -112,6 +119,9 @@ func (s *State) link(t *transaction, filed bool) {
 	}
 	if t.anyDue() {
 		s.due.add(t.order())
+	}
+	if t.doubtIndex != 0 {
+		s.doubt.add(t.doubtOrder())
 	}
 	if text := t.begin.GetKey(); text != "" {
 		s.keys[key{t.begin.GetNamespace(), text}] = t.gid

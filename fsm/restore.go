@@ -145,6 +145,7 @@ func (s *State) restoreRecord(in *frameReader, filed bool) error {
 		s.counts.Finished++
 	} else {
 		s.live[t.gid] = t
+		t.doubtIndex = t.oldestDoubt()
 	}
 	s.link(t, filed)
 	return nil

@@ -54,6 +54,9 @@ type transaction struct {
 
 	hash   Digest // of the record's encoding, set by put
 	breach string // the first pre-condition that did not hold
+	// doubtIndex is that of the oldest vote of a branch in doubt while it is live, 0
+	// for none; set by put.
+	doubtIndex uint64
 }
 
 // branch is one participant's part. It is replaced, never edited in place.
@@ -266,6 +269,22 @@ func (b *branch) reportedForGood() bool {
 
 // inDoubt says that the branch is prepared and has not been told.
 func (b *branch) inDoubt() bool { return b.vote == votePrepared && !b.terminal() }
+
+// oldestDoubt is the index of the oldest vote of a branch in doubt, 0 for none.
+func (t *transaction) oldestDoubt() (index uint64) {
+	if !t.rules().votes {
+		return 0
+	}
+	for _, b := range t.branches {
+		if b.inDoubt() && (index == 0 || b.voted.index < index) {
+			index = b.voted.index
+		}
+	}
+	return index
+}
+
+// doubtOrder is the transaction's place among those that have a branch in doubt.
+func (t *transaction) doubtOrder() Cursor { return Cursor{Index: t.doubtIndex, GID: t.gid} }
 
 // undecided says A or S.
 func (t *transaction) undecided() bool {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -67,23 +68,27 @@ func leadWith(ctx context.Context, o *options, out *results, live, participants 
 	defer stop()
 	var served time.Duration
 	var probes latencies
-	for probing.Err() == nil && reported.Load() < int64(2*live) {
-		at := time.Now()
+	var refused int
+	for at := time.Now(); probing.Err() == nil && reported.Load() < int64(2*live); {
 		err := n.submit(probing, []string{"nobody-a", "nobody-b"}, logpb.VoteKind_VOTE_KIND_READ_ONLY)
 		if probing.Err() != nil {
 			break
 		}
-		if err != nil {
-			if served != 0 {
-				return err
-			}
-			time.Sleep(time.Millisecond) // it does not lead yet: ask again
+		if errors.Is(err, coordinator.ErrNoLeader) && served == 0 || errors.Is(err, coordinator.ErrOverload) {
+			refused++ // it does not lead yet, or has too much to do: ask again
+			time.Sleep(time.Millisecond)
 			continue
+		}
+		if err != nil {
+			stop()
+			wait.Wait()
+			return err
 		}
 		if served == 0 {
 			served = time.Since(begun)
 		}
 		probes = append(probes, time.Since(at))
+		at = time.Now()
 	}
 	took := time.Since(begun)
 	wait.Wait()
@@ -96,7 +101,7 @@ func leadWith(ctx context.Context, o *options, out *results, live, participants 
 	out.add("lead", fmt.Sprintf("%s live, %s told", thousands(live), thousands(participants)),
 		figure{"first_decision_ms", millis(served)}, figure{"first_delivery_ms", millis(time.Duration(first.Load()))},
 		figure{"all_attached_ms", millis(attached)},
-		figure{"decision_p50_ms", probes.quantile(0.5)}, figure{"decision_p99_ms", probes.quantile(0.99)}, figure{"decision_max_ms", probes.max()},
+		figure{"decision_p50_ms", probes.quantile(0.5)}, figure{"decision_p99_ms", probes.quantile(0.99)}, figure{"decision_max_ms", probes.max()}, figure{"refused", float64(refused)},
 		figure{"reported", float64(reported.Load())}, figure{"reported_per_second", float64(reported.Load()) / took.Seconds()})
 	return nil
 }

@@ -193,7 +193,7 @@ func (l *nodeLog) Leader() (coordinator.LeaderInfo, bool) {
 
 // submit decides one transaction whose branches are of these resources.
 func (n *node) submit(ctx context.Context, resources []string, vote logpb.VoteKind) error {
-	submit := &logpb.Submit{Begin: &logpb.Begin{TimeoutMs: timeoutMS}}
+	submit := &logpb.Submit{Begin: &logpb.Begin{Entry: logpb.Entry_ENTRY_NAMED, TimeoutMs: timeoutMS}}
 	for i, r := range resources {
 		spec := &logpb.BranchSpec{Id: branchIDs[i], Resource: r}
 		submit.Set = append(submit.Set, spec)
