@@ -200,7 +200,7 @@ func (r *run) prepare() (err error) {
 // nodeArgs keep the whole log, so that it can be compared and replayed: snapshots
 // are taken often, and nothing behind them is dropped.
 func (r *run) nodeArgs() []string {
-	return append([]string{"--raft-snapshot-threshold", "4096", "--raft-trailing-logs", "100000000", "--endpoint-allow", "127.0.0.1"}, r.o.NodeArgs...)
+	return append([]string{"--raft-snapshot-threshold", "4096", "--raft-trailing-logs", "100000000", "--raft-trailing-bytes", "1000000000000", "--endpoint-allow", "127.0.0.1"}, r.o.NodeArgs...)
 }
 
 // hurt runs the schedule for the run's duration.

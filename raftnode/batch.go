@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -38,12 +39,25 @@ type call struct {
 	commands [][]byte
 	bytes    int
 	state    atomic.Int32
-	done     chan callAnswer // holds one
+	proposed Proposed // with err the answer, once done holds its token
+	err      error
+	done     chan struct{} // holds one
 }
 
-type callAnswer struct {
-	proposed Proposed
-	err      error
+func newCall() any { return &call{done: make(chan struct{}, 1)} }
+
+// free keeps a call that was answered, or never taken, for the next caller.
+func (n *Node) free(c *call) {
+	clear(c.commands)
+	c.commands, c.bytes, c.proposed, c.err = c.commands[:0], 0, Proposed{}, nil
+	c.state.Store(callWaiting)
+	n.calls.Put(c)
+}
+
+// answer tells the caller; the call is the caller's from then on.
+func (c *call) answer(proposed Proposed, err error) {
+	c.proposed, c.err = proposed, err
+	c.done <- struct{}{}
 }
 
 // Propose appends commands to the log, all in one entry, and returns when they
@@ -53,30 +67,42 @@ type callAnswer struct {
 // commands had been packed, else the context's error alone, and they are not
 // appended.
 func (n *Node) Propose(ctx context.Context, commands ...[]byte) (Proposed, error) {
-	c := &call{commands: commands, done: make(chan callAnswer, 1)}
-	for _, command := range commands {
-		if len(command) > n.cfg.CommandBytesMax {
-			return Proposed{}, fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrTooLarge, len(command), n.cfg.CommandBytesMax)
-		}
-		c.bytes += len(command) + commandOverheadBytes
-	}
-	if len(commands) == 0 || len(commands) > n.cfg.EntryCommandsMax || c.bytes > n.cfg.EntryBytesMax+commandOverheadBytes {
-		return Proposed{}, fmt.Errorf("%w: %d commands of %d bytes in one call, the limits are %d and %d",
-			ErrTooLarge, len(commands), c.bytes, n.cfg.EntryCommandsMax, n.cfg.EntryBytesMax)
-	}
-	if err := n.enqueue(ctx, c); err != nil {
+	bytes, err := n.size(commands)
+	if err != nil {
 		return Proposed{}, err
 	}
-	select {
-	case a := <-c.done:
-		return a.proposed, a.err
-	case <-ctx.Done():
-		return c.abandon(context.Cause(ctx))
-	case <-n.closed: // the library may leave futures unanswered then
-		return c.abandon(ErrClosed)
-	case <-n.fail.failed:
-		return c.abandon(ErrFailed)
+	c := n.calls.Get().(*call)
+	c.commands, c.bytes = append(c.commands, commands...), bytes
+	if err := n.enqueue(ctx, c); err != nil {
+		n.free(c)
+		return Proposed{}, err
 	}
+	// Whatever becomes of the node, pack or answer will say so. This select waits
+	// for no channel that callers share: its lock would be what they wait for.
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return n.abandon(c, context.Cause(ctx))
+	}
+	proposed, err := c.proposed, c.err
+	n.free(c)
+	return proposed, err
+}
+
+// size returns how many bytes of an entry the commands of one call take, unless
+// that is beyond a limit.
+func (n *Node) size(commands [][]byte) (bytes int, err error) {
+	for _, command := range commands {
+		if len(command) > n.cfg.CommandBytesMax {
+			return 0, fmt.Errorf("%w: it has %d bytes, the limit is %d", ErrTooLarge, len(command), n.cfg.CommandBytesMax)
+		}
+		bytes += len(command) + commandOverheadBytes
+	}
+	if len(commands) == 0 || len(commands) > n.cfg.EntryCommandsMax || bytes > n.cfg.EntryBytesMax+commandOverheadBytes {
+		return 0, fmt.Errorf("%w: %d commands of %d bytes in one call, the limits are %d and %d",
+			ErrTooLarge, len(commands), bytes, n.cfg.EntryCommandsMax, n.cfg.EntryBytesMax)
+	}
+	return bytes, nil
 }
 
 // enqueue puts a call where the batcher finds it, or refuses it at once.
@@ -84,42 +110,43 @@ func (n *Node) enqueue(ctx context.Context, c *call) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if n.reign.Load() == nil {
+		return n.notServing()
+	}
+	n.counters.pending.Add(1)
+	err := n.queue.push(c)
+	if err != nil {
+		n.counters.pending.Add(-1)
+	}
+	if errors.Is(err, ErrBusy) {
+		n.counters.busy.Add(1)
+	}
+	return err
+}
+
+// notServing says why a node that does not lead takes no commands.
+func (n *Node) notServing() error {
 	select {
 	case <-n.closing:
 		return ErrClosed
 	case <-n.fail.failed:
 		return ErrFailed
 	default:
-	}
-	if n.reign.Load() == nil {
 		return ErrNotLeader
-	}
-	if n.queuedBytes.Add(int64(c.bytes)) > int64(n.cfg.QueueBytesMax) {
-		n.queuedBytes.Add(-int64(c.bytes))
-		n.counters.busy.Add(1)
-		return ErrBusy
-	}
-	select {
-	case n.queue <- c:
-		n.counters.pending.Add(1)
-		return nil
-	default:
-		n.queuedBytes.Add(-int64(c.bytes))
-		n.counters.busy.Add(1)
-		return ErrBusy
 	}
 }
 
 // abandon ends a call whose caller waits no longer: with why alone when it was
 // not packed yet, else with ErrUnknown because of why. An answer that came at
 // the same moment is used.
-func (c *call) abandon(why error) (Proposed, error) {
+func (n *Node) abandon(c *call, why error) (Proposed, error) {
 	if c.state.CompareAndSwap(callWaiting, callAbandoned) {
+		n.counters.pending.Add(-1)
 		return Proposed{}, why
 	}
 	select {
-	case a := <-c.done:
-		return a.proposed, a.err
+	case <-c.done:
+		return c.proposed, c.err
 	default:
 		return Proposed{}, fmt.Errorf("%w: %w", ErrUnknown, why)
 	}
@@ -134,78 +161,50 @@ type entry struct {
 	future   raft.ApplyFuture
 }
 
-// pack makes entries of waiting calls. With few entries in flight a call is
-// proposed at once; otherwise calls accumulate until one of these is done, so
-// that the entry, not the command, pays for the disk. There is no timer.
-func (n *Node) pack() {
-	defer n.wait.Done()
-	defer close(n.inFlight)
-	var carried *call // did not fit into the last entry
-	for {
-		e := &entry{}
-		if carried == nil {
-			select {
-			case carried = <-n.queue:
-			case <-n.closing:
-				n.refuseQueued(nil)
-				return
-			}
-		}
-		n.add(e, carried)
-		carried = n.fill(e)
-		select {
-		case n.slots <- struct{}{}:
-		case <-n.closing:
-			n.refuse(e, ErrClosed)
-			n.refuseQueued(carried)
-			return
-		}
-		if len(e.calls) == 0 { // all of them were abandoned
-			<-n.slots
-			continue
-		}
-		n.propose(e)
-	}
-}
-
-// fill adds waiting calls to an entry: those that are there, and while no slot
-// is free those that come. It returns the first that does not fit.
-func (n *Node) fill(e *entry) (carried *call) {
-	for {
-		var c *call
-		if len(n.slots) < cap(n.slots) {
-			select {
-			case c = <-n.queue:
-			default:
-				return nil
-			}
-		} else {
-			select {
-			case c = <-n.queue:
-			case n.slots <- struct{}{}:
-				<-n.slots // pack takes it
-				continue
-			case <-n.closing:
-				return nil
-			}
-		}
-		if e.commands+len(c.commands) > n.cfg.EntryCommandsMax || e.bytes+c.bytes > n.cfg.EntryBytesMax {
-			return c
-		}
-		n.add(e, c)
-	}
-}
-
-// add packs one call, unless its caller has gone.
-func (n *Node) add(e *entry, c *call) {
-	n.queuedBytes.Add(-int64(c.bytes))
-	if !c.state.CompareAndSwap(callWaiting, callPacked) {
-		n.counters.pending.Add(-1)
-		return
-	}
+func (e *entry) add(c *call) {
 	e.calls = append(e.calls, c)
 	e.commands += len(c.commands)
 	e.bytes += c.bytes
+}
+
+// pack makes entries of waiting calls. With few entries in flight a call is
+// proposed at once; otherwise calls wait in the queue until one of these is
+// done, so that the entry, not the command, pays for the disk. There is no timer.
+func (n *Node) pack() {
+	defer n.wait.Done()
+	defer close(n.inFlight)
+	for {
+		select {
+		case <-n.queue.came:
+		case <-n.closing:
+			n.refuseQueued(ErrClosed)
+			return
+		case <-n.fail.failed:
+			n.refuseQueued(ErrFailed)
+			return
+		}
+		for more := true; more; {
+			select {
+			case n.slots <- struct{}{}:
+			case <-n.closing:
+				n.refuseQueued(ErrClosed)
+				return
+			case <-n.fail.failed:
+				n.refuseQueued(ErrFailed)
+				return
+			}
+			// An entry that was answered wakes its callers by the dozen, and the first
+			// of them wakes this goroutine. Those behind it get their turn first: their
+			// next commands are in this entry then, and not in one of their own.
+			runtime.Gosched()
+			e := &entry{}
+			if more = n.queue.take(e, n.cfg.EntryCommandsMax, n.cfg.EntryBytesMax); len(e.calls) == 0 {
+				<-n.slots // all of them were abandoned
+				continue
+			}
+			n.propose(e)
+		}
+	}
 }
 
 // propose hands an entry to the library, stamped with the reign's clock.
@@ -216,13 +215,14 @@ func (n *Node) propose(e *entry) {
 		n.refuse(e, ErrNotLeader)
 		return
 	}
-	commands := make([][]byte, 0, e.commands)
+	n.packed = n.packed[:0]
 	for _, c := range e.calls {
-		commands = append(commands, c.commands...)
+		n.packed = append(n.packed, c.commands...)
 	}
 	e.library = n.raft()
 	n.machine.awaited.Add(1) // answer takes it back
-	e.future = e.library.Apply(n.encode(reign.clockMS(n.cfg.Clock()), commands), enqueueMax)
+	e.future = e.library.Apply(n.encode(reign.clockMS(n.cfg.Clock()), n.packed), enqueueMax)
+	clear(n.packed)
 	n.counters.entries.Add(1)
 	n.inFlight <- e
 }
@@ -241,32 +241,38 @@ func (n *Node) encode(clockMS uint64, commands [][]byte) []byte {
 func (n *Node) answer() {
 	defer close(n.answered)
 	for e := range n.inFlight {
-		err := e.wait(n.fail.failed)
+		err := n.outcomeOf(e)
 		n.machine.awaited.Add(-1)
+		n.hand(e, err)
 		<-n.slots
-		if err != nil {
-			n.refuse(e, outcome(err))
-			continue
-		}
-		a, ok := e.future.Response().(applied)
-		if !ok || len(a.results) != e.commands {
-			// The machine stopped while it applied this entry.
-			n.refuse(e, fmt.Errorf("%w: %w", ErrUnknown, ErrFailed))
-			continue
-		}
-		results := a.results
-		for _, c := range e.calls {
-			k := len(c.commands)
-			n.count(c, nil)
-			c.done <- callAnswer{proposed: Proposed{Results: results[:k:k], Index: a.index, Term: a.term}}
-			results = results[k:]
-		}
 	}
 }
 
-// wait returns when the library has answered, or was replaced, or the node has
-// stopped itself: what its main goroutine had not taken by then it never answers.
-func (e *entry) wait(failed <-chan struct{}) error {
+// hand answers the calls of an entry.
+func (n *Node) hand(e *entry, err error) {
+	if err != nil {
+		n.refuse(e, outcome(err))
+		return
+	}
+	a, ok := e.future.Response().(applied)
+	if !ok || len(a.results) != e.commands {
+		// The machine stopped while it applied this entry.
+		n.refuse(e, fmt.Errorf("%w: %w", ErrUnknown, ErrFailed))
+		return
+	}
+	results := a.results
+	for _, c := range e.calls {
+		k := len(c.commands)
+		n.count(c, nil)
+		c.answer(Proposed{Results: results[:k:k], Index: a.index, Term: a.term}, nil)
+		results = results[k:]
+	}
+}
+
+// outcomeOf returns when the library has answered, or was replaced, or the node has
+// stopped itself or was closed: what the library's main goroutine had not taken by
+// then it never answers.
+func (n *Node) outcomeOf(e *entry) error {
 	done := make(chan error, 1)
 	go func() { done <- e.future.Error() }()
 	select {
@@ -274,8 +280,10 @@ func (e *entry) wait(failed <-chan struct{}) error {
 		return err
 	case <-e.library.gone:
 		return raft.ErrRaftShutdown
-	case <-failed:
+	case <-n.fail.failed:
 		return ErrFailed
+	case <-n.closed:
+		return ErrClosed
 	}
 }
 
@@ -297,21 +305,16 @@ func outcome(err error) error {
 func (n *Node) refuse(e *entry, err error) {
 	for _, c := range e.calls {
 		n.count(c, err)
-		c.done <- callAnswer{err: err}
+		c.answer(Proposed{}, err)
 	}
 }
 
-// refuseQueued answers the calls that were never packed when the node closes.
-func (n *Node) refuseQueued(carried *call) {
-	if carried != nil {
-		carried.done <- callAnswer{err: ErrClosed}
-	}
-	for {
-		select {
-		case c := <-n.queue:
-			c.done <- callAnswer{err: ErrClosed}
-		default:
-			return
+// refuseQueued answers the calls that were never packed, and takes no more.
+func (n *Node) refuseQueued(why error) {
+	for _, c := range n.queue.close(why) {
+		if c.state.CompareAndSwap(callWaiting, callPacked) {
+			n.count(c, why)
+			c.answer(Proposed{}, why)
 		}
 	}
 }

@@ -17,6 +17,10 @@ import (
 const (
 	LogStoreBolt = "boltdb"
 	LogStoreWAL  = "wal"
+
+	// LogStoreDefault is that of a new data directory for which none was named.
+	// See docs/decisions/023-the-log-store.md.
+	LogStoreDefault = LogStoreWAL
 )
 
 // Profile is how fast a cluster notices that its leader is gone, against how
@@ -67,7 +71,9 @@ type Config struct {
 	// Dial makes the connections to other nodes; it must refuse where nobody
 	// listens, with syscall.ECONNREFUSED in the error.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// LogStore is LogStoreBolt or LogStoreWAL.
+	// LogStore is LogStoreBolt or LogStoreWAL. A data directory keeps the one that
+	// it was made with, and another is refused. Empty means that one, and
+	// LogStoreDefault for a new directory.
 	LogStore string
 	// Profile holds the timeouts of leader election.
 	Profile Profile
@@ -116,6 +122,10 @@ type Config struct {
 	// TrailingEntries stay in the log after a snapshot, so that a node that was
 	// away for a while need not be sent the whole snapshot.
 	TrailingEntries uint64
+	// TrailingBytes bounds these by their bytes as well, or the latest snapshot's
+	// size does when that is more: up to there it is less to send than the snapshot.
+	// A node that starts verifies all of its log.
+	TrailingBytes int64
 	// SnapshotsKept is how many snapshots stay on disk.
 	SnapshotsKept int
 	// CatchUpEntriesMax is how many entries a non-voter may be behind when it is promoted.
@@ -148,7 +158,6 @@ func DefaultConfig() Config {
 	start := time.Now()
 	return Config{
 		Dial:               new(net.Dialer).DialContext,
-		LogStore:           LogStoreBolt,
 		Profile:            Default(),
 		CommandBytesMax:    256 << 10,
 		EntryBytesMax:      384 << 10,
@@ -165,6 +174,7 @@ func DefaultConfig() Config {
 		SnapshotBytes:      8 << 20,
 		SnapshotInterval:   20 * time.Second,
 		TrailingEntries:    10240,
+		TrailingBytes:      64 << 20,
 		SnapshotsKept:      2,
 		CatchUpEntriesMax:  64,
 		Logger:             slog.Default(),
@@ -191,7 +201,7 @@ func (c *Config) validate() error {
 	} else if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
 		bad("Address %q is no address that other nodes could reach: name a host, and give %q as Bind", c.Address, c.Address)
 	}
-	if c.LogStore != LogStoreBolt && c.LogStore != LogStoreWAL {
+	if c.LogStore != "" && c.LogStore != LogStoreBolt && c.LogStore != LogStoreWAL {
 		bad("LogStore %q is unknown: use %s or %s", c.LogStore, LogStoreBolt, LogStoreWAL)
 	}
 	if (c.ServerTLS == nil) != (c.ClientTLS == nil) {
@@ -217,7 +227,7 @@ func (c *Config) validate() error {
 		{"StoreOperationMax", int64(c.StoreOperationMax)}, {"TransferMax", int64(c.TransferMax)},
 		{"TransferRefusalMax", int64(c.TransferRefusalMax)}, {"HandshakeMax", int64(c.HandshakeMax)},
 		{"ConnectionsMax", int64(c.ConnectionsMax)}, {"SnapshotEntries", int64(c.SnapshotEntries)},
-		{"SnapshotBytes", c.SnapshotBytes}, {"SnapshotInterval", int64(c.SnapshotInterval)}, {"SnapshotsKept", int64(c.SnapshotsKept)},
+		{"SnapshotBytes", c.SnapshotBytes}, {"TrailingBytes", c.TrailingBytes}, {"SnapshotInterval", int64(c.SnapshotInterval)}, {"SnapshotsKept", int64(c.SnapshotsKept)},
 	} {
 		if v.value <= 0 {
 			bad("%s is %d and must be positive", v.name, v.value)

@@ -112,7 +112,7 @@ func (d *damagedLog) GetLog(index uint64, l *raft.Log) error {
 	return err
 }
 
-// An entry that is gone, and a log that does not reach down to its snapshot.
+// An entry that is gone, at either place. In raft-wal no entry can go by itself.
 func TestDamage_AMissingEntry(t *testing.T) {
 	for name, index := range map[string]uint64{"in the middle": 50, "at the beginning": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -129,31 +129,97 @@ func TestDamage_AMissingEntry(t *testing.T) {
 	}
 }
 
-// A file that was cut off: its mapped pages fault on access.
-func TestDamage_ATruncatedLog(t *testing.T) {
-	c, m := damaged(t, LogStoreBolt)
-	c.stop(m)
-	path := filepath.Join(m.cfg.DataDir, "log.db")
-	must(t, os.Truncate(path, 4*4096))
-	refuses(t, c, m, "log.db")
+// storeFiles are the files in which a log store keeps what a node relies on, as
+// patterns below the data directory.
+var storeFiles = map[string][]string{
+	LogStoreBolt: {"log.db"},
+	LogStoreWAL:  {"wal/*.wal", "wal/wal-meta.db"},
 }
 
-// Pages of the file that hold something else.
+// stableAt is where a log store keeps term and vote, in a file of bbolt's.
+var stableAt = map[string]struct{ file, bucket string }{
+	LogStoreBolt: {"log.db", "conf"},
+	LogStoreWAL:  {"wal/wal-meta.db", "stable"},
+}
+
+// one returns the one file that a pattern names.
+func (m *member) one(t *testing.T, pattern string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(m.cfg.DataDir, pattern))
+	must(t, err)
+	if len(files) != 1 {
+		t.Fatalf("%s: %v", pattern, files)
+	}
+	return files[0]
+}
+
+// A file that was cut off: mapped pages fault on access.
+func TestDamage_ATruncatedFile(t *testing.T) {
+	for store, files := range storeFiles {
+		for _, pattern := range files {
+			for _, bytes := range []int64{100, 2 * 4096} {
+				t.Run(fmt.Sprint(pattern, " to ", bytes), func(t *testing.T) {
+					c, m := damaged(t, store)
+					c.stop(m)
+					must(t, os.Truncate(m.one(t, pattern), bytes))
+					refuses(t, c, m, filepath.Dir(pattern + "/x")[:3])
+				})
+			}
+		}
+	}
+}
+
+// Pages of a file that hold something else.
 func TestDamage_OverwrittenPages(t *testing.T) {
-	for _, page := range []int64{0, 2, 5, 9} {
-		t.Run(fmt.Sprint("from page ", page), func(t *testing.T) {
-			c, m := damaged(t, LogStoreBolt)
-			c.stop(m)
-			path := filepath.Join(m.cfg.DataDir, "log.db")
-			info, err := os.Stat(path)
-			must(t, err)
-			f, err := os.OpenFile(path, os.O_WRONLY, 0)
-			must(t, err)
-			_, err = f.WriteAt(bytes.Repeat([]byte{0xa5}, int(info.Size()-page*4096)), page*4096)
-			must(t, err)
-			must(t, f.Close())
-			refuses(t, c, m, "log.db")
-		})
+	for store, files := range storeFiles {
+		for _, pattern := range files {
+			for _, page := range []int64{0, 2, 5} {
+				t.Run(fmt.Sprint(pattern, " from page ", page), func(t *testing.T) {
+					c, m := damaged(t, store)
+					c.stop(m)
+					path := m.one(t, pattern)
+					size, held := held(t, path)
+					if page*4096 >= held {
+						t.Logf("nothing stands there: the file holds %d bytes", held)
+						return
+					}
+					f, err := os.OpenFile(path, os.O_WRONLY, 0)
+					must(t, err)
+					_, err = f.WriteAt(bytes.Repeat([]byte{0xa5}, int(size-page*4096)), page*4096)
+					must(t, err)
+					must(t, f.Close())
+					refuses(t, c, m, filepath.Dir(pattern + "/x")[:3])
+				})
+			}
+		}
+	}
+}
+
+// held returns a file's size, and up to where it holds anything but zeros.
+func held(t *testing.T, path string) (size, held int64) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	must(t, err)
+	return int64(len(content)), int64(len(bytes.TrimRight(content, "\x00")))
+}
+
+// A file that is gone. raft-wal takes a log without the file that says which
+// segments there are for a new one, and removes them; they must still be there.
+func TestDamage_AMissingFile(t *testing.T) {
+	for store, files := range storeFiles {
+		for _, pattern := range files {
+			t.Run(pattern, func(t *testing.T) {
+				c, m := damaged(t, store)
+				c.stop(m)
+				must(t, os.Remove(m.one(t, pattern)))
+				refuses(t, c, m, filepath.Dir(pattern + "/x")[:3])
+				for _, other := range files {
+					if other != pattern {
+						m.one(t, other)
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -161,18 +227,20 @@ func TestDamage_OverwrittenPages(t *testing.T) {
 func TestDamage_TheVote(t *testing.T) {
 	for _, key := range []string{keyVote, "CurrentTerm"} {
 		t.Run(key, func(t *testing.T) {
-			c, m := damaged(t, LogStoreBolt)
-			c.stop(m)
-			db, err := bbolt.Open(filepath.Join(m.cfg.DataDir, "log.db"), 0o600, nil)
-			must(t, err)
-			must(t, db.Update(func(tx *bbolt.Tx) error {
-				b := tx.Bucket([]byte("conf"))
-				value := bytes.Clone(b.Get([]byte(key)))
-				value[7] ^= 1
-				return b.Put([]byte(key), value)
-			}))
-			must(t, db.Close())
-			refuses(t, c, m, "log.db")
+			for store, at := range stableAt {
+				c, m := damaged(t, store)
+				c.stop(m)
+				db, err := bbolt.Open(filepath.Join(m.cfg.DataDir, at.file), 0o600, nil)
+				must(t, err)
+				must(t, db.Update(func(tx *bbolt.Tx) error {
+					b := tx.Bucket([]byte(at.bucket))
+					value := bytes.Clone(b.Get([]byte(key)))
+					value[7] ^= 1
+					return b.Put([]byte(key), value)
+				}))
+				must(t, db.Close())
+				refuses(t, c, m, at.file[:3])
+			}
 		})
 	}
 }
@@ -191,7 +259,7 @@ func TestDamage_ASnapshot(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, m := damaged(t, LogStoreBolt)
+			c, m := damaged(t, LogStoreDefault)
 			must(t, m.Snapshot(c.ctx()))
 			c.set("x", "1")
 			must(t, m.Snapshot(c.ctx())) // two are kept
@@ -216,7 +284,7 @@ func TestDamage_ASnapshotThatTheMachineCannotRead(t *testing.T) {
 		"invalid":       snapshotMagic + "\x00\x00\x00\x00\x00\x00\x00\x09nonsense",
 	} {
 		t.Run(says, func(t *testing.T) {
-			c, m := damaged(t, LogStoreBolt)
+			c, m := damaged(t, LogStoreDefault)
 			must(t, m.Snapshot(c.ctx()))
 			write := func() {
 				sink, err := m.stores.snapshots.inner.Create(1, m.raft().LastIndex()+1, m.raft().CurrentTerm(), m.raft().GetConfiguration().Configuration(), 1, m.trans)
@@ -242,16 +310,18 @@ func TestDamage_ASnapshotThatTheMachineCannotRead(t *testing.T) {
 
 // All snapshots gone: the log begins too late.
 func TestDamage_NoSnapshot(t *testing.T) {
-	c, m := damaged(t, LogStoreBolt)
-	must(t, m.Snapshot(c.ctx()))
-	c.stop(m)
-	must(t, os.RemoveAll(filepath.Join(m.cfg.DataDir, "snapshots")))
-	refuses(t, c, m, "log.db")
+	for store, files := range storeFiles {
+		c, m := damaged(t, store)
+		must(t, m.Snapshot(c.ctx()))
+		c.stop(m)
+		must(t, os.RemoveAll(filepath.Join(m.cfg.DataDir, "snapshots")))
+		refuses(t, c, m, files[0][:3])
+	}
 }
 
 // A snapshot that turns out damaged when a node is to be sent it.
 func TestDamage_ASnapshotOfARunningNode(t *testing.T) {
-	c, m := damaged(t, LogStoreBolt)
+	c, m := damaged(t, LogStoreDefault)
 	must(t, m.Snapshot(c.ctx()))
 	flip(t, filepath.Join(m.cfg.DataDir, "snapshots", "*", "state.bin"), "register-050")
 	joining := c.add()
@@ -263,7 +333,7 @@ func TestDamage_ASnapshotOfARunningNode(t *testing.T) {
 
 // What a crash leaves of a snapshot is swept away.
 func TestDamage_AnUnfinishedSnapshotIsRemoved(t *testing.T) {
-	c, m := damaged(t, LogStoreBolt)
+	c, m := damaged(t, LogStoreDefault)
 	c.stop(m)
 	left := filepath.Join(m.cfg.DataDir, "snapshots", "2-50-1000.tmp")
 	must(t, os.MkdirAll(left, 0o700))
@@ -280,7 +350,7 @@ func TestDamage_ACrashBeforeTheOldLogIsDropped(t *testing.T) {
 		"the log was behind":   {1000, 99},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, m := damaged(t, LogStoreBolt)
+			c, m := damaged(t, LogStoreDefault)
 			state := newRegisters()
 			state.state.Index = at.index
 			snapshot := &pinned{state: state.Pin(), index: at.index}
@@ -319,7 +389,7 @@ func TestDirectory(t *testing.T) {
 		says   string
 	}{
 		{"another node", func(cfg *Config) { cfg.NodeID = newUUID() }, ErrOtherNode, m.cfg.DataDir},
-		{"another log store", func(cfg *Config) { cfg.LogStore = LogStoreWAL }, nil, "log.db"},
+		{"another log store", func(cfg *Config) { cfg.LogStore = LogStoreBolt }, nil, `holds wal, so it was made with the log store "wal"`},
 		{"an unreadable identity", func(cfg *Config) { rewrite(t, cfg, "{") }, ErrDamaged, "identity.json"},
 		{"no node id", func(cfg *Config) { rewrite(t, cfg, "{}") }, ErrDamaged, "identity.json"},
 		{"a wrong checksum", func(cfg *Config) { rewrite(t, cfg, `{"node_id":"`+newUUID()+`","checksum":"00000000"}`) }, ErrDamaged, "checksum"},
@@ -352,7 +422,7 @@ func rewrite(t *testing.T, cfg *Config, identity string) {
 // A digit of meta.json that is another digit is JSON as good as before: only its
 // sum tells. A snapshot without a sum is one of an earlier version.
 func TestDamage_ADigitOfASnapshotsMeta(t *testing.T) {
-	c, m := damaged(t, LogStoreBolt)
+	c, m := damaged(t, LogStoreDefault)
 	must(t, m.Snapshot(c.ctx()))
 	c.stop(m)
 	names, err := m.stores.snapshots.names()
@@ -393,6 +463,30 @@ func TestDamage_AnyFieldOfAnEntry(t *testing.T) {
 		damage(&l)
 		if err := verifyEntry(l.Index, &l); errors.Is(err, ErrDamaged) == (name == "nothing") {
 			t.Errorf("%s damaged: %v", name, err)
+		}
+	}
+}
+
+// A data directory keeps the log store that it was made with, whatever is the
+// default of a new one.
+func TestDirectory_KeepsItsLogStore(t *testing.T) {
+	for _, store := range []string{LogStoreBolt, LogStoreWAL, ""} {
+		c, m := damaged(t, store)
+		want := store
+		if want == "" {
+			want = LogStoreDefault
+		}
+		for range 2 {
+			if got := m.Status().LogStore; got != want {
+				t.Fatalf("made with %q, it has %q", want, got)
+			}
+			c.stop(m)
+			m.cfg.LogStore = ""
+			c.start(m)
+			c.leader()
+		}
+		if m.get("register-050") != "the value" {
+			t.Errorf("%q: it does not hold what it held", store)
 		}
 	}
 }

@@ -20,6 +20,7 @@
 //   - heartbeats take the main path (#695): transport.go
 //   - linearizable reads across pauses, which VerifyLeader is not: readindex.go
 //   - no pipelining (#612, #611): transport.go
+//   - a leader's disk and its followers' take turns: behind.go
 //   - a store that errs or stalls ends the process (#503, #666, #614): failstop.go
 //   - leadership transfer only under our own time (#696): transfer.go
 //   - an installed snapshot drops the old log (#697): logstore.go
@@ -42,8 +43,8 @@
 //
 //	identity.json   node id, cluster id
 //	LOCK            held while a process uses the directory
-//	log.db          the log, term and vote (log store "boltdb")
-//	wal/            the same (log store "wal")
+//	wal/            the log, term and vote (log store "wal", the default)
+//	log.db          the same (log store "boltdb")
 //	highwater       how far log, term and vote had come, see highwater.go
 //	snapshots/      the latest snapshots, each with its checksum
 //	peers.json      put there by an operator to force a recovery, see recovery.go

@@ -24,6 +24,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //   - keeps a checksum with each entry and verifies it on each read, since
 //     bbolt has none of its own;
 //   - measures how long writes take, fsync included;
+//   - writes a leader's entries behind (see behind.go);
 //   - says that it is monotonic, and is.
 type logStore struct {
 	inner raft.LogStore
@@ -37,7 +38,10 @@ type logStore struct {
 	replaced  func() // called when a diverged log was dropped
 
 	mu          sync.Mutex    // held over changes of the log
-	first, last atomic.Uint64 // indexes in the log, 0 for none
+	sizes       sizes         // of what is on the disk; under mu
+	behind      behind        // what is not, yet
+	onDisk      reached       // up to which index it is
+	first, last atomic.Uint64 // indexes in the log, written or accepted; 0 for none
 	written     atomic.Uint64 // bytes of the entries written since the start
 }
 
@@ -73,6 +77,7 @@ func (s *logStore) verify() error {
 			case err != nil:
 				return err
 			}
+			s.sizes.set(index, len(l.Data))
 			fits = fits && (index != snapshot.index || l.Term == snapshot.term)
 		}
 		if fits {
@@ -107,6 +112,7 @@ func (s *logStore) measure() error {
 	}
 	s.first.Store(first)
 	s.last.Store(last)
+	s.onDisk.set(last)
 	return nil
 }
 
@@ -115,6 +121,9 @@ func (s *logStore) measure() error {
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	if index < s.first.Load() || index > s.last.Load() {
 		return raft.ErrLogNotFound
+	}
+	if err := s.reaches(index); err != nil {
+		return err
 	}
 	missing := false
 	err := s.do(fmt.Sprintf("read log entry %d", index), func() error {
@@ -135,13 +144,41 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs appends entries and returns once they are on the disk.
+// StoreLogs appends entries and returns once they are on the disk, or are sure to
+// be before anybody is told so.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if len(logs) == 0 {
 		return nil
 	}
+	if s.behind.may != nil && s.behind.may(logs) {
+		return s.accept(logs)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.flush(); err != nil {
+		return err
+	}
+	first, last := logs[0].Index, logs[len(logs)-1].Index
+	if err := s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error { return s.continues(first) }); err != nil {
+		return err
+	}
+	if err := s.put(logs); err != nil {
+		return err
+	}
+	s.last.Store(last)
+	return nil
+}
+
+// continues refuses an entry that would leave a gap.
+func (s *logStore) continues(first uint64) error {
+	if end := s.last.Load(); end != 0 && first != end+1 {
+		return fmt.Errorf("the log ends at %d: entry %d would leave a gap", end, first)
+	}
+	return nil
+}
+
+// put appends entries and returns once they are on the disk. The caller must hold mu.
+func (s *logStore) put(logs []*raft.Log) error {
 	sealed, size := make([]*raft.Log, len(logs)), 0
 	for i, l := range logs {
 		entry := *l // the library and the cache go on using l
@@ -151,18 +188,21 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	first, last := logs[0].Index, logs[len(logs)-1].Index
 	return s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error {
-		if end := s.last.Load(); end != 0 && first != end+1 {
-			return fmt.Errorf("the log ends at %d: this would leave a gap", end)
-		}
 		start := time.Now()
 		if err := s.inner.StoreLogs(sealed); err != nil {
 			return err
 		}
 		s.write.observe(time.Since(start))
 		s.written.Add(uint64(size))
-		s.last.Store(last)
+		for _, l := range logs {
+			s.sizes.set(l.Index, len(l.Data))
+		}
 		s.first.CompareAndSwap(0, first)
-		return s.high.set(false, func(m *mark) { m.last = last })
+		if err := s.high.set(false, func(m *mark) { m.last = last }); err != nil {
+			return err
+		}
+		s.onDisk.set(last)
+		return nil
 	})
 }
 
@@ -170,6 +210,11 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 func (s *logStore) DeleteRange(first, last uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.behind.mu.Lock() // nothing is accepted meanwhile
+	defer s.behind.mu.Unlock()
+	if err := s.flushLocked(); err != nil {
+		return err
+	}
 	var end raft.Log // of the log before
 	err := s.do(fmt.Sprintf("delete log entries %d to %d", first, last), func() (err error) {
 		if index := s.last.Load(); index != 0 {
@@ -185,7 +230,11 @@ func (s *logStore) DeleteRange(first, last uint64) error {
 		if err := s.inner.DeleteRange(first, last); err != nil {
 			return err
 		}
-		return s.measure()
+		if err := s.measure(); err != nil {
+			return err
+		}
+		s.sizes.keep(s.first.Load(), s.last.Load())
+		return nil
 	})
 	if err == nil {
 		err = s.do("shorten the log", func() error { return failpoint.Hit(failpoint.LogShortened, "") })

@@ -60,6 +60,7 @@ type machine struct {
 	notify     func(index uint64)
 	unreadable error // why the last Restore failed
 
+	pinning func()        // called before the machine is pinned
 	unsaved int64         // bytes of commands applied after the last snapshot
 	due     func() int64  // how many make the next one due
 	grown   chan struct{} // holds one token once it is due
@@ -143,6 +144,7 @@ func (a *machine) Snapshot() (raft.FSMSnapshot, error) {
 	if err := a.fail.cause(); err != nil {
 		return nil, errors.Join(ErrFailed, err)
 	}
+	a.pinning()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.unsaved = 0

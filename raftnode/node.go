@@ -39,12 +39,13 @@ type Node struct {
 	settled    chan settlement
 	reign      atomic.Pointer[reign] // nil unless this node leads and serves
 
-	queue       chan *call
-	queuedBytes atomic.Int64
-	slots       chan struct{} // one token for each entry in flight
-	inFlight    chan *entry
-	answered    chan struct{} // closed when no entry will be answered any more
-	reads       chan read
+	queue    *queue
+	calls    sync.Pool     // of *call, those that nobody refers to
+	packed   [][]byte      // of the last entry, cleared; belongs to pack
+	slots    chan struct{} // one token for each entry in flight
+	inFlight chan *entry
+	answered chan struct{} // closed when no entry will be answered any more
+	reads    chan read
 
 	goroutines sync.Mutex // held while closing is closed, and where a call adds to wait
 	closeOnce  sync.Once
@@ -70,7 +71,8 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 		rounds:     newRounds(),
 		leadership: make(chan Leadership),
 		settled:    make(chan settlement),
-		queue:      make(chan *call, cfg.QueueCallsMax),
+		calls:      sync.Pool{New: newCall},
+		queue:      newQueue(cfg.QueueCallsMax, cfg.QueueBytesMax),
 		slots:      make(chan struct{}, cfg.EntriesInFlightMax),
 		inFlight:   make(chan *entry, cfg.EntriesInFlightMax),
 		answered:   make(chan struct{}),
@@ -79,7 +81,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 		closed:     make(chan struct{}),
 	}
 	n.peers = newPeers(n.alarmInstalls, n.alarmSetBack)
-	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied, due: n.snapshotDue, grown: make(chan struct{}, 1)}
+	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied, due: n.snapshotDue, pinning: n.boundTrailing, grown: make(chan struct{}, 1)}
 	n.machine.readLevel()
 	if err := n.start(); err != nil {
 		return nil, errors.Join(withRoom(err), n.release())
@@ -112,11 +114,14 @@ func (n *Node) start() (err error) {
 		return err
 	}
 	n.stores.log.replaced = n.logReplaced
+	n.stores.log.behind.may = n.mayWriteBehind
+	n.trans.onDisk, n.trans.settle = n.stores.log.reaches, n.stores.log.settle
 	if err := n.startLibrary(); err != nil {
 		return err
 	}
 	n.fail.running.Store(true)
-	n.wait.Add(4)
+	n.wait.Add(5)
+	go n.writeBehind()
 	go n.watchGrowth()
 	go n.watchLeadership()
 	go n.pack()

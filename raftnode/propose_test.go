@@ -130,22 +130,16 @@ func TestPropose_GivenUpBeforeAndAfterPacking(t *testing.T) {
 		go func() { _, err := leader.Propose(packed, set(fmt.Sprintf("packed%d", i), "1")); answers <- err }()
 		testkit.Eventually(t, within, func() bool { return len(leader.slots) == i+1 })
 	}
-	// One more is in the hands of the batcher; those behind it wait in the queue.
-	go func() { _, err := leader.Propose(packed, set("handed", "1")); answers <- err }()
-	testkit.Eventually(t, within, func() bool {
-		return leader.Metrics().Pending == int64(leader.cfg.EntriesInFlightMax+1) && len(leader.queue) == 0
-	})
-	leader.fill(t)
 	waiting, leaveToo := context.WithCancel(context.Background())
 	queued := make(chan error, 1)
 	go func() { _, err := leader.Propose(waiting, set("queued", "1")); queued <- err }()
-	testkit.Eventually(t, within, func() bool { return len(leader.queue) > 0 })
+	testkit.Eventually(t, within, func() bool { return leader.queue.waiting() == 1 })
 	leaveToo()
 	if err := <-queued; !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnknown) {
 		t.Fatalf("a call that only waited: %v", err)
 	}
 	leave()
-	for range leader.cfg.EntriesInFlightMax + 1 {
+	for range leader.cfg.EntriesInFlightMax {
 		if err := <-answers; !errors.Is(err, ErrUnknown) || !errors.Is(err, context.Canceled) {
 			t.Fatalf("a packed call: %v, want ErrUnknown", err)
 		}
@@ -157,23 +151,6 @@ func TestPropose_GivenUpBeforeAndAfterPacking(t *testing.T) {
 	if c.leader().get("queued") != "" {
 		t.Fatal("a call that was definitely not appended took effect")
 	}
-}
-
-// fill makes the entry in the batcher's hands as large as may be, so that what
-// comes next waits in the queue.
-func (m *member) fill(t *testing.T) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	commands := make([][]byte, m.cfg.EntryCommandsMax-1)
-	for i := range commands {
-		commands[i] = set("filler", "1")
-	}
-	go func() { _, _ = m.Propose(ctx, commands...) }()
-	testkit.Eventually(t, within, func() bool { return len(m.queue) == 0 && m.Metrics().Pending > int64(m.cfg.EntriesInFlightMax+1) })
-	// The first call that does not fit is carried by the batcher, out of the queue.
-	go func() { _, _ = m.Propose(ctx, set("carried1", "1"), set("carried2", "1")) }()
-	testkit.Eventually(t, within, func() bool { return len(m.queue) == 0 && m.Metrics().Pending > int64(m.cfg.EntriesInFlightMax+2) })
 }
 
 // Beyond its bounds the queue refuses before anything is appended.

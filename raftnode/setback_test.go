@@ -80,19 +80,22 @@ func TestSetBack_IsHeededOnlyWhereItIsSo(t *testing.T) {
 
 // Term and vote alone set back: the log beside them is of a later term.
 func TestSetBack_TermAndVote(t *testing.T) {
-	c, m := damaged(t, LogStoreBolt)
-	c.stop(m)
-	writeTerm(t, m, 1)
-	refuses(t, c, m, "log.db")
+	for store, files := range storeFiles {
+		c, m := damaged(t, store)
+		c.stop(m)
+		writeTerm(t, m, 1)
+		refuses(t, c, m, files[0][:3])
+	}
 }
 
 // writeTerm writes the term of a stopped node.
 func writeTerm(t *testing.T, m *member, term uint64) {
 	t.Helper()
-	db, err := bbolt.Open(filepath.Join(m.cfg.DataDir, "log.db"), 0o600, nil)
+	at := stableAt[m.Node.cfg.LogStore]
+	db, err := bbolt.Open(filepath.Join(m.cfg.DataDir, at.file), 0o600, nil)
 	must(t, err)
 	must(t, db.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("conf")).Put([]byte("CurrentTerm"), seal("CurrentTerm", binary.BigEndian.AppendUint64(nil, term)))
+		return tx.Bucket([]byte(at.bucket)).Put([]byte("CurrentTerm"), seal("CurrentTerm", binary.BigEndian.AppendUint64(nil, term)))
 	}))
 	must(t, db.Close())
 }

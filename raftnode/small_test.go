@@ -198,3 +198,18 @@ func FuzzGreeting(f *testing.F) {
 		}
 	})
 }
+
+// A message holds few large entries or many small ones, one at least.
+func TestBoundMessage(t *testing.T) {
+	for _, test := range []struct{ bytes, entries, want int }{
+		{1 << 10, 256, 256}, {100 << 10, 256, 40}, {384 << 10, 256, 10}, {messageBytesMax + 1, 2, 1}, {0, 0, 0},
+	} {
+		args := &raft.AppendEntriesRequest{}
+		for i := range test.entries {
+			args.Entries = append(args.Entries, &raft.Log{Index: uint64(i), Data: make([]byte, test.bytes)})
+		}
+		if boundMessage(args); len(args.Entries) != test.want {
+			t.Errorf("%d of %d entries of %d bytes", len(args.Entries), test.entries, test.bytes)
+		}
+	}
+}

@@ -14,17 +14,13 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// logCacheEntries is how many of the latest entries the leader keeps in memory
-// for its followers.
-const logCacheEntries = 512
-
 // boltMmapBytes is the address space that bbolt reserves at once: growing the
 // mapping later stops every reader and writer.
 const boltMmapBytes = 1 << 30
 
 // stores are what a node keeps on disk.
 type stores struct {
-	logs      raft.LogStore // log behind a cache
+	logs      *recentLogs // log with its end in memory
 	log       *logStore
 	stable    *stableStore
 	snapshots *snapshotStore
@@ -57,16 +53,16 @@ func openStores(cfg *Config, fail *failStop, write *histogram) (_ *stores, err e
 	if err != nil {
 		return nil, err
 	}
-	closeStores := s.close
+	closeStores := s.close // of the log's store
 	s.close = func() error { return errors.Join(closeStores(), high.f.Close()) }
 	s.stable = &stableStore{inner: stable, path: s.path, fail: fail, max: cfg.StoreOperationMax, high: high}
 	if s.snapshots, err = openSnapshots(cfg, fail); err != nil {
 		return nil, err
 	}
-	s.log = &logStore{inner: logs, path: s.path, fail: fail, max: cfg.StoreOperationMax, write: write, snapshots: s.snapshots, high: high}
-	if s.logs, err = raft.NewLogCache(logCacheEntries, s.log); err != nil {
-		return nil, err
-	}
+	s.log = &logStore{behind: behind{kick: make(chan struct{}, 1)}, inner: logs, path: s.path, fail: fail, max: cfg.StoreOperationMax, write: write, snapshots: s.snapshots, high: high}
+	s.logs = newRecentLogs(s.log)
+	closeFiles := s.close
+	s.close = func() error { s.log.stopBehind(); return closeFiles() }
 	if err := s.stable.verify(); err != nil {
 		return nil, err
 	}
@@ -91,12 +87,35 @@ func (s *stores) end() (place, error) {
 	return place{last, l.Term}, err
 }
 
+// logFiles are where the log stores keep their files in a data directory.
+var logFiles = map[string]string{LogStoreBolt: "log.db", LogStoreWAL: "wal"}
+
+// chooseLog settles which log store a data directory has: what was begun with one
+// cannot go on with another.
+func chooseLog(cfg *Config) error {
+	for _, kind := range []string{LogStoreBolt, LogStoreWAL} {
+		_, err := os.Stat(filepath.Join(cfg.DataDir, logFiles[kind]))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+		case err != nil:
+			return fmt.Errorf("open the log: %w", err)
+		case cfg.LogStore == "":
+			cfg.LogStore = kind
+		case cfg.LogStore != kind:
+			return fmt.Errorf("open the log: %s holds %s, so it was made with the log store %q: start it without naming one, or with that, not with %q",
+				cfg.DataDir, logFiles[kind], kind, cfg.LogStore)
+		}
+	}
+	if cfg.LogStore == "" {
+		cfg.LogStore = LogStoreDefault
+	}
+	return nil
+}
+
 // openLog opens the chosen log store, which also keeps term and vote.
 func (s *stores) openLog(cfg *Config, fail *failStop) (logs raft.LogStore, stable raft.StableStore, err error) {
-	other := map[string]string{LogStoreBolt: "wal", LogStoreWAL: "log.db"}[cfg.LogStore]
-	if _, err := os.Stat(filepath.Join(cfg.DataDir, other)); err == nil {
-		return nil, nil, fmt.Errorf("open the log: %s holds %s, so it was written with another log store than %q: start with the one it was made with",
-			cfg.DataDir, other, cfg.LogStore)
+	if err := chooseLog(cfg); err != nil {
+		return nil, nil, err
 	}
 	switch cfg.LogStore {
 	case LogStoreWAL:
@@ -109,7 +128,7 @@ func (s *stores) openLog(cfg *Config, fail *failStop) (logs raft.LogStore, stabl
 // openBolt opens a log in bbolt, with fsync on each write. The freelist is not
 // written but rebuilt at start, and kept as a map: both spare work on each write.
 func (s *stores) openBolt(cfg *Config) (raft.LogStore, raft.StableStore, error) {
-	s.path = filepath.Join(cfg.DataDir, "log.db")
+	s.path = filepath.Join(cfg.DataDir, logFiles[LogStoreBolt])
 	if err := checkBolt(s.path); err != nil {
 		return nil, nil, err
 	}
@@ -136,8 +155,11 @@ func (s *stores) openBolt(cfg *Config) (raft.LogStore, raft.StableStore, error) 
 // openWAL opens a log in raft-wal, which makes its next file in the background
 // and tells a failure of that, a full disk for one, to its log alone.
 func (s *stores) openWAL(cfg *Config, fail *failStop) (raft.LogStore, raft.StableStore, error) {
-	s.path = filepath.Join(cfg.DataDir, "wal")
+	s.path = filepath.Join(cfg.DataDir, logFiles[LogStoreWAL])
 	if err := makeDir(s.path); err != nil {
+		return nil, nil, err
+	}
+	if err := checkWAL(s.path); err != nil {
 		return nil, nil, err
 	}
 	logger := libraryLogger(cfg.Logger, "wal")
@@ -149,6 +171,9 @@ func (s *stores) openWAL(cfg *Config, fail *failStop) (raft.LogStore, raft.Stabl
 		store, err = wal.Open(s.path, wal.WithLogger(logger))
 		return err
 	})
+	if errors.Is(err, wal.ErrCorrupt) || errors.Is(err, os.ErrNotExist) {
+		err = withRemedy(fmt.Errorf("%w: %w", ErrDamaged, err))
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -12,12 +12,18 @@ import (
 // kernel has, so only the kernel can say whether a power cut would. A
 // follower's answer is an acknowledgement too, so all nodes are asked.
 func TestSynced_WhatIsAcknowledgedIsOnTheDisk(t *testing.T) {
-	c := newCluster(t, 1, nil)
+	for store, files := range storeFiles {
+		t.Run(store, func(t *testing.T) { whatIsAcknowledgedIsSynced(t, store, files[0]) })
+	}
+}
+
+func whatIsAcknowledgedIsSynced(t *testing.T, store, file string) {
+	c := newCluster(t, 1, func(_ int, cfg *Config) { cfg.LogStore = store })
 	node := c.members[0]
 	for i := range 20 {
 		c.set(fmt.Sprintf("r%d", i), "x")
 		// Nothing else writes meanwhile: an idle leader of one node is silent.
-		if !testkit.Synced(t, filepath.Join(node.cfg.DataDir, "log.db")) {
+		if !testkit.Synced(t, node.one(t, file)) {
 			return
 		}
 	}

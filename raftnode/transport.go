@@ -26,6 +26,8 @@ type transport struct {
 
 	election  func(raft.RPC) bool // looks at each incoming message, see election.go
 	term      func() uint64       // the library's, see deposed.go
+	onDisk    func(uint64) error  // returns once the own log is on the disk up to there, see behind.go
+	settle    func()              // and once all of it is
 	deposed   atomic.Uint64       // messages that were not sent for it
 	incoming  chan raft.RPC
 	closing   chan struct{}
@@ -77,6 +79,7 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if err := t.leadsIn(args.Term); err != nil {
 		return err
 	}
+	boundMessage(args)
 	round := t.rounds.stamp()
 	before, known := t.peers.get(id, args.Term)
 	if err := t.Transport.AppendEntries(id, target, args, resp); err != nil {
@@ -89,7 +92,36 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		t.rounds.answered(id, args.Term, round)
 		t.peers.heard(id, args.Term, matched(args, resp))
 	}
+	if n := len(args.Entries); resp.Success && n > 0 && t.onDisk != nil {
+		return t.onDisk(args.Entries[n-1].Index)
+	}
 	return nil
+}
+
+// messageBytesMax bounds the entries of one message, which the library bounds by
+// their number alone: a node that is behind would be sent a hundred megabytes at
+// once, and heartbeats would wait behind them.
+const messageBytesMax = 4 << 20
+
+// boundMessage cuts off the entries that are too many. The library goes on from the
+// last one that was sent.
+func boundMessage(args *raft.AppendEntriesRequest) {
+	bytes := 0
+	for i, l := range args.Entries {
+		if bytes += len(l.Data); bytes > messageBytesMax && i > 0 {
+			args.Entries = args.Entries[:i]
+			return
+		}
+	}
+}
+
+// DecodePeer tells a leader's address. The library asks for it on its main goroutine
+// before it looks at what a leader has sent: what it answers is true of the disk.
+func (t *transport) DecodePeer(encoded []byte) raft.ServerAddress {
+	if t.settle != nil {
+		t.settle()
+	}
+	return t.Transport.DecodePeer(encoded)
 }
 
 // InstallSnapshot notes how far the snapshot brings the node.

@@ -26,7 +26,7 @@ import (
 var (
 	summaryDir = flag.String("summary", "", "directory for the JSON summaries of the campaigns")
 	seedFlag   = flag.Uint64("seed", 0, "seed of the campaigns; 0: drawn and logged")
-	storeFlag  = flag.String("store", "boltdb", "log store of the campaigns' nodes")
+	storeFlag  = flag.String("store", "wal", "log store of the campaigns' nodes")
 )
 
 // binary is the program under test, built once.

@@ -140,13 +140,16 @@ func (n *servingNode) raftConfig(tls nodeTLS, l net.Listener) raftnode.Config {
 	cfg.Address = n.cfg.RaftAddress()
 	cfg.Listener = l
 	cfg.ServerTLS, cfg.ClientTLS = tls.raft, tls.raftClient
-	cfg.LogStore = n.cfg.Storage.LogStore
+	if n.cfg.Storage.LogStore != "auto" {
+		cfg.LogStore = n.cfg.Storage.LogStore
+	}
 	cfg.Profile, _ = profileOf(n.cfg.Raft.Profile)
 	cfg.StoreOperationMax = n.cfg.Storage.OperationTimeout
 	cfg.SnapshotEntries = n.cfg.Raft.SnapshotThreshold
 	cfg.SnapshotBytes = int64(n.cfg.Raft.SnapshotBytes)
 	cfg.SnapshotInterval = n.cfg.Raft.SnapshotInterval
 	cfg.TrailingEntries = n.cfg.Raft.TrailingLogs
+	cfg.TrailingBytes = int64(n.cfg.Raft.TrailingBytes)
 	cfg.Logger = n.logger
 	cfg.Dial = detour.Dial
 	injectDiskFaults(&cfg)

@@ -127,7 +127,7 @@ func (n *servingNode) logStart() {
 		tls = "server"
 	}
 	n.logger.Info("quorate "+version, "node", n.cfg.Node.Name, "id", id.NodeID, "cluster", cluster,
-		"data_dir", n.cfg.Node.DataDir, "log_store", n.cfg.Storage.LogStore, "profile", n.cfg.Raft.Profile,
+		"data_dir", n.cfg.Node.DataDir, "log_store", n.raft.Status().LogStore, "profile", n.cfg.Raft.Profile,
 		"http", n.cfg.Listen.HTTP, "grpc", n.cfg.Listen.GRPC, "raft", n.cfg.Listen.Raft, "tls", tls,
 		"advertised", strings.Join([]string{n.cfg.HTTPAddress(), n.cfg.GRPCAddress(), n.cfg.RaftAddress()}, " "))
 }

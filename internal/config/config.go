@@ -68,7 +68,7 @@ type TLS struct {
 
 // Storage is how the log is kept on disk.
 type Storage struct {
-	LogStore         string        `key:"storage.log_store" flag:"log-store" unit:"boltdb|wal" help:"Kind of the Raft log's store; chosen when the data directory is made."`
+	LogStore         string        `key:"storage.log_store" flag:"log-store" unit:"auto|boltdb|wal" help:"Kind of the Raft log's store. auto: the one that the data directory was made with, which it keeps; wal for a new one."`
 	OperationTimeout time.Duration `key:"storage.operation_timeout" flag:"storage-operation-timeout" unit:"duration" help:"A store operation that takes longer ends the node: a stalled disk must not keep the leadership."`
 }
 
@@ -79,6 +79,7 @@ type Raft struct {
 	SnapshotBytes     uint64        `key:"raft.snapshot_bytes" flag:"raft-snapshot-bytes" unit:"bytes" help:"Bytes of the log after which a snapshot is taken at once; half of the last snapshot's, when that is more."`
 	SnapshotInterval  time.Duration `key:"raft.snapshot_interval" flag:"raft-snapshot-interval" unit:"duration" help:"How often a node counts the log's entries for that; up to as much again is added."`
 	TrailingLogs      uint64        `key:"raft.trailing_logs" flag:"raft-trailing-logs" unit:"entries" help:"Log entries kept behind a snapshot, so that a node that is a little behind needs no snapshot."`
+	TrailingBytes     uint64        `key:"raft.trailing_bytes" flag:"raft-trailing-bytes" unit:"bytes" help:"Bytes of the log kept behind a snapshot at most; as many as the snapshot has, when that is more. A node verifies its whole log when it starts."`
 }
 
 // Tx is how transactions are driven by this node while it leads.
@@ -109,8 +110,8 @@ func Default() Config {
 			HTTP: "127.0.0.1:36789", GRPC: "127.0.0.1:36790", Raft: "127.0.0.1:36792",
 			DrainTimeout: 5 * time.Second,
 		},
-		Storage: Storage{LogStore: "boltdb", OperationTimeout: 10 * time.Second},
-		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotBytes: 8 << 20, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240},
+		Storage: Storage{LogStore: "auto", OperationTimeout: 10 * time.Second},
+		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotBytes: 8 << 20, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240, TrailingBytes: 64 << 20},
 		Tx: Tx{
 			StuckAfter: 5 * time.Minute, InFlight: 1024, InFlightResource: 256,
 		},

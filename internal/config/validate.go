@@ -19,7 +19,7 @@ func Validate(c *Config) error {
 		validateListeners(c),
 		validateTLS(c),
 		validateTiming(c),
-		oneOf("storage.log_store", c.Storage.LogStore, "boltdb", "wal"),
+		oneOf("storage.log_store", c.Storage.LogStore, "auto", "boltdb", "wal"),
 		oneOf("raft.profile", c.Raft.Profile, "fast", "default"),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "text", "json"),
