@@ -104,6 +104,9 @@ func (c *checker) transaction(tx *quoratev1.Transaction) {
 	if shape := tx.GetLabels()["shape"]; shape != "" {
 		c.count(shape + "_" + word(decision))
 	}
+	if tx.GetLabels()["entry"] == "one-shot" {
+		c.count("oneshot_" + word(decision))
+	}
 	if decision == quoratev1.Decision_DECISION_ROLLBACK {
 		c.count("reason_" + strings.ToLower(strings.TrimPrefix(tx.GetReason().String(), "ROLLBACK_REASON_")))
 	}

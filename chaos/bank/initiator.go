@@ -110,13 +110,18 @@ var errAbandoned = errors.New("the initiator gives up")
 
 // run makes the transaction by participant.Client.Run, as users do.
 func (a *attempt) run(ctx context.Context) {
-	begin := a.ask(AskBegin, "")
+	var begin int64
+	if !a.t.oneShot { // whose begin comes with its commit
+		begin = a.ask(AskBegin, "")
+	}
 	commit, ran := int64(0), false
 	var gid string
 	err := a.in.client.Run(ctx, func(ctx context.Context) error {
 		info, _ := participant.FromContext(ctx)
 		gid, ran = string(info.GID), true
-		a.hear(begin, gid, WordBegun, "", 0)
+		if !a.t.oneShot {
+			a.hear(begin, gid, WordBegun, "", 0)
+		}
 		err := a.do(ctx)
 		if err == nil && a.t.shape == ShapeAbandoned {
 			err = errAbandoned
@@ -132,7 +137,7 @@ func (a *attempt) run(ctx context.Context) {
 	case commit != 0:
 		word, reason := wordOf(err)
 		a.hear(commit, gid, word, reason, 0)
-	case ran:
+	case ran, a.t.oneShot:
 	case a.t.key != "" && knows(err):
 		// Another one has the key, and this is what became of its transaction. The
 		// ledger has no GID to compare: the key stands for it.
@@ -195,9 +200,16 @@ func (a *attempt) contrary(ctx context.Context, rng *rand.Rand) {
 }
 
 func (a *attempt) options() []participant.TxOption {
-	opts := []participant.TxOption{participant.WithTimeout(a.t.timeout), participant.WithLabels(map[string]string{"shape": string(a.t.shape)})}
+	labels := map[string]string{"shape": string(a.t.shape)}
+	if a.t.oneShot {
+		labels["entry"] = "one-shot"
+	}
+	opts := []participant.TxOption{participant.WithTimeout(a.t.timeout), participant.WithLabels(labels)}
 	if a.t.named {
 		opts = append(opts, participant.WithEntry(participant.EntryNamed))
+	}
+	if a.t.oneShot {
+		opts = append(opts, participant.OneShot())
 	}
 	if a.t.key != "" {
 		opts = append(opts, participant.WithKey(a.t.key))

@@ -46,6 +46,10 @@ const (
 	hotShare    = 0.15
 	// namedShare of the transactions name their set in one request.
 	namedShare = 0.3
+	// oneShotShare of the others, where they can, are one request in all. When their
+	// initiator dies they keep their locks for longer than others, so they are few.
+	oneShotShare   = 0.15
+	oneShotTimeout = 5 * time.Second
 	// heldWeight is how often a resource that admits one writer at a time is drawn
 	// against one of another kind, in percent.
 	heldWeight = 25
@@ -55,6 +59,7 @@ const (
 type transaction struct {
 	shape   Shape
 	named   bool
+	oneShot bool
 	timeout time.Duration
 	key     string
 	calls   []Call
@@ -103,7 +108,29 @@ func (m *mix) next(n int64) transaction {
 		t.timeout = time.Duration(50+m.rng.IntN(500)) * time.Millisecond
 		t.calls[0].Work.HoldMS = m.rng.IntN(400)
 	}
+	if !t.named && m.rng.Float64() < oneShotShare && m.canBeOneShot(t) {
+		t.oneShot, t.timeout = true, min(t.timeout, oneShotTimeout)
+	}
 	return t
+}
+
+// canBeOneShot: its branches are not held, and all of its calls are waited for.
+func (m *mix) canBeOneShot(t transaction) bool {
+	switch t.shape {
+	case ShapeTransfer, ShapeWide, ShapeNested, ShapeReader, ShapeRefused, ShapeUnfunded, ShapeAbandoned, ShapeCrossed:
+	default:
+		return false
+	}
+	held := map[string]bool{}
+	for _, r := range m.plan.Resources {
+		held[r.Name] = r.Held()
+	}
+	for _, call := range t.calls {
+		if held[call.Resource] || call.Work.Then != nil && held[call.Work.Then.Resource] {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *mix) shape() Shape {

@@ -34,6 +34,7 @@ func Open(kind bankstore.Kind, dsn string) (driver.Connector, error) {
 			return nil, err
 		}
 		config.DialFunc = detour.Dial
+		config.MultiStatements = true // the proxy sends the evidence row and the prepare at once
 		return mysql.NewConnector(config)
 	case bankstore.SQLite:
 		return sqliteConnector{dsn: dsn}, nil
