@@ -111,7 +111,7 @@ type engine interface {
 }
 
 // manageConnectionsMax bounds the proxy's own connections.
-const manageConnectionsMax = 8
+const manageConnectionsMax = 16
 
 // commandTimeout bounds one step of the proxy's own work in the database.
 const commandTimeout = 10 * time.Second

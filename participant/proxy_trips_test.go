@@ -1,0 +1,185 @@
+package participant
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// tripping counts what is asked of a server, statement by statement.
+type tripping struct {
+	driver.Connector
+	mu    sync.Mutex
+	asked []string
+}
+
+func (c *tripping) Connect(ctx context.Context) (driver.Conn, error) {
+	raw, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &trippingConn{Conn: raw, c: c}, nil
+}
+
+func (c *tripping) note(query string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = append(c.asked, query)
+}
+
+// take returns what was asked since the last time.
+func (c *tripping) take() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	asked := c.asked
+	c.asked = nil
+	return asked
+}
+
+type trippingConn struct {
+	driver.Conn
+	c *tripping
+}
+
+func (t *trippingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	res, err := t.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+	if !errors.Is(err, driver.ErrSkip) {
+		t.c.note(query)
+	}
+	return res, err
+}
+
+func (t *trippingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	rows, err := t.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
+	if !errors.Is(err, driver.ErrSkip) {
+		t.c.note(query)
+	}
+	return rows, err
+}
+
+// A branch costs its own statement, one request to begin and one to prepare, and one to
+// end it; a driver that takes one statement a request costs what the evidence row and the
+// parts of the prepare are more. Numbers, not times: they are exact.
+func TestRoundTripsOfABranch(t *testing.T) {
+	for name, want := range map[string]int{"postgres": 4, "mysql": 4, "mysql, one statement a request": 6} {
+		t.Run(name, func(t *testing.T) {
+			kind, _, one := strings.Cut(name, ",")
+			r := newResource(t, kind)
+			c := &tripping{Connector: open(t, kind, r.dsn, !one)}
+			p := kinds[kind].proxy(c, r.script)
+			db := sql.OpenDB(p)
+			defer db.Close()
+			if err := p.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var asked []string
+			for range 3 { // the first one learns what the connection and the server can do
+				c.take()
+				ctx, gid := global(t)
+				tx, err := db.BeginTx(ctx, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := tx.ExecContext(ctx, "UPDATE account SET amount = amount - 1 WHERE id = 1"); err != nil {
+					t.Fatal(err)
+				}
+				if err := tx.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				if outcome, err := p.Commit(t.Context(), BranchRef{gid, "1"}); err != nil || outcome != OutcomeCommitted {
+					t.Fatal(outcome, err)
+				}
+				asked = c.take()
+			}
+			if len(asked) != want {
+				t.Errorf("%d requests, want %d:\n%s", len(asked), want, strings.Join(asked, "\n"))
+			}
+		})
+	}
+}
+
+// open opens a database whose driver takes several statements a request, or does not.
+func open(t *testing.T, kind, dsn string, several bool) driver.Connector {
+	t.Helper()
+	if kind == "postgres" {
+		config, err := pgx.ParseConfig(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stdlib.GetConnector(*config)
+	}
+	config, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MultiStatements = several
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return connector
+}
+
+// Several statements in one request change nothing about what is refused: a branch that
+// was fenced, or that is older than what was swept, is not prepared, and its refusal is a
+// plain one.
+func TestPreparedAtOnceOrNotAtAll(t *testing.T) {
+	for kind, spoil := range map[string]map[string]func(*resource, BranchRef, *sql.Tx) error{
+		"postgres": {
+			"fenced": fenceIt,
+			"swept": func(r *resource, ref BranchRef, _ *sql.Tx) error {
+				return r.proxy.managed(context.Background(), func(s rawSession) error {
+					return r.proxy.dialect.raiseFloor(context.Background(), s, ref.GID.BornMS())
+				})
+			},
+			"read-only by now": func(_ *resource, _ BranchRef, tx *sql.Tx) error {
+				_, err := tx.Exec("SET TRANSACTION READ ONLY")
+				return err
+			},
+		},
+		"mysql": {"fenced": fenceIt},
+	} {
+		for name, do := range spoil {
+			t.Run(kind+", "+name, func(t *testing.T) {
+				r := newResource(t, kind)
+				p := kinds[kind].proxy(open(t, kind, r.dsn, true), r.script)
+				db := sql.OpenDB(p)
+				defer db.Close()
+				ctx, gid := global(t)
+				ref := BranchRef{gid, "1"}
+				tx, err := db.BeginTx(ctx, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := tx.ExecContext(ctx, "UPDATE account SET amount = amount - 1 WHERE id = 1"); err != nil {
+					t.Fatal(err)
+				}
+				if err := do(r, ref, tx); err != nil {
+					t.Logf("spoiling it: %v", err)
+				}
+				if err := tx.Commit(); err == nil {
+					t.Error("it was prepared")
+				} else {
+					t.Log(err)
+				}
+				r.script.wantVote(t, ref, VoteRefused, false)
+				r.wantListed(0)
+				r.wantAmount(1, 100)
+			})
+		}
+	}
+}
+
+func fenceIt(r *resource, ref BranchRef, _ *sql.Tx) error {
+	return r.proxy.managed(context.Background(), func(s rawSession) error {
+		return r.proxy.dialect.fence(context.Background(), s, ref)
+	})
+}
