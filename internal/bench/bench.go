@@ -156,8 +156,9 @@ func (r *runner) measure(ctx context.Context, name string, callers int) ([]Row, 
 	if err != nil {
 		return nil, err
 	}
+	shown := name
 	if sc, err := findScenario(name); err == nil && sc.submits && r.o.Stream {
-		name += "-stream"
+		shown += "-stream"
 	}
 	took := make([][]Slice, len(sides))
 	for run := range r.o.Runs {
@@ -170,10 +171,10 @@ func (r *runner) measure(ctx context.Context, name string, callers int) ([]Row, 
 			}
 			took[at] = append(took[at], one)
 			r.progress("%-8s %4d callers  run %d/%d  %-7s %9.0f a second  p50 %s  p99 %s  (%d answers compared)",
-				name, callers, run+1, r.o.Runs, sides[at].name, one.PerSecond, ms(one.P50), ms(one.P99), one.Compared)
+				shown, callers, run+1, r.o.Runs, sides[at].name, one.PerSecond, ms(one.P50), ms(one.P99), one.Compared)
 		}
 	}
-	rows := rowsOf(name, callers, sides, took)
+	rows := rowsOf(shown, callers, sides, took)
 	if len(rows[0].Slices[sideProduct]) > 0 {
 		if rows[0].Footprints, err = r.footprintsOf(ctx, name); err != nil {
 			return nil, err

@@ -112,6 +112,23 @@ func checkOneOperation(t *testing.T, row Row) {
 	}
 }
 
+// TestStreamedSubmits leave the same records as those by a call each.
+func TestStreamedSubmits(t *testing.T) {
+	t.Parallel()
+	o := short(t, "decide")
+	o.Stream = true
+	report, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := report.Rows[0]
+	if row.Scenario != "decide-stream" {
+		t.Errorf("it is shown as %s", row.Scenario)
+	}
+	checkRecords(t, "decide", row.Footprints[sideProduct])
+	checkFloorIsOne(t, scenario{Name: row.Scenario, floorRecords: 2}, row.Footprints[sideProduct], row.Footprints[sideFloor])
+}
+
 // TestARunningClusterIsMeasured by its addresses alone.
 func TestARunningClusterIsMeasured(t *testing.T) {
 	t.Parallel()

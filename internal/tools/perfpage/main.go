@@ -1,6 +1,6 @@
 // Command perfpage measures, and writes the figures of docs/performance.md.
 //
-//	make bench                        everything: about an hour
+//	make bench                        everything: an hour and a half
 //	make bench ONLY=decide,saga/wal   these parts alone; the others' figures stay
 //	go run ./internal/tools/perfpage -render   the page again, from what was measured
 //

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,14 +69,18 @@ func writeScenario(b *strings.Builder, r *results, p part, doc bench.Described) 
 	if len(of) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n### %s\n\n%s. The floor: %s.\n\n", p.name, capital(doc.Doc), doc.Floor)
+	over := ""
+	if slices.Contains(p.args, "--stream") {
+		over = " Submits go over a stream that 64 callers share, of the floor, too."
+	}
+	fmt.Fprintf(b, "\n### %s\n\n%s. The floor: %s.%s\n\n", p.name, capital(doc.Doc), doc.Floor, over)
 	b.WriteString("| log store | callers | a second (least to most) | p50 ms | p99 ms | floor a second | ratio (least to most) | records: before the answer, in all | leader CPU us | of the floor's | p50 of propose's | rate of etcd's |\n")
 	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	var others []string
 	for _, got := range of {
 		for _, row := range got.Bench.Rows {
 			line := tableRow(got.Bench.LogStore, row)
-			if row.Scenario == p.scenario {
+			if row.Scenario == p.scenario || row.Scenario == p.name {
 				b.WriteString(line)
 			} else {
 				others = append(others, line)

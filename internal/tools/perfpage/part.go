@@ -40,9 +40,12 @@ const (
 // the same turns; propose, within the leader's process, takes turns with decide.
 var benched = []part{
 	{name: "decide", scenario: "decide", args: []string{"propose", "--peer", "etcd"}},
+	{name: "decide-stream", scenario: "decide", args: []string{"--stream", "--peer", "etcd"}},
 	{name: "submit", scenario: "submit", args: []string{"--peer", "etcd"}},
+	{name: "submit-stream", scenario: "submit", args: []string{"--stream", "--peer", "etcd"}},
 	{name: "managed", scenario: "managed"},
 	{name: "saga", scenario: "saga"},
+	{name: "saga-stream", scenario: "saga", args: []string{"--stream"}},
 	{name: "tcc", scenario: "tcc"},
 	{name: "message", scenario: "message"},
 	{name: "read", scenario: "read"},
