@@ -23,13 +23,15 @@ func (t *branchTx) before(ctx context.Context, found statements) error {
 	return t.countFrom(ctx)
 }
 
-// after counts from a statement on that has changed no row; one that was to add some,
-// and whose values may have been computed by functions that write, counts as a write.
+// after judges a statement that has changed no row by the server's count. One that
+// deleted none has done nothing, and rows are counted from it on. Any other may have
+// written: triggers are run for a row that is set to what it was, and for one that is
+// not added because it is there, and functions for its values. It counts as a write.
 func (t *branchTx) after(ctx context.Context, found statements) error {
 	switch {
 	case !found.change || t.mark.wrote || t.mark.counted:
 		return nil
-	case found.adds && found.calls:
+	case !found.removes:
 		_, needed := t.p.dialect.(counting)
 		t.mark.wrote = needed
 		return nil

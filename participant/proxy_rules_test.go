@@ -156,11 +156,15 @@ func TestReadOnlyBranchEndsInOnePhase(t *testing.T) {
 			work string
 		}{
 			"reads":             {nil, "SELECT amount FROM account"},
+			"deletes no row":    {nil, "DELETE FROM account WHERE id = 77"},
 			"changes no row":    {nil, "UPDATE account SET amount = 0 WHERE id = 77"},
 			"declared":          {&sql.TxOptions{ReadOnly: true}, "SELECT amount FROM account"},
 			"does nothing":      {nil, ""},
 			"with an isolation": {&sql.TxOptions{Isolation: sql.LevelSerializable}, "SELECT amount FROM account"},
 		} {
+			if name == "changes no row" && strings.HasSuffix(kind, "mysql") {
+				continue // where nobody can tell: TestATriggersWorkIsPrepared
+			}
 			ctx, gid := global(t)
 			tx, err := r.db.BeginTx(ctx, c.opts)
 			if err != nil {
@@ -545,6 +549,43 @@ type stateError string
 
 func (e stateError) Error() string    { return string(e) }
 func (e stateError) SQLState() string { return string(e) }
+
+// TestATriggersWorkIsPrepared: a statement that changes no row by the server's count may
+// have had a trigger write elsewhere. That is the branch's work, and rolls back with it.
+func TestATriggersWorkIsPrepared(t *testing.T) {
+	r := newResource(t, "mysql")
+	r.must("CREATE TABLE audit (id int)")
+	r.must("CREATE TRIGGER audit_update BEFORE UPDATE ON account FOR EACH ROW INSERT INTO audit VALUES (NEW.id)")
+	r.must("CREATE TRIGGER audit_insert BEFORE INSERT ON account FOR EACH ROW INSERT INTO audit VALUES (NEW.id)")
+	for _, q := range []string{
+		"UPDATE account SET amount = amount WHERE id = 1",
+		"INSERT INTO account SET id = 1, amount = 100 ON DUPLICATE KEY UPDATE amount = 100",
+		"UPDATE account SET amount = 0 WHERE id = 77", // it runs no trigger, and looks alike
+	} {
+		ctx, gid := global(t)
+		tx, err := r.db.BeginTx(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := tx.ExecContext(ctx, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := res.RowsAffected(); n != 0 || err != nil {
+			t.Fatalf("%s: it changed %d rows, %v: it is not what is to be shown", q, n, err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		ref := BranchRef{gid, "1"}
+		r.script.wantVote(t, ref, VotePrepared, false)
+		r.wantOutcome(ref, VerdictRollback, OutcomeRolledBack)
+		var audited int
+		if err := r.plain.QueryRowContext(t.Context(), "SELECT count(*) FROM audit").Scan(&audited); err != nil || audited != 0 {
+			t.Errorf("%s: after the rollback the trigger's work is %d rows, %v", q, audited, err)
+		}
+	}
+}
 
 // TestForeignXidsAreNeverTouched: "Another cluster's and other tools' xids are
 // never touched", even where GID and branch are the same.

@@ -23,8 +23,8 @@ type statements struct {
 	// schema is set when a statement changes more than rows.
 	schema bool
 	// change is set when the only statement inserts, updates or deletes rows, and adds
-	// when it inserts.
-	change, adds bool
+	// when it inserts, removes when it deletes.
+	change, adds, removes bool
 	// calls is set when a parenthesis opens: functions may be called.
 	calls bool
 	// sets is set when a statement may change the session's settings.
@@ -33,7 +33,7 @@ type statements struct {
 
 // query is the same as a query: nothing will say how many rows it has changed.
 func (s statements) query() statements {
-	s.change, s.adds = false, false
+	s.change, s.adds, s.removes = false, false, false
 	return s
 }
 
@@ -61,6 +61,7 @@ func scanStatements(text string, mysql bool) (found statements) {
 			n++
 			found.change = n == 1 && changeWords[words[0]]
 			found.adds = found.change && (words[0] == "INSERT" || words[0] == "REPLACE")
+			found.removes = found.change && words[0] == "DELETE"
 			found.sets = found.sets || !found.change && words[0] != "SELECT"
 		}
 		if token == "" {
