@@ -20,6 +20,7 @@ import (
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	"github.com/quorate/quorate/internal/testkit"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // TestMain looks for goroutines that stay. net/http itself keeps a connection for
@@ -345,7 +346,7 @@ func serve(t testing.TB, cfg Config, c Coordinator, cluster Cluster) *node {
 	go func() { n.done <- server.Serve(listeners) }()
 	transport := &http.Transport{}
 	n.client = &http.Client{Transport: transport}
-	n.conn, err = grpc.NewClient(n.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	n.conn, err = grpc.NewClient(n.grpc, append(wire.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())...)
 	if err != nil {
 		t.Fatal(err)
 	}

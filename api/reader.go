@@ -142,11 +142,22 @@ func (r *reader) text(field, text string, bytesMax uint32) {
 	switch {
 	case len(text) > int(bytesMax):
 		r.refuse(field, "is of %d bytes: at most %d are allowed", len(text), bytesMax)
+	case plain(text):
 	case !utf8.ValidString(text):
 		r.refuse(field, "is not UTF-8")
 	case strings.ContainsFunc(text, unprintable):
 		r.refuse(field, "holds a control character: %q", text)
 	}
+}
+
+// plain tells of text that needs no closer look: printable ASCII, as nearly all is.
+func plain(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // unprintable tells of characters that would break a terminal, a log line or a
@@ -156,6 +167,9 @@ func unprintable(c rune) bool { return fsm.IsControl(c) }
 // shownText cuts what is only shown to the text limit; a caller's long error
 // must not keep a branch from refusing or reporting.
 func (r *reader) shownText(text string) string {
+	if len(text) <= int(r.limits.GetTextBytesMax()) && plain(text) {
+		return text
+	}
 	text = strings.Map(func(c rune) rune {
 		if unprintable(c) {
 			return ' '

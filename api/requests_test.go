@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/metadata"
@@ -492,4 +493,20 @@ func leftToTheStateMachine(detail string) bool {
 		}
 	}
 	return false
+}
+
+// TestPlainTextIsPrintable: the short way agrees with the long one.
+func TestPlainTextIsPrintable(t *testing.T) {
+	for c := range rune(0x3000) {
+		text := "a" + string(c) + "b"
+		if plain(text) && (!utf8.ValidString(text) || strings.ContainsFunc(text, unprintable)) {
+			t.Errorf("%q passes as plain", text)
+		}
+		if c >= ' ' && c <= '~' && !plain(text) {
+			t.Errorf("%q does not pass as plain", text)
+		}
+	}
+	if plain("\xff") {
+		t.Error("bytes that are no UTF-8 pass as plain")
+	}
 }
