@@ -92,9 +92,20 @@ func (n *Node) stand() {
 func (n *Node) awaitTurn(library *library, leader raft.ServerID, turn int) bool {
 	term := library.CurrentTerm()
 	wait := time.Duration(turn) * n.cfg.Profile.HeartbeatTimeout / deadLeaderTurns
-	for range 2 {
+	for waits := 0; waits < 2; {
 		select {
 		case <-time.After(wait):
+			waits++
+		case stood := <-n.behind:
+			if stood < term || !n.everyVoteCounts() {
+				continue // of an earlier election, or it may win without this node
+			}
+			if turn--; turn > 0 {
+				wait = time.Duration(turn) * n.cfg.Profile.HeartbeatTimeout / deadLeaderTurns
+				continue
+			}
+			_, id := library.LeaderWithID()
+			return (id == leader || id == "") && library.State() == raft.Follower
 		case <-n.closing:
 			return false
 		}
@@ -109,6 +120,42 @@ func (n *Node) awaitTurn(library *library, leader raft.ServerID, turn int) bool 
 		term, wait = library.CurrentTerm(), n.cfg.Profile.HeartbeatTimeout/deadLeaderTurns
 	}
 	return false
+}
+
+// noteBehind tells awaitTurn of a candidate whose log is behind this node's, and
+// that it cannot win with this node's vote: under load the leader's last entries
+// have reached one follower and not the other in every second case. Whose turn is
+// next need not wait to see it fail. What is sent to this node from now on, its
+// own TimeoutNow too, reaches the library behind the candidate's request, so the
+// library stands in a later term.
+func (n *Node) noteBehind(request *raft.RequestVoteRequest) {
+	if n.raft() == nil {
+		return
+	}
+	end, err := n.stores.end()
+	if err != nil || request.LastLogTerm > end.term || request.LastLogTerm == end.term && request.LastLogIndex >= end.index {
+		return
+	}
+	select {
+	case <-n.behind: // of an earlier one
+	default:
+	}
+	select {
+	case n.behind <- request.Term:
+	default:
+	}
+}
+
+// everyVoteCounts says that nobody can win without this node's vote while one voter
+// is gone, as in a cluster of three.
+func (n *Node) everyVoteCounts() bool {
+	voters := 0
+	for _, s := range n.servers() {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	return voters-1 <= voters/2+1
 }
 
 // refuses reports whether a machine that answers has nobody listening there,

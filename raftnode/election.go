@@ -73,6 +73,7 @@ func (n *Node) consider(rpc raft.RPC) (answered bool) {
 			// only. The greeting of the connection has told us.
 			request.ID = nil
 		}
+		n.noteBehind(request)
 	case *raft.RequestPreVoteRequest:
 		if n.leaderIsSilent() && n.wouldVote(request) ||
 			n.knowsMore(request.ID, request.LastLogTerm, request.LastLogIndex) && request.Term >= n.raft().CurrentTerm() {

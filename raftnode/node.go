@@ -28,6 +28,8 @@ type Node struct {
 	current   atomic.Pointer[library]
 
 	dying sync.Map // ids of leaders whose process may be gone, while that is found out
+	// behind gets the term of a candidate whose log is behind this node's.
+	behind chan uint64
 
 	progress progress
 	rounds   *rounds
@@ -77,6 +79,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 		inFlight:   make(chan *entry, cfg.EntriesInFlightMax),
 		answered:   make(chan struct{}),
 		reads:      make(chan read),
+		behind:     make(chan uint64, 1),
 		closing:    make(chan struct{}),
 		closed:     make(chan struct{}),
 	}

@@ -1,9 +1,11 @@
 package raftnode
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/hashicorp/raft"
 )
@@ -48,7 +50,7 @@ var (
 func newTransport(cfg *Config, layer *stream, rounds *rounds, peers *peers, election func(raft.RPC) bool, term func() uint64) *transport {
 	network := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          layer,
-		MaxPool:         3, // entries, heartbeats and votes go at the same time
+		MaxPool:         connectionsKept,
 		MaxRPCsInFlight: 1,
 		Timeout:         cfg.Profile.RPCTimeout,
 		Logger:          libraryLogger(cfg.Logger, "raft-net"),
@@ -122,6 +124,40 @@ func (t *transport) DecodePeer(encoded []byte) raft.ServerAddress {
 		t.settle()
 	}
 	return t.Transport.DecodePeer(encoded)
+}
+
+// RequestVote asks once more where the connection turns out to have ended.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return overLiving(func() error {
+		*resp = raft.RequestVoteResponse{}
+		return t.Transport.RequestVote(id, target, args, resp)
+	})
+}
+
+// RequestPreVote asks once more where the connection turns out to have ended.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return overLiving(func() error {
+		*resp = raft.RequestPreVoteResponse{}
+		return t.Transport.RequestPreVote(id, target, args, resp)
+	})
+}
+
+// connectionsKept is how many idle connections to a node the library keeps:
+// entries, heartbeats and votes go at the same time.
+const connectionsKept = 3
+
+// overLiving asks for a vote again where the connection was an old one whose other
+// end is gone: a node that was started anew since, as all are one after the other in
+// an upgrade, is asked over the connections of its life before. The library takes the
+// error for an answer that does not come, the vote is lost, and where it was needed
+// two election timeouts go by. A vote may be asked for twice: the answer is the same.
+func overLiving(ask func() error) error {
+	for range connectionsKept {
+		if err := ask(); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, syscall.EPIPE) {
+			return err
+		}
+	}
+	return ask()
 }
 
 // InstallSnapshot notes how far the snapshot brings the node.

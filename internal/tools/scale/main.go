@@ -78,7 +78,7 @@ func run() error {
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "of each measurement under load")
 	flag.IntVar(&o.rounds, "rounds", 3, "turns that sides take")
 	flag.IntVar(&o.callers, "callers", 64, "callers of a load")
-	flag.StringVar(&o.logStore, "log-store", "boltdb", "log store of the nodes: boltdb or wal")
+	flag.StringVar(&o.logStore, "log-store", "wal", "log store of the nodes: boltdb or wal")
 	flag.StringVar(&o.binary, "binary", "", "the quorate program; empty: build it where a part needs it")
 	flag.StringVar(&o.dir, "dir", "", "directory for data and logs, which stays; empty: a temporary one")
 	output := flag.String("o", "table", "table or json")
