@@ -39,6 +39,8 @@ type Metrics struct {
 	ended  *kept[endKey, timed]
 	called *kept[callKey, timed]
 	served *kept[servedKey, prometheus.Counter]
+
+	series series
 }
 
 // timed is a counter with how long each took.
@@ -73,7 +75,7 @@ var _ coordinator.Observer = (*Metrics)(nil)
 // NewMetrics makes a registry of its own, with the process' and Go's series.
 func NewMetrics(version, commit string) *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
+		registry: prometheus.NewRegistry(), series: newSeries(),
 		started: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "quorate_transactions_started_total", Help: "Transactions that this node, leading, saw begin.",
 		}, []string{"mode"}),
@@ -136,22 +138,34 @@ func (m *Metrics) Handler() http.Handler {
 
 // TransactionStarted implements coordinator.Observer.
 func (m *Metrics) TransactionStarted(mode fsm.Mode) {
-	m.begun.get(mode).Inc()
+	m.series.started.at(int(mode), func() prometheus.Counter { return m.started.WithLabelValues(modeText(mode)) }).Inc()
 }
 
 // TransactionDecided implements coordinator.Observer.
 func (m *Metrics) TransactionDecided(mode fsm.Mode, _ fsm.Decision, took time.Duration) {
-	m.took.get(mode).Observe(took.Seconds())
+	m.series.decided.at(int(mode), func() prometheus.Observer {
+		return m.decisionSeconds.WithLabelValues(modeText(mode))
+	}).Observe(took.Seconds())
 }
 
 // TransactionFinished implements coordinator.Observer.
 func (m *Metrics) TransactionFinished(mode fsm.Mode, decision fsm.Decision, took time.Duration) {
-	m.ended.get(endKey{mode, decision}).add(took)
+	s := m.series.finished.at(place(int(mode), modesMax, int(decision), decisionsMax), func() counted {
+		labels := []string{modeText(mode), decisionText(decision)}
+		return counted{m.finished.WithLabelValues(labels...), m.finishSeconds.WithLabelValues(labels...)}
+	})
+	s.count.Inc()
+	s.took.Observe(took.Seconds())
 }
 
 // BranchCall implements coordinator.Observer.
 func (m *Metrics) BranchCall(mode fsm.Mode, operation fsm.Operation, protocol, result string, took time.Duration) {
-	m.called.get(callKey{mode, operation, protocol, result}).add(took)
+	s := m.series.calls.at(callPlace(mode, operation, protocol, result), func() counted {
+		op := operationText(operation)
+		return counted{m.branchCalls.WithLabelValues(modeText(mode), op, protocol, result), m.branchCallSecond.WithLabelValues(op, protocol)}
+	})
+	s.count.Inc()
+	s.took.Observe(took.Seconds())
 }
 
 // operationText is what a branch was asked to do, as labels say it.

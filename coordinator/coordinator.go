@@ -110,6 +110,7 @@ func (c *Coordinator) Close() error {
 	c.once.Do(func() {
 		close(c.closing)
 		c.stop()
+		c.inbox.wake()
 	})
 	<-c.closed
 	c.batcher.close()

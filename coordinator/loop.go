@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -41,20 +42,18 @@ func (c *Coordinator) query(ctx context.Context, f step) bool {
 	}
 }
 
-// run is the core's goroutine.
+// run is the core's goroutine. All that it waits for wakes its inbox.
 func (c *Coordinator) run() {
 	defer close(c.closed)
-	wake := &wakeUp{timer: time.NewTimer(time.Hour)}
+	wake := newWakeUp(c.inbox.wake)
 	defer wake.timer.Stop()
 	var spare []step
-	for {
+	for range c.inbox.woken {
 		select {
-		case <-c.inbox.woken:
-		case <-wake.timer.C:
-			wake.at = time.Time{}
 		case <-c.closing:
 			c.finish()
 			return
+		default:
 		}
 		// What was put before the log was applied is heard before that: a vouch, before
 		// the vote that it came with.
@@ -89,16 +88,29 @@ func (c *Coordinator) finish() {
 // wakeUp is the timer that wakes the core. It is set anew only where the time differs.
 type wakeUp struct {
 	timer *time.Timer
+	fired atomic.Bool
 	at    time.Time // zero: not set
+}
+
+func newWakeUp(wake func()) *wakeUp {
+	w := new(wakeUp)
+	w.timer = time.AfterFunc(time.Hour, func() {
+		w.fired.Store(true)
+		wake()
+	})
+	return w
 }
 
 // set lets the timer fire when the core wants to be woken.
 func (w *wakeUp) set(now time.Time, at time.Time, ok bool) {
+	if w.fired.Swap(false) {
+		w.at = time.Time{}
+	}
 	switch {
 	case !ok:
 		w.timer.Stop()
 		w.at = time.Time{}
-	case !w.at.Equal(at) || !at.After(now):
+	case !w.at.Equal(at):
 		w.timer.Reset(max(0, at.Sub(now)))
 		w.at = at
 	}

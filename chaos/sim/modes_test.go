@@ -31,7 +31,7 @@ func TestModes(t *testing.T) {
 		"workflow cut off", "workflow resumed", "workflow replayed", "record: VOTE_CONFLICT",
 		"subscribe: OK", "unsubscribe: OK", "topic of 0", "topic of 1", "topic of 2",
 	} {
-		if n := total.Coverage.Met[what]; n < modesSeeds/10 {
+		if n := total.Coverage.Met[what]; n < modesSeeds/20 { // the rarest comes in one of eleven
 			t.Errorf("%s: only %d times in %d seeds", what, n, modesSeeds)
 		}
 	}
