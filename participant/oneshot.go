@@ -146,11 +146,12 @@ func (s *scope) seal() trailer {
 	return t
 }
 
-// calls reports that a call has not ended, or without its callee's last word.
+// calls reports that a call has not ended, or that one ended without its callee's last
+// word.
 func (s *scope) calls() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open > 0 || len(s.unended) > 0
+	return s.open > 0 || s.lost || len(s.unended) > 0
 }
 
 // carry takes a vote of the scope's own branch for the answer; false where that was

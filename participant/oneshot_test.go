@@ -306,6 +306,32 @@ func TestOneShotWhoseCallIsRepeated(t *testing.T) {
 	eventually(t, store, "k", "1")
 }
 
+// A run of a call whose answer was lost has perhaps prepared something that later runs
+// know nothing of: the rollback is told to the cluster, so that it is heard there when the
+// branch asks, and not only when every commit's time is over.
+func TestOneShotWhoseLostRunIsNotForgotten(t *testing.T) {
+	c := participanttest.NewCluster(t, 1)
+	initiator, callee := dial(t, c), dial(t, c)
+	a, b := bank(t, callee, "a"), bank(t, initiator, "b")
+	atA := serveGRPC(t, func(ctx context.Context) error { return put(ctx, a, "k", "1") }, lossy(1))
+	atB := serveGRPC(t, func(ctx context.Context) error { return refuse(ctx, b) })
+	errNo := errors.New("no")
+	asked := countRequests(c)
+	err := initiator.Run(t.Context(), func(ctx context.Context) error {
+		ctx, err := participant.Call(ctx)
+		if err != nil {
+			return err
+		}
+		_ = check(ctx, atA)
+		_ = check(ctx, atB)
+		return errNo
+	}, participant.OneShot())
+	if !errors.Is(err, errNo) || asked.of("Rollback") != 1 {
+		t.Errorf("rolled back with %d requests: %v", asked.of("Rollback"), err)
+	}
+	settledBanks(t, a, b)
+}
+
 // A repeated call whose first run is still at work has not heard all of it.
 func TestOneShotWhoseFirstRunIsStillAtWork(t *testing.T) {
 	c := participanttest.NewCluster(t, 1)

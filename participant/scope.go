@@ -40,6 +40,9 @@ type scope struct {
 	// unended are the calls, by path, whose last word was no complete trailer. A
 	// repeated request of the same call may bring one yet.
 	unended map[string]bool
+	// lost is set once a run of a call has ended so: what it prepared, if anything, may not
+	// be among the branches, whatever later runs say.
+	lost bool
 	// answered is set once the caller was told that the subtree is complete: with a
 	// one-shot transaction once it was told anything, for it is told once.
 	answered bool
@@ -123,7 +126,7 @@ func (s *scope) callEnded(path string, t trailer) {
 	standing := s.branches[path]
 	switch {
 	case !t.complete:
-		s.unended[path] = true
+		s.unended[path], s.lost = true, true
 		if standing == nil {
 			s.branches[path] = &quoratev1.BranchSpec{Id: path}
 		}
