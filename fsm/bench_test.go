@@ -1,10 +1,14 @@
 package fsm
 
 import (
+	"bytes"
+	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -204,6 +208,110 @@ func BenchmarkSnapshot(b *testing.B) {
 					b.Fatal(err)
 				}
 				b.SetBytes(n)
+			}
+		})
+	}
+}
+
+// stallLive is how many live transactions BenchmarkApplyWhileSnapshot holds, and
+// stallFiled how many finished ones:
+//
+//	go test ./fsm -run '^$' -bench WhileSnapshot -stall.live 900000 -stall.filed 2000000
+var (
+	stallLive  = flag.Int("stall.live", 50_000, "live transactions of BenchmarkApplyWhileSnapshot")
+	stallFiled = flag.Int("stall.filed", 100_000, "finished ones")
+)
+
+// BenchmarkApplyWhileSnapshot is a transaction's two entries applied while one
+// snapshot after another is taken and written: the longest that one of them took,
+// and that one waited for a pin, in milliseconds.
+func BenchmarkApplyWhileSnapshot(b *testing.B) {
+	x := newBencher(b)
+	made := 0
+	for made < *stallLive+*stallFiled {
+		begun, filed := &logpb.Batch{FeatureLevel: FeatureLevel}, &logpb.Batch{FeatureLevel: FeatureLevel}
+		for range 500 {
+			begun.Commands = append(begun.Commands, submit(namedBegin(testGID(testStartMS, uint64(made))), specs("1", "2"), ballots(votePrepared, "1", "2")...))
+			if made >= *stallLive {
+				filed.Commands = append(filed.Commands, reportsAll(testGID(testStartMS, uint64(made)), committed, "1", "2"))
+			}
+			made++
+		}
+		x.apply(begun)
+		x.apply(filed)
+	}
+	pins, written := make(chan *Pinned), make(chan int64)
+	defer close(pins)
+	go func() {
+		for p := range pins {
+			n, _ := p.WriteTo(io.Discard)
+			written <- n
+		}
+	}()
+	var took []time.Duration
+	var pinned time.Duration
+	snapshots := 0
+	writing := false
+	b.ResetTimer()
+	for i := range b.N {
+		if writing {
+			select {
+			case n := <-written:
+				b.SetBytes(n)
+				writing = false
+			default:
+			}
+		}
+		if !writing {
+			begun := time.Now()
+			p := x.s.Pin()
+			pinned = max(pinned, time.Since(begun))
+			pins <- p
+			writing = true
+			snapshots++
+		}
+		submits, reports := fastPath(1, made+i)
+		for _, commands := range [][]*logpb.Command{submits, reports} {
+			entry := entryOf(commands)
+			begun := time.Now()
+			x.index++
+			if _, err := x.s.ApplyEntry(x.index, 1, entry); err != nil {
+				b.Fatal(err)
+			}
+			took = append(took, time.Since(begun))
+		}
+	}
+	b.StopTimer()
+	if writing {
+		<-written
+	}
+	slices.Sort(took)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	b.ReportMetric(ms(took[len(took)*99/100]), "p99-ms")
+	b.ReportMetric(ms(took[len(took)-1]), "max-ms")
+	b.ReportMetric(ms(pinned), "pin-ms")
+	b.ReportMetric(float64(snapshots), "snapshots")
+}
+
+// BenchmarkRestore reads a snapshot of live and of filed transactions.
+func BenchmarkRestore(b *testing.B) {
+	for name, reports := range map[string]bool{"live": false, "filed": true} {
+		b.Run(name, func(b *testing.B) {
+			x := newBencher(b)
+			for i := range 2_000 {
+				submits, ends := fastPath(1, i)
+				x.apply(&logpb.Batch{FeatureLevel: FeatureLevel, Commands: submits})
+				if reports {
+					x.apply(&logpb.Batch{FeatureLevel: FeatureLevel, Commands: ends})
+				}
+			}
+			snapshot := snapshotOf(b, x.s)
+			b.SetBytes(int64(len(snapshot)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := New().Restore(bytes.NewReader(snapshot)); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

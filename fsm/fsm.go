@@ -36,8 +36,9 @@ type State struct {
 	stubs stubs
 	keys  map[key]GID
 
-	// begun orders all records, unfiled the live ones, due those with a branch
-	// to be told. doubt orders those with a branch in doubt by their oldest such vote.
+	// begun orders all records, unfiled the live ones, which it holds so that a
+	// snapshot can share them, due those with a branch to be told. doubt orders those
+	// with a branch in doubt by their oldest such vote.
 	begun, unfiled, due, doubt sequence
 	// deadlines holds what is in A or S and time may end; born everything that
 	// has not ended.

@@ -281,7 +281,7 @@ func (s *State) fork() *State {
 		old := q.chunks
 		q.chunks = nil
 		for _, k := range old {
-			q.chunks = append(q.chunks, &chunk{places: slices.Clone(k.places), live: k.live})
+			q.chunks = append(q.chunks, &chunk{places: slices.Clone(k.places), records: slices.Clone(k.records), live: k.live, era: k.era})
 		}
 	}
 	for _, h := range []*heap{&c.deadlines, &c.born} {

@@ -275,6 +275,13 @@ func (s *State) checkLists() error {
 			return fmt.Errorf("%s is listed in doubt at entry %d and is not", at.GID, at.Index)
 		}
 	}
+	for _, c := range s.unfiled.chunks {
+		for i, p := range c.places {
+			if !p.gone && c.records[i] != s.live[p.at.GID] {
+				return fmt.Errorf("%s: the record in order is another one", p.at.GID)
+			}
+		}
+	}
 	listed := 0
 	for at := range s.due.all() {
 		listed++

@@ -109,7 +109,7 @@ func (s *State) link(t *transaction, filed bool) {
 	s.account(t, +1)
 	s.begun.add(t.order())
 	if !filed {
-		s.unfiled.add(t.order())
+		s.unfiled.put(t.order(), t)
 	}
 	if onHeap(t) {
 		s.deadlines.put(heapKey{timeMS: heapTime(t), order: t.order()})

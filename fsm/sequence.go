@@ -16,12 +16,18 @@ const chunkCap = 256
 type sequence struct {
 	chunks []*chunk
 	count  int
+	// era is how often the sequence was pinned: a chunk of an earlier one is shared
+	// with a pin, and is copied before it changes.
+	era uint64
 }
 
 // chunk holds places in order; some of them may be empty again.
 type chunk struct {
 	places []place
-	live   int
+	// records are what stands at the places, in a sequence that keeps them; else nil.
+	records []*transaction
+	live    int
+	era     uint64
 }
 
 type place struct {
@@ -33,32 +39,67 @@ func comparePlace(p place, at Cursor) int { return p.at.compare(at) }
 
 // find returns the chunk that holds at, or where it belongs.
 func (q *sequence) find(at Cursor) int {
+	n := len(q.chunks)
+	if n == 0 {
+		return 0
+	}
+	if last := q.chunks[n-1]; last.places[len(last.places)-1].at.compare(at) < 0 {
+		return n // most join at the end
+	}
 	i, _ := slices.BinarySearchFunc(q.chunks, at, func(c *chunk, at Cursor) int {
 		return c.places[len(c.places)-1].at.compare(at)
 	})
 	return i
 }
 
+// pin returns the chunks as they are now, and will stay. It costs a word for each.
+func (q *sequence) pin() []*chunk {
+	q.era++
+	return slices.Clone(q.chunks)
+}
+
+// own returns a chunk that may be changed: a copy of one that a pin shares.
+func (q *sequence) own(i int) *chunk {
+	c := q.chunks[i]
+	if c.era != q.era {
+		c = &chunk{places: slices.Clone(c.places), records: slices.Clone(c.records), live: c.live, era: q.era}
+		q.chunks[i] = c
+	}
+	return c
+}
+
 // add takes a transaction in. Adding one twice does nothing.
-func (q *sequence) add(at Cursor) {
+func (q *sequence) add(at Cursor) { q.put(at, nil) }
+
+// put takes a transaction in with its record, or replaces that.
+func (q *sequence) put(at Cursor, record *transaction) {
 	i := q.find(at)
 	if i == len(q.chunks) {
 		if i == 0 || len(q.chunks[i-1].places) >= chunkCap {
-			q.chunks = append(q.chunks, new(chunk))
+			q.chunks = append(q.chunks, &chunk{era: q.era})
 		} else {
 			i--
 		}
 	}
 	c := q.chunks[i]
 	j, ok := slices.BinarySearchFunc(c.places, at, comparePlace)
-	switch {
-	case !ok:
-		c.places = slices.Insert(c.places, j, place{at: at})
-	case c.places[j].gone:
-		c.places[j].gone = false
-	default:
+	if ok && !c.places[j].gone && record == nil {
 		return
 	}
+	c = q.own(i)
+	if !ok {
+		c.places = slices.Insert(c.places, j, place{at: at, gone: true})
+		if record != nil || c.records != nil {
+			c.records = slices.Insert(c.records, j, record)
+		}
+	}
+	if record != nil {
+		c.records[j] = record
+	}
+	if !c.places[j].gone {
+		return
+	}
+	c.places[j].gone = false
 	c.live++
 	q.count++
 	if len(c.places) > 2*chunkCap {
@@ -69,15 +110,28 @@ func (q *sequence) add(at Cursor) {
 // split makes two of a chunk that has grown too long, by transactions that joined far
 // behind the end, and lets go of its empty places.
 func (q *sequence) split(i int) {
-	c := q.chunks[i]
-	left := slices.DeleteFunc(c.places, func(p place) bool { return p.gone })
+	c := q.own(i)
+	left, records := c.places[:0], c.records[:0]
+	for j, p := range c.places {
+		if p.gone {
+			continue
+		}
+		left = append(left, p)
+		if c.records != nil {
+			records = append(records, c.records[j])
+		}
+	}
+	clear(c.records[len(records):])
+	c.places, c.records = left, records
 	if len(left) <= chunkCap {
-		c.places = left
 		return
 	}
 	half := len(left) / 2
-	second := &chunk{places: slices.Clone(left[half:]), live: len(left) - half}
+	second := &chunk{places: slices.Clone(left[half:]), live: len(left) - half, era: q.era}
 	c.places, c.live = left[:half:half], half
+	if len(records) > 0 {
+		second.records, c.records = slices.Clone(records[half:]), slices.Clone(records[:half])
+	}
 	q.chunks = slices.Insert(q.chunks, i+1, second)
 }
 
@@ -92,7 +146,11 @@ func (q *sequence) remove(at Cursor) {
 	if !ok || c.places[j].gone {
 		return
 	}
+	c = q.own(i)
 	c.places[j].gone = true
+	if c.records != nil {
+		c.records[j] = nil
+	}
 	c.live--
 	q.count--
 	if c.live == 0 {

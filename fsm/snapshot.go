@@ -29,9 +29,9 @@ const (
 // Pinned is the content of a snapshot: the state as it was at Pin. It may be
 // written from another goroutine while commands apply, and more than once.
 type Pinned struct {
-	header *logpb.SnapshotHeader
-	live   []*transaction
-	filed  []pinnedBucket
+	header  *logpb.SnapshotHeader
+	unfiled []*chunk // shared: what changes one afterwards copies it first
+	filed   []pinnedBucket
 }
 
 // pinnedBucket shares a bucket's bytes; both slices end where the bucket ended
@@ -42,8 +42,8 @@ type pinnedBucket struct {
 	from uint32
 }
 
-// Pin takes hold of the current state. It copies a pointer for each live record
-// and a few words for each bucket of filed ones, and no more.
+// Pin takes hold of the current state, while commands wait: it copies a word for
+// some hundred live records and a few for each bucket of filed ones, and no more.
 func (s *State) Pin() *Pinned {
 	digest := s.Digest()
 	p := &Pinned{
@@ -57,11 +57,8 @@ func (s *State) Pin() *Pinned {
 			Digest: digest[:], FeatureLevel: s.featureLevel, Tombstones: uint64(s.counts.Tombstones),
 			Topics: s.topics,
 		},
-		live:  make([]*transaction, 0, len(s.live)),
-		filed: make([]pinnedBucket, len(s.stubs.buckets)),
-	}
-	for _, t := range s.live {
-		p.live = append(p.live, t) // WriteTo sorts them
+		unfiled: s.unfiled.pin(),
+		filed:   make([]pinnedBucket, len(s.stubs.buckets)),
 	}
 	for i, b := range s.stubs.buckets {
 		p.filed[i] = pinnedBucket{data: b.data, dead: b.dead}
@@ -86,12 +83,14 @@ func (p *Pinned) WriteTo(w io.Writer) (int64, error) {
 	}
 	out.frame(header)
 
-	live := slices.Clone(p.live)
-	slices.SortFunc(live, func(a, b *transaction) int { return a.order().compare(b.order()) })
 	var record []byte
-	for _, t := range live {
-		record = appendTransaction(record[:0], t)
-		out.frame(record)
+	for _, c := range p.unfiled {
+		for i, at := range c.places {
+			if !at.gone {
+				record = appendTransaction(record[:0], c.records[i])
+				out.frame(record)
+			}
+		}
 	}
 	for i := range p.filed {
 		p.filed[i].each(out.frame)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -58,6 +59,46 @@ func rename(m protoreflect.Message, from, to GID) {
 		}
 		return true
 	})
+}
+
+// "Snapshots that stall Apply": what commands wait for is a word for some hundred
+// live records, and nothing that grows with each.
+func TestAPinIsSmall(t *testing.T) {
+	if raceDetector || checkEveryApply {
+		t.Log("what allocates is counted by a plain go test")
+		return
+	}
+	w := newWorld(t)
+	const live = 20_000
+	for i := 0; i < live; i += 100 {
+		batch := &logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel}
+		for k := range 100 {
+			batch.Commands = append(batch.Commands, explicit(testGID(testStartMS, uint64(i+k))))
+		}
+		w.applied(batch)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	p := w.s.Pin()
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > live {
+		t.Errorf("a pin of %d live records allocates %d bytes", live, got)
+	}
+	// What is changed afterwards is copied a chunk at a time.
+	for i := range 100 {
+		w.applied(&logpb.Batch{ClockMs: testStartMS, Commands: []*logpb.Command{clientRollback(testGID(testStartMS, uint64(i*200)))}})
+	}
+	fresh := New()
+	var b bytes.Buffer
+	if _, err := p.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := fresh.Restore(&b); err != nil {
+		t.Fatal(err)
+	}
+	if c := fresh.Counts(); c.Live != live || c.Finished != 0 {
+		t.Errorf("the snapshot holds %+v", c)
+	}
 }
 
 func TestSnapshotHoldsEverything(t *testing.T) {

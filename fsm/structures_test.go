@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"testing"
@@ -59,6 +60,62 @@ func TestSequenceIsASortedSet(t *testing.T) {
 				}
 				for range q.all() {
 					break // an early end is allowed
+				}
+			},
+		})
+	})
+}
+
+// A pin stays as it was, whatever joins, changes or leaves afterwards, and the
+// sequence goes on as if it had not been pinned.
+func TestSequencePins(t *testing.T) {
+	type pinned struct {
+		chunks []*chunk
+		want   map[Cursor]*transaction
+	}
+	content := func(chunks []*chunk) map[Cursor]*transaction {
+		got := map[Cursor]*transaction{}
+		for _, c := range chunks {
+			for i, p := range c.places {
+				if !p.gone {
+					got[p.at] = c.records[i]
+				}
+			}
+		}
+		return got
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		var q sequence
+		model := map[Cursor]*transaction{}
+		var pins []pinned
+		next := uint64(1)
+		put := func(c Cursor) {
+			model[c] = new(transaction)
+			q.put(c, model[c])
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"append many": func(t *rapid.T) {
+				for range rapid.IntRange(1, 3*chunkCap).Draw(t, "n") {
+					next++
+					put(Cursor{Index: next})
+				}
+			},
+			"put":    func(t *rapid.T) { put(cursor(t, next+3)) },
+			"remove": func(t *rapid.T) { c := cursor(t, next+3); q.remove(c); delete(model, c) },
+			"remove some": func(t *rapid.T) {
+				from := rapid.Uint64Range(1, next).Draw(t, "from")
+				for i := range rapid.Uint64Range(1, 2*chunkCap).Draw(t, "n") {
+					c := Cursor{Index: from + i}
+					q.remove(c)
+					delete(model, c)
+				}
+			},
+			"pin": func(t *rapid.T) { pins = append(pins, pinned{q.pin(), maps.Clone(model)}) },
+			"": func(t *rapid.T) {
+				for i, p := range append(pins, pinned{q.chunks, model}) {
+					if !maps.Equal(content(p.chunks), p.want) {
+						t.Fatalf("pin %d of %d holds something else", i+1, len(pins))
+					}
 				}
 			},
 		})
