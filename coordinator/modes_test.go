@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
 	"github.com/quorate/quorate/internal/testkit"
@@ -40,8 +42,9 @@ func nodeWith(t testing.TB, s *services) *node {
 	return newNode(t, func(c *Config) { c.Caller = s })
 }
 
+// sagaOf is a request of its own, which Submit may take over.
 func sagaOf(key string, set ...*logpb.BranchSpec) *logpb.Submit {
-	return &logpb.Submit{Begin: &logpb.Begin{Key: key, Mode: logpb.Mode_MODE_SAGA}, Set: set}
+	return proto.CloneOf(&logpb.Submit{Begin: &logpb.Begin{Key: key, Mode: logpb.Mode_MODE_SAGA}, Set: set})
 }
 
 func TestSubmitOfASagaWaitsAsAsked(t *testing.T) {
