@@ -114,10 +114,14 @@ func (r *results) write(root string, all []bug) error {
 func (r *results) page(all []bug) string {
 	var p strings.Builder
 	planted, killed, twice, quick, pending := r.count(all)
-	smoked := 0
-	for _, b := range r.Bugs {
-		if len(b.Smoke) > 0 {
+	smoked, needless := 0, 0
+	for _, b := range all {
+		found, _ := r.find(b.Name)
+		switch {
+		case len(found.Smoke) > 0:
 			smoked++
+		case !b.Smoke && b.Pending == "":
+			needless++
 		}
 	}
 	fmt.Fprintf(&p, `# Planted bugs, and who finds them
@@ -128,13 +132,13 @@ release can hold a bug. `+"`make mutants`"+` plants them one at a time (`+"`MUTA
 be green first, where the bug needs a fault to show, then the suites are tried in turn until two are red. A survivor is red, and so is a suite
 that is red without a bug. `+"`make test`"+` checks that every bug still fits the sources and compiles. This page is written by the tool.
 
-%d planted, %d killed, %d by two suites, %d in under a minute; %d wait for a feature. %d were seen to work without faults
-at the time of these results; the others were planted with -quick, which skips that. Time: of the suite's run until it was red, in seconds, some on
+%d planted, %d killed, %d by two suites, %d in under a minute; %d wait for a feature. %d were seen to work without faults;
+%d show themselves without one, so that nothing would be learned from that. Results are kept by bug, each of the commit that its bug was last tried at. Time: of the suite's run until it was red, in seconds, some on
 a machine with twenty times as much to do as it has processors.
 
 | bug | breaks | killed by | seconds |
 |---|---|---|---|
-`, planted, killed, twice, quick, pending, smoked)
+`, planted, killed, twice, quick, pending, smoked, needless)
 	for _, own := range []bool{false, true} {
 		for _, b := range all {
 			if b.Pending != "" || b.Listed == own {
