@@ -40,7 +40,11 @@ func fastBatch(body []byte, b *logpb.Batch) bool {
 		case 3:
 			b.FeatureLevel = uint32(f.varint())
 		case 4:
-			c, raw := &commands[len(b.Commands)], f.bytes()
+			raw := f.bytes()
+			if f.bad {
+				return false // and it was not counted
+			}
+			c := &commands[len(b.Commands)]
 			if !d.command(raw, c) && proto.Unmarshal(raw, c) != nil {
 				return false
 			}
@@ -465,14 +469,22 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 				return false
 			}
 		case 2:
-			v, spec := f.bytes(), &specs[len(m.Set)]
+			v := f.bytes()
+			if f.bad {
+				return false
+			}
+			spec := &specs[len(m.Set)]
 			if !readSpec(v, spec) {
 				return false
 			}
 			m.Set, d.raws = append(m.Set, spec), append(d.raws, v)
 		case 3:
+			v := f.bytes()
+			if f.bad {
+				return false
+			}
 			ballot := &ballots[len(m.Votes)]
-			if !readBallot(f.bytes(), ballot, m.Set, d.raws) {
+			if !readBallot(v, ballot, m.Set, d.raws) {
 				return false
 			}
 			m.Votes = append(m.Votes, ballot)
@@ -520,8 +532,12 @@ func (d *decoder) packed(raw []byte, m *logpb.Reports) bool {
 		case 1:
 			m.Gid = d.gid(f.bytes())
 		case 2:
+			v := f.bytes()
+			if f.bad {
+				return false
+			}
 			r := &reports[len(m.Reports)]
-			if !d.report(f.bytes(), r) {
+			if !d.report(v, r) {
 				return false
 			}
 			m.Reports = append(m.Reports, r)
@@ -544,8 +560,12 @@ func (d *decoder) packedAnswers(raw []byte, m *logpb.Answers) bool {
 		case 1:
 			m.Gid = d.gid(f.bytes())
 		case 2:
+			v := f.bytes()
+			if f.bad {
+				return false
+			}
 			a := &answers[len(m.Answers)]
-			if !d.answer(f.bytes(), a) {
+			if !d.answer(v, a) {
 				return false
 			}
 			m.Answers = append(m.Answers, a)
