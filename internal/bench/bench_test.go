@@ -76,6 +76,26 @@ func TestEveryScenarioBesideItsFloor(t *testing.T) {
 	}
 }
 
+// TestSubmitsOverAStreamBesideTheirFloor: every answer is compared with the state here, too.
+func TestSubmitsOverAStreamBesideTheirFloor(t *testing.T) {
+	t.Parallel()
+	o := short(t, "decide", "submit")
+	o.Stream = true
+	report, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"decide-stream", "submit-stream"} {
+		row := report.Rows[i]
+		if row.Scenario != want || row.PerSecond <= 0 || row.Ratio == nil || row.Slices[sideFloor][0].Done == 0 {
+			t.Errorf("%+v, want %s", row, want)
+		}
+		if product := row.Slices[sideProduct][0]; product.Compared < int(product.Done) || product.Cost.Records < 1 {
+			t.Errorf("%s: %d answers were compared of %d, with %v records each", want, product.Compared, product.Done, product.Cost.Records)
+		}
+	}
+}
+
 func checkRow(t *testing.T, row Row) {
 	t.Helper()
 	product, floor := row.Slices[sideProduct][0], row.Slices[sideFloor][0]
