@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,7 +12,7 @@ import (
 )
 
 // settleMax bounds the wait for what was promised.
-const settleMax = 30 * time.Second
+const settleMax = 2 * time.Minute
 
 // measureDecide decides transactions of two branches in a closed loop, two
 // participants acknowledging, beside so many live ones that nobody attends to.
@@ -34,6 +36,11 @@ func decideBeside(ctx context.Context, o *options, out *results, live int) (err 
 		}
 	}()
 	n.lead()
+	beside := live / 2 * 2 // branches of the decided half
+	if err := until(ctx, settleMax, func() bool { return n.c.Stats().Due >= beside }); err != nil {
+		return fmt.Errorf("the driver has not looked at what is live: %w", err)
+	}
+	runtime.GC() // of what the fill has left
 	var reported atomic.Int64
 	resources := []string{"attended-a", "attended-b"}
 	for i, r := range resources {
@@ -50,7 +57,7 @@ func decideBeside(ctx context.Context, o *options, out *results, live int) (err 
 	if err != nil {
 		return err
 	}
-	if err := until(ctx, settleMax, func() bool { return n.c.Stats().Due <= live/2*2 }); err != nil {
+	if err := until(ctx, settleMax, func() bool { return n.c.Stats().Due <= beside }); err != nil {
 		return err
 	}
 	done := float64(len(load.each))
