@@ -3,6 +3,7 @@ package raftnode
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 )
 
 // heldDisk lets no append through until it is released.
-func heldDisk(d *disk) (release func()) {
+func heldDisk(t *testing.T, d *disk) (release func()) {
 	hold := make(chan struct{})
 	d.break_(func(operation string) error {
 		if operation == "append" {
@@ -20,7 +21,9 @@ func heldDisk(d *disk) (release func()) {
 		}
 		return nil
 	})
-	return func() { close(hold) }
+	release = sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
+	return release
 }
 
 // "As long as it does not count itself before its own disk has the entry": both
@@ -29,7 +32,7 @@ func TestBehind_NothingIsCommittedBeforeTheLeadersDiskHasIt(t *testing.T) {
 	c, disks := brokenCluster(t, steady)
 	c.set("x", "0")
 	leader := c.leader()
-	release := heldDisk(disks[c.index(leader)])
+	release := heldDisk(t, disks[c.index(leader)])
 	answer := make(chan error, 1)
 	go func() { _, err := leader.Propose(c.ctx(), set("x", "1")); answer <- err }()
 	testkit.Eventually(t, within, func() bool {
@@ -64,7 +67,7 @@ func TestBehind_NotAlone(t *testing.T) {
 	var d disk
 	c := newCluster(t, 1, func(_ int, cfg *Config) { d.on(cfg) })
 	node := c.leader()
-	release := heldDisk(&d)
+	release := heldDisk(t, &d)
 	answer := make(chan error, 1)
 	go func() { _, err := node.Propose(c.ctx(), set("x", "1")); answer <- err }()
 	testkit.Eventually(t, within, func() bool { return node.Metrics().Entries > 0 && len(node.slots) == 1 })
@@ -89,7 +92,7 @@ func TestBehind_ADeposedLeaderAnswersForItsDisk(t *testing.T) {
 	t.Cleanup(net.heal)
 	c.set("x", "0")
 	deposed := c.leader()
-	release := heldDisk(disks[c.index(deposed)])
+	release := heldDisk(t, disks[c.index(deposed)])
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	answer := make(chan error, 1)
