@@ -157,7 +157,9 @@ func TestBadDisks(t *testing.T) {
 	r.lost(0)
 }
 
-// A small file system under a whole `quorate serve` that fills up.
+// A small file system under a whole `quorate serve` that fills up. Its log is in
+// boltdb: raft-wal's segments have their 64 MiB from the start, and it would take as
+// much load to find the disk full (raftnode's TestAFullDisk does).
 func TestAFullDiskUnderANode(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Log("not possible here: mounting a tmpfs needs root; TestBadDisks injects the error")
@@ -169,7 +171,7 @@ func TestAFullDiskUnderANode(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = small.Close() })
-	r := newRig(t, cluster.Config{Nodes: 3, Dir: dir})
+	r := newRig(t, cluster.Config{Nodes: 3, Dir: dir, Args: []string{"--log-store", "boltdb"}})
 	n2, _ := r.Node("n2")
 	r.goesOn(20)
 	free, err := disks.Fill(small.Dir)

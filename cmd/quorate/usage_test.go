@@ -61,7 +61,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"fence init --dsn file:x --table a.b.c", []string{"want `name` or `schema.name`"}},
 		{"bench", []string{"name a scenario: decide, submit, managed"}},
 		{"bench decid", []string{`no scenario is named "decid"`}},
-		{"bench decide -o yaml", []string{"bench prints table, wide or json"}},
+		{"bench decide -o yaml", []string{"bench prints table, wide, json or runs"}},
 		{"bench decide --callers 0", []string{"--callers 0"}},
 		{"bench decide --endpoints a:1 --tls-ca-file /none", []string{"/none"}},
 		{"bench propose --endpoints a:1", []string{"propose runs on the floor's nodes"}},
