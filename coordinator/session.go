@@ -231,10 +231,11 @@ func (s *Session) own(gid fsm.GID, spec *logpb.BranchSpec) error {
 	if spec == nil {
 		return invalid(gid, "no branch is named")
 	}
-	if len(spec.Holder) != 0 && !slices.Equal(spec.Holder, s.holder) {
+	if len(spec.Holder) == 0 {
+		spec.Holder = s.holder
+	} else if !slices.Equal(spec.Holder, s.holder) {
 		return invalid(gid, "branch %s names another holder than the session it comes over", spec.GetId())
 	}
-	spec.Holder = s.holder
 	return nil
 }
 
