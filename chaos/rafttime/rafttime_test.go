@@ -36,6 +36,7 @@ func memoryDir(t *testing.T) string {
 func run(t *testing.T, cfg Config) (r Report, broken, trace []string) {
 	t.Helper()
 	cfg.Dir = memoryDir(t)
+	defer os.RemoveAll(cfg.Dir) // a campaign makes many, of hundreds of megabytes each
 	begun := time.Now()
 	ended := false
 	defer func() {
