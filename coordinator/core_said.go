@@ -10,7 +10,9 @@ import (
 // What the branches of one transaction say within a moment becomes one record of the
 // log: a word waits while others of its transaction are about to speak and nothing
 // becomes due by it. The last of them takes it along, or it goes when
-// Settings.ReportHoldMax is over.
+// Settings.ReportHoldMax is over. A word that waits keeps its place in the window of the
+// session that it came over, so it waits only while half of those are free: a branch that
+// is slow must not slow down the participants of the others.
 //
 // Nobody waits for that but the branch itself: its transaction ends no earlier than
 // with the last word, and the last is never held. A word that is held when the
@@ -22,6 +24,7 @@ type said struct {
 	branch  string
 	command *logpb.Command // a Report or an Answer
 	after   string         // the place of the protocol after it, or empty
+	over    *session       // that it came over, or nil
 	// done is the driver's own, reply whoever else waits for it; either may be nil.
 	done  func(r fsm.Result, err error)
 	reply Reply
@@ -46,7 +49,7 @@ func (c *Core) Report(now time.Time, r *logpb.Report, reply Reply) {
 	c.begin(now)
 	w := said{branch: r.GetBranch(), command: reportOf(r), reply: reply}
 	if d := c.reporter(r); d != nil {
-		d.said, w.t = true, d.t
+		d.said, w.t, w.over = true, d.t, d.over
 		c.utter(w, asDecided(d, r.GetOutcome()))
 	} else {
 		c.proposeSaid(w.command, w)
@@ -84,13 +87,19 @@ func asDecided(d *delivery, o fsm.Outcome) bool {
 func (c *Core) utter(w said, mayWait bool) {
 	t := w.t
 	t.said = append(t.said, w)
+	if w.over != nil {
+		w.over.held++
+	}
 	switch {
-	case !mayWait || len(t.said) >= saidMax || !c.othersSpeak(t):
+	case !mayWait || len(t.said) >= saidMax || w.over.crowded() || !c.othersSpeak(t):
 		c.flush(t)
 	case len(t.said) == 1:
 		c.hold(t)
 	}
 }
+
+// crowded: half of its window is words that wait.
+func (s *session) crowded() bool { return s != nil && s.held > s.window/2 }
 
 // othersSpeak: another branch of the transaction is being told or called, and none
 // waits for its turn.
@@ -116,15 +125,16 @@ func (c *Core) hold(t *txn) {
 
 // holdOver proposes what has been held for long enough.
 func (c *Core) holdOver() {
-	for len(c.held) > 0 && !c.held[0].until.After(c.now) {
+	for len(c.held) > 0 {
 		h := c.held[0]
-		c.held = c.held[1:]
-		if h.t.saidUntil.Equal(h.until) { // or it was proposed with the last, and holds others now
+		// Otherwise it was proposed with the last, and may hold others now.
+		if waits := h.t.saidUntil.Equal(h.until); waits && h.until.After(c.now) {
+			c.timers.arm(&c.holds, h.until, c.holdOver)
+			return
+		} else if waits {
 			c.flush(h.t)
 		}
-	}
-	if len(c.held) > 0 {
-		c.timers.arm(&c.holds, c.held[0].until, c.holdOver)
+		c.held = c.held[1:]
 	}
 }
 
@@ -132,6 +142,11 @@ func (c *Core) holdOver() {
 func (c *Core) flush(t *txn) {
 	words := t.said
 	t.said, t.saidUntil = nil, time.Time{}
+	for i := range words {
+		if s := words[i].over; s != nil {
+			s.held--
+		}
+	}
 	if len(words) > 1 {
 		if command := packed(t.gid, words); c.packs && command != nil {
 			c.proposeSaid(command, words...)

@@ -124,6 +124,39 @@ func TestAReportIsHeldNoLongerThanItsTime(t *testing.T) {
 	wantList(t, kinds(*proposed)[2:], "Report", "2 reports")
 }
 
+// A participant goes on though a branch elsewhere is slow: words that wait for that keep
+// half of its session's window at the most, and when they were said it is whole again.
+func TestWordsThatWaitLeaveTheirSessionRoom(t *testing.T) {
+	const window = 8
+	w := newWorld(t, func(s *Settings) { s.SessionWindowMax = window })
+	w.attach(1, holderN(1), "a")
+	w.attach(2, holderN(2), "b")
+	for round := range 2 {
+		var gids []fsm.GID
+		for range window {
+			gids = append(gids, w.committedTx("", branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2))))
+		}
+		w.take(1)
+		held := 0
+		for _, gid := range gids {
+			if h := w.reports(gid, "1", committed); len(h.results) == 0 {
+				held++
+			}
+		}
+		if held != window/2 {
+			t.Errorf("round %d: %d of %d words wait, want half of the window", round, held, window)
+		}
+		for _, gid := range gids {
+			w.reports(gid, "2", committed).want(t, 1)
+			w.wantState(gid, fsm.StateCommitted)
+		}
+		w.take(2)
+	}
+	if s := w.core.sessions[1]; s.held != 0 {
+		t.Errorf("%d words are said to wait, and none does", s.held)
+	}
+}
+
 // Only what answers a delivery, for the first time and as decided, waits for others.
 func TestWhatIsNotHeld(t *testing.T) {
 	t.Run("a repeated report takes none along and is not held", func(t *testing.T) {

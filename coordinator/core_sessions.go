@@ -14,6 +14,7 @@ type session struct {
 	heardAt   time.Time
 	silence   timer
 	window    int
+	held      int        // words of its branches that wait to be appended
 	ready     list       // deliveries that wait for room in the window
 	inflight  list       // deliveries sent and not answered
 	outbox    []Delivery // of the step under way

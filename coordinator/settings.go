@@ -109,7 +109,7 @@ func DefaultSettings() Settings {
 		DeliveryTimeout:     10 * time.Second,
 		BackoffMin:          100 * time.Millisecond,
 		BackoffMax:          15 * time.Second,
-		ReportHoldMax:       20 * time.Millisecond,
+		ReportHoldMax:       100 * time.Millisecond,
 		StuckAfter:          5 * time.Minute,
 		CallsMax:            1024,
 		CallsPerResourceMax: 256,
