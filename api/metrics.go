@@ -49,11 +49,6 @@ type timed struct {
 	seconds prometheus.Observer
 }
 
-func (t timed) add(took time.Duration) {
-	t.count.Inc()
-	t.seconds.Observe(took.Seconds())
-}
-
 type (
 	endKey struct {
 		mode     fsm.Mode

@@ -65,7 +65,7 @@ func TestInboxIsBounded(t *testing.T) {
 	}
 	testkit.Eventually(t, 5*time.Second, waiting, "they wait for room")
 	q.take(nil)
-	if !<-put || !<-put {
+	if first, second := <-put, <-put; !first || !second {
 		t.Error("there was room, and a step was refused")
 	}
 	for range inputsMax - 2 {

@@ -47,13 +47,13 @@ func (r Record) GetBegin() *logpb.Begin { return r.t.begin }
 // GetState is where the transaction stands.
 func (r Record) GetState() TxState { return r.t.state }
 
-// GetTombstone: made by a rollback of an unseen GID.
+// GetTombstone says that it was made by a rollback of an unseen GID.
 func (r Record) GetTombstone() bool { return r.t.tombstone }
 
-// GetQuarantined: an invariant broke here; an operator must end it.
+// GetQuarantined says that an invariant broke here; an operator must end it.
 func (r Record) GetQuarantined() bool { return r.t.quarantined }
 
-// GetWithheld: restored undecided; an operator must decide it.
+// GetWithheld says that it was restored undecided: an operator must decide it.
 func (r Record) GetWithheld() bool { return r.t.withheld }
 
 // GetDecision is the decision, or none.
@@ -102,7 +102,7 @@ func (r Record) Unheard() int {
 // GetSpec is the branch as it entered.
 func (b BranchRecord) GetSpec() *logpb.BranchSpec { return b.b.spec }
 
-// GetHint: only its name was heard.
+// GetHint says that only its name was heard.
 func (b BranchRecord) GetHint() bool { return b.b.hint }
 
 // GetVote is its vote, or a step's answer.

@@ -192,7 +192,7 @@ func (c *caller) send(ctx context.Context, to Call) error {
 				last = err
 				continue
 			}
-			resp, err := c.post(ctx, resource.Seats[i].Address, body) //nolint:bodyclose // notOpen or answer closes it
+			resp, err := c.post(ctx, resource.Seats[i].Address, body)
 			switch {
 			case err == nil && !notOpen(resp):
 				return answer(resp)

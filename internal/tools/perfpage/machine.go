@@ -86,8 +86,8 @@ func fsync() time.Duration {
 		return 0
 	}
 	defer func() {
-		f.Close()
-		os.Remove(f.Name())
+		_ = f.Close()
+		_ = os.Remove(f.Name())
 	}()
 	var took []time.Duration
 	block := make([]byte, 4096)

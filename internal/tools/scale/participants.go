@@ -55,7 +55,7 @@ func participantsAttached(ctx context.Context, o *options, out *results, n int) 
 	if err != nil {
 		return err
 	}
-	defer c.Stop()
+	defer func() { _ = c.Stop() }()
 	leader, err := c.WaitLeader(ctx)
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (c *crowd) attach(ctx context.Context, n int) error {
 
 func (c *crowd) attachOne(ctx context.Context, i int) error {
 	conn, err := grpc.NewClient(c.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithSharedWriteBuffer(true), grpc.WithReadBufferSize(0))
+		grpc.WithReadBufferSize(0))
 	if err != nil {
 		return err
 	}
