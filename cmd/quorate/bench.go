@@ -78,7 +78,7 @@ it delayed. Set --callers to how many may be under way at once.`,
 	f.StringSliceVar(&client.endpoints, "endpoints", nil, "gRPC addresses of a running cluster to load, without a floor (default: a cluster of its own)")
 	client.addTLS(f, os.Getenv)
 	f.StringArrayVar(&stores, "store", nil, "where transfer keeps its money, twice: embedded, postgres or mysql (private servers of this machine's packages), postgres=DSN or mysql=DSN")
-	f.StringVar(&o.ProfileDir, "cpu-profile", "", "write a CPU profile of each node and slice into this directory: DIR/product/n1.cpu.pprof, n1.2.cpu.pprof, ...")
+	f.StringVar(&o.ProfileDir, "cpu-profile", "", "write CPU profiles of each node, and of the load, for each slice into this directory: DIR/product/n1.cpu.pprof, n1.2.cpu.pprof, ..., load.cpu.pprof, ...")
 	f.StringVar(&o.Dir, "dir", "", "keep data and logs in this directory (default: a temporary one, removed at the end)")
 	f.StringVarP(&output, "output", "o", "table", "what is printed: table, wide, json, or runs (JSON with each run of each side)")
 	return cmd

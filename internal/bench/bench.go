@@ -331,11 +331,12 @@ func (r *runner) counted(ctx context.Context, s *system, callers int, op operati
 	if err != nil {
 		return Slice{}, err
 	}
-	if err := s.toggleProfiles(); err != nil {
+	endProfiles, err := r.profile(s)
+	if err != nil {
 		return Slice{}, err
 	}
 	m, err := run(r.loop(callers))
-	if err = errors.Join(err, s.toggleProfiles()); err != nil {
+	if err = errors.Join(err, endProfiles()); err != nil {
 		return Slice{}, err
 	}
 	if m.done == 0 {

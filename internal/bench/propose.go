@@ -48,11 +48,12 @@ func (r *runner) proposeSlice(ctx context.Context, callers int) (Slice, error) {
 	if err != nil {
 		return Slice{}, err
 	}
-	if err := s.toggleProfiles(); err != nil {
+	endProfiles, err := r.profile(s)
+	if err != nil {
 		return Slice{}, err
 	}
 	done, err := ask(r.o.Duration)
-	if err = errors.Join(err, s.toggleProfiles()); err != nil {
+	if err = errors.Join(err, endProfiles()); err != nil {
 		return Slice{}, err
 	}
 	if done.Proposed == 0 || len(done.Latencies) == 0 {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -24,7 +23,9 @@ type system struct {
 	http    *http.Client
 	cluster *cluster.Cluster // nil where it is not ours
 	wire    *wireCount       // nil: nothing is counted
-	profile bool             // its nodes write CPU profiles
+	// profile says that its nodes write CPU profiles, profiles counts those of the load.
+	profile  bool
+	profiles int
 }
 
 // startSystem starts a cluster of processes; command is what each runs.
@@ -53,10 +54,6 @@ func startSystem(ctx context.Context, o Options, name, command string) (*system,
 	return s, nil
 }
 
-// ProfileVariable names the directory into which a node writes its CPU profiles: of
-// what it does between one SIGUSR1 and the next.
-const ProfileVariable = "QUORATE_CPU_PROFILE"
-
 // The commands of the nodes.
 const (
 	commandServe = "serve"
@@ -80,20 +77,6 @@ func (s *system) stop() error {
 		return nil
 	}
 	return s.cluster.Stop()
-}
-
-// toggleProfiles has every node begin a CPU profile, or end it.
-func (s *system) toggleProfiles() error {
-	if s == nil || !s.profile {
-		return nil
-	}
-	var errs []error
-	for _, n := range s.cluster.Nodes() {
-		if pid := n.Pid(); pid > 0 {
-			errs = append(errs, syscall.Kill(pid, syscall.SIGUSR1))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // meters are the nodes' figures at one moment.

@@ -76,7 +76,7 @@ func runProfile(ctx context.Context, s settings, _ part) (got result, err error)
 
 // busiest is the leader's profile: followers have less to do.
 func busiest(dir string) (leader *profile.Profile, err error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.cpu.pprof"))
+	files, err := filepath.Glob(filepath.Join(dir, "n*.cpu.pprof")) // of nodes
 	if err != nil {
 		return nil, err
 	}
