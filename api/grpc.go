@@ -45,8 +45,8 @@ func (s *Server) newGRPC(outer bool) *grpc.Server {
 			options = append(options, grpc.Creds(credentials.NewTLS(withProtocols(s.cfg.TLS, "h2"))))
 		}
 	} else {
-		// One connection carries every HTTP call.
-		options = append(options, grpc.MaxConcurrentStreams(ConnectionsMax))
+		// One connection carries every HTTP call; they are few, for workers to stand ready.
+		options = append(options, grpc.MaxConcurrentStreams(ConnectionsMax), grpc.NumStreamWorkers(0))
 	}
 	server := grpc.NewServer(options...)
 	quoratev1.RegisterTransactionServiceServer(server, &transactions{Server: s})

@@ -82,15 +82,16 @@ func NewServer(cfg Config, coordinator Coordinator, cluster Cluster) (*Server, e
 	s.dtm = dtm.New(dtm.Config{Conn: s.forward, Version: s.cfg.Version, Logger: s.cfg.Logger, HoldMax: 3*s.cfg.LeaderWait + time.Second})
 	s.grpc = s.newGRPC(true)
 	s.inner = s.newGRPC(false)
-	if s.http, err = s.newHTTP(); err != nil {
-		s.forward.close()
-		return nil, err
+	if s.http, err = s.newHTTP(); err == nil {
+		if err = s.cfg.Metrics.registry.Register(nodeCollector{coordinator, cluster}); err == nil {
+			return s, nil
+		}
+		err = fmt.Errorf("api: metrics: %w", err)
 	}
-	if err := s.cfg.Metrics.registry.Register(nodeCollector{coordinator, cluster}); err != nil {
-		s.forward.close()
-		return nil, fmt.Errorf("api: metrics: %w", err)
-	}
-	return s, nil
+	s.inner.Stop() // their workers run since they were made
+	s.grpc.Stop()
+	s.forward.close()
+	return nil, err
 }
 
 // Serve serves until Stop, or until a listener fails, whose error it returns.

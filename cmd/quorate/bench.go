@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/quorate/quorate/internal/bankstore"
 	"github.com/quorate/quorate/internal/bankstore/drivers"
 	"github.com/quorate/quorate/internal/bench"
+	"github.com/quorate/quorate/internal/headroom"
 )
 
 // newBenchCommand is `quorate bench`.
@@ -96,6 +98,7 @@ func scenarioHelp() string {
 // runBench prints what was measured, also when the run ends early.
 func runBench(cmd *cobra.Command, o bench.Options, output string) error {
 	begun := time.Now()
+	defer headroom.Keep(slog.New(slog.DiscardHandler))() // as nodes do, so that the load takes no more of the machine than it must
 	report, err := bench.Run(cmd.Context(), o)
 	if report == nil || err != nil && len(report.Rows) == 0 {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/quorate/quorate/internal/bench"
 	"github.com/quorate/quorate/internal/bench/floor"
 	"github.com/quorate/quorate/internal/config"
+	"github.com/quorate/quorate/internal/headroom"
 	"github.com/quorate/quorate/raftnode"
 )
 
@@ -47,6 +48,7 @@ func newFloorCommand() *cobra.Command {
 // what the floor proposes, and its gRPC listener belongs to the floor, which hands on
 // to the node's own what is about the cluster.
 func serveFloor(ctx context.Context, cfg *config.Config, logger *slog.Logger) (err error) {
+	defer headroom.Keep(logger)()
 	stopProfile, err := profileCPU(cfg, logger)
 	if err != nil {
 		return withCode(exitUsage, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/quorate/quorate/internal/config"
 	"github.com/quorate/quorate/internal/detour"
 	"github.com/quorate/quorate/internal/failpoint"
+	"github.com/quorate/quorate/internal/headroom"
 )
 
 // newServeCommand is `quorate serve`.
@@ -100,6 +101,7 @@ func serve(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		logger.Warn("INSECURE: this node listens beyond loopback without mutual TLS; anybody who reaches its ports may decide transactions",
 			"http", cfg.Listen.HTTP, "grpc", cfg.Listen.GRPC, "raft", cfg.Listen.Raft)
 	}
+	defer headroom.Keep(logger)()
 	stopProfile, err := profileCPU(cfg, logger)
 	if err != nil {
 		return withCode(exitUsage, err)

@@ -10,6 +10,10 @@ const (
 	StreamWindowBytes = 256 << 10
 	// ConnectionWindowBytes is what all calls of a connection may have on the wire.
 	ConnectionWindowBytes = 1 << 20
+	// streamWorkers are goroutines that serve one call after another. A call that finds all
+	// of them busy, with sessions or with calls that wait, is served by one of its own: it is
+	// no bound.
+	streamWorkers = 256
 )
 
 // ServerOptions are a node's.
@@ -17,8 +21,14 @@ const (
 // The windows are fixed. *Because* gRPC otherwise measures how large they should be, with
 // a ping and its answer for every few messages, for as long as messages come; and opens them
 // up to 16 MiB a call for whoever sends a lot.
+//
+// Workers stand ready. *Because* the stack of a new goroutine grows anew for each call, up
+// to where handlers are, and is copied each time.
 func ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.StaticStreamWindowSize(StreamWindowBytes), grpc.StaticConnWindowSize(ConnectionWindowBytes)}
+	return []grpc.ServerOption{
+		grpc.StaticStreamWindowSize(StreamWindowBytes), grpc.StaticConnWindowSize(ConnectionWindowBytes),
+		grpc.NumStreamWorkers(streamWorkers),
+	}
 }
 
 // DialOptions are those of whoever calls a node.
