@@ -37,7 +37,7 @@ Scenarios:
 A closed loop (the default) has so many callers that each call again when they were answered. With --rate the loop is
 open: calls are due by a timetable, and latency counts from when a call was due, so a stall is charged to every call that
 it delayed. Set --callers to how many may be under way at once.`,
-		Example: `  quorate bench decide --callers 1,64,256 --duration 10s --log-store wal
+		Example: `  quorate bench decide --callers 1,64,256 --duration 10s
   quorate bench decide managed saga read --runs 5 -o json
   quorate bench decide submit --stream --callers 256
   quorate bench decide --rate 2000 --callers 512

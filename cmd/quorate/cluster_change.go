@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/fsm"
 )
 
 // done prints the answer of a change: the message for programs, a line for
@@ -28,7 +29,10 @@ func newClusterAddCommand(flags *clientFlags) *cobra.Command {
 		Short: "Admit a node (it does so itself with `serve --join`)",
 		Long: `add admits a node as a non-voter and lets it vote once it has caught up; --non-voter leaves it without a vote until
 promoted. A node started with "quorate serve --join" asks for this by itself; by hand it is needed only where the node
-cannot reach the leader's gRPC address. The node's id stands in identity.json in its data directory.`,
+cannot reach the leader's gRPC address. The node's id stands in identity.json in its data directory.
+
+A node whose version cannot read the cluster's log is refused. Added by hand it is taken to be of the version of this
+program; say --feature-level where it is not.`,
 		Args: exactArgs("NODE-ID"),
 	}
 	cmd.RunE = withClient(flags, func(cmd *cobra.Command, c *client, args []string) error {
@@ -62,6 +66,7 @@ cannot reach the leader's gRPC address. The node's id stands in identity.json in
 	f.StringVar(&node.GrpcAddress, "grpc", "", "address of its gRPC API, that clients are sent to")
 	f.StringVar(&node.HttpAddress, "http", "", "address of its HTTP API")
 	f.BoolVar(&node.NonVoter, "non-voter", false, "without a vote")
+	f.Uint32Var(&node.FeatureLevel, "feature-level", fsm.FeatureLevel, "newest feature level of the log that its version reads")
 	return cmd
 }
 

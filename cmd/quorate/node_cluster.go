@@ -135,6 +135,9 @@ func (c *nodeCluster) AddNode(ctx context.Context, node api.Node, nonVoter bool)
 	if err := c.checkNode(node); err != nil {
 		return false, err
 	}
+	if err := c.checkLevel(node); err != nil {
+		return false, err
+	}
 	if err := c.node.AddNonvoter(ctx, node.ID, node.RaftAddress, cluster); err != nil {
 		return false, c.translate(err)
 	}
@@ -163,6 +166,27 @@ var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // metadataRemoved marks the refusal of a node that was removed.
 const metadataRemoved = "removed"
+
+// checkLevel refuses a node of a version that cannot read the log: it would stop at
+// the first entry that is stamped with what it lacks, and a vote would be missing.
+func (c *nodeCluster) checkLevel(node api.Node) error {
+	var needed uint32
+	c.log.View(func(s *fsm.State) { needed = s.NextFeatureLevel() })
+	has := max(node.FeatureLevel, fsm.LevelModes) // versions that do not say have that one
+	if has >= needed {
+		return nil
+	}
+	version := node.Version
+	if version == "" {
+		version = "it does not say which"
+	}
+	return &api.Error{
+		Reason: api.ReasonInvalid,
+		Message: fmt.Sprintf("add node %s: its version (%s) reads feature level %d of the log, and this cluster's is at level %d: it would stop at the first entry",
+			node.ID, version, has, needed),
+		Next: "install the version that the other nodes have (quorate cluster status), and start it again",
+	}
+}
 
 // checkNode refuses an address that another node of the cluster has: the disk
 // of that one was wiped, or somebody mistyped. It refuses a new address for a

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/quorate/quorate/internal/bankstore"
+	"github.com/quorate/quorate/raftnode"
 )
 
 // Options say what is measured, and how.
@@ -57,7 +58,7 @@ type Options struct {
 // NewOptions are the defaults.
 func NewOptions() Options {
 	return Options{
-		Callers: []int{1, 64, 256}, Duration: 5 * time.Second, WarmUp: time.Second, Runs: 3, LogStore: "boltdb", Nodes: 3, Profile: "default",
+		Callers: []int{1, 64, 256}, Duration: 5 * time.Second, WarmUp: time.Second, Runs: 3, LogStore: raftnode.LogStoreDefault, Nodes: 3, Profile: "default",
 		Stores: [2]bankstore.Spec{{Kind: bankstore.Embedded}, {Kind: bankstore.Embedded}},
 	}
 }
@@ -97,7 +98,7 @@ func (o *Options) Validate() error {
 	if o.Rate < 0 {
 		bad("--rate %v is negative", o.Rate)
 	}
-	if o.LogStore != "boltdb" && o.LogStore != "wal" {
+	if o.LogStore != raftnode.LogStoreBolt && o.LogStore != raftnode.LogStoreWAL {
 		bad("--log-store %s: want boltdb or wal", o.LogStore)
 	}
 	if o.Nodes != 1 && o.Nodes != 3 && o.Nodes != 5 {
