@@ -171,7 +171,7 @@ func DefaultConfig() Config {
 		HandshakeMax:       5 * time.Second,
 		ConnectionsMax:     256,
 		SnapshotEntries:    8192,
-		SnapshotBytes:      8 << 20,
+		SnapshotBytes:      32 << 20,
 		SnapshotInterval:   20 * time.Second,
 		TrailingEntries:    10240,
 		TrailingBytes:      64 << 20,

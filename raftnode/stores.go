@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
 	"go.etcd.io/bbolt"
 )
 
@@ -168,7 +169,7 @@ func (s *stores) openWAL(cfg *Config, fail *failStop) (raft.LogStore, raft.Stabl
 	}})
 	var store *wal.WAL
 	err := faultsArePanics("open "+s.path, func() (err error) {
-		store, err = wal.Open(s.path, wal.WithLogger(logger))
+		store, err = wal.Open(s.path, wal.WithLogger(logger), wal.WithSegmentFiler(segment.NewFiler(s.path, newZeroAheadFS())))
 		return err
 	})
 	if errors.Is(err, wal.ErrCorrupt) || errors.Is(err, os.ErrNotExist) {

@@ -111,7 +111,7 @@ func Default() Config {
 			DrainTimeout: 5 * time.Second,
 		},
 		Storage: Storage{LogStore: "auto", OperationTimeout: 10 * time.Second},
-		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotBytes: 8 << 20, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240, TrailingBytes: 64 << 20},
+		Raft:    Raft{Profile: "default", SnapshotThreshold: 16384, SnapshotBytes: 32 << 20, SnapshotInterval: 20 * time.Second, TrailingLogs: 10240, TrailingBytes: 64 << 20},
 		Tx: Tx{
 			StuckAfter: 5 * time.Minute, InFlight: 1024, InFlightResource: 256,
 		},
