@@ -8,6 +8,9 @@ type Step string
 const (
 	// StepPrepared: the branch is durably prepared, or held, and its vote not sent.
 	StepPrepared Step = "prepared"
+	// StepUnsure: whether the branch prepared only its database knows, since the answer
+	// to the prepare was lost; its refusal has not been sent.
+	StepUnsure Step = "unsure"
 	// StepVoted: the cluster has answered the vote, of whatever kind, with a verdict.
 	StepVoted Step = "voted"
 	// StepHeard: a final verdict was heard, and nothing was done yet.
@@ -21,7 +24,7 @@ type Moment struct {
 	Step     Step
 	Branch   BranchRef
 	Resource string
-	// Vote is set from StepPrepared to StepVoted.
+	// Vote is set at StepPrepared, StepUnsure and StepVoted.
 	Vote VoteKind
 	// Verdict is set from StepVoted on, VerdictNone where a held branch ended unasked.
 	Verdict Verdict

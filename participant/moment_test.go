@@ -13,6 +13,24 @@ import (
 	"github.com/quorate/quorate/participant/participanttest"
 )
 
+// TestWitnessSeesThatAPrepareIsUnsure: before the refusal is sent, whatever becomes of it.
+func TestWitnessSeesThatAPrepareIsUnsure(t *testing.T) {
+	c := participanttest.NewCluster(t, 1)
+	steps := make(chan participant.Moment, 8)
+	client := dial(t, c, participant.WithWitness(func(m participant.Moment) { steps <- m }))
+	serve(t, client, "r")
+	b := start(t, client, begin(t, client), "r")
+	if _, err := b.Vote(t.Context(), participant.Vote{Kind: participant.VoteRefused, MaybePrepared: true}); err != nil {
+		t.Fatal(err)
+	}
+	if m := <-steps; m.Step != participant.StepUnsure || m.Vote != participant.VoteRefused || m.Branch != b.Ref() {
+		t.Errorf("the first step was %+v", m)
+	}
+	if m := <-steps; m.Step != participant.StepVoted {
+		t.Errorf("the second step was %+v", m)
+	}
+}
+
 // TestWitnessSeesEachStepInItsOrder: a step is told before what follows it can be
 // seen from outside, so whoever dies in the witness dies between the two.
 func TestWitnessSeesEachStepInItsOrder(t *testing.T) {

@@ -27,8 +27,11 @@ func (b *Branch) Vote(ctx context.Context, v Vote) (Verdict, error) {
 	b.vote = &v
 	b.mu.Unlock()
 
-	if v.Kind == VotePrepared {
+	switch {
+	case v.Kind == VotePrepared:
 		b.c.pass(Moment{Step: StepPrepared, Branch: b.ref, Resource: b.resource, Vote: v.Kind})
+	case v.MaybePrepared:
+		b.c.pass(Moment{Step: StepUnsure, Branch: b.ref, Resource: b.resource, Vote: v.Kind})
 	}
 	if b.carried() {
 		return b.carry(v)

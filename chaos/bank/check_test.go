@@ -216,6 +216,20 @@ func TestAGoodWorldIsGood(t *testing.T) {
 	}
 }
 
+// TestAnUnsurePrepareNeedsNoFence: the answer to a prepare was lost, and the refusal that
+// says so came after the decision, or never. The branch may have prepared, and then
+// nothing is left of it in its store.
+func TestAnUnsurePrepareNeedsNoFence(t *testing.T) {
+	ref := gidOf(2) + "/1.1"
+	w := goodWorld()
+	w.Transactions[1].Branches[0].Vote = 0
+	w.journal(ref, participant.StepPrepared).Step = participant.StepUnsure
+	w.journal(ref, participant.StepVoted).Step = ""
+	if found := Check(w.Evidence).Findings; len(found) > 0 {
+		t.Errorf("found %v", found)
+	}
+}
+
 // TestEachLieIsFound: one thing is spoiled, and the check names it.
 func TestEachLieIsFound(t *testing.T) {
 	one, two, three, four := gidOf(1), gidOf(2), gidOf(3), gidOf(4)

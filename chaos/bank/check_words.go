@@ -82,7 +82,7 @@ func (c *checker) journal() {
 	ended := map[string]participant.Outcome{}
 	heard, prepared := map[string]bool{}, map[string]bool{}
 	for _, l := range c.e.Journal {
-		prepared[l.ref()] = prepared[l.ref()] || l.Step == participant.StepPrepared
+		prepared[l.ref()] = prepared[l.ref()] || l.Step == participant.StepPrepared || l.Step == participant.StepUnsure
 	}
 	for _, l := range c.e.Journal {
 		switch {
@@ -185,7 +185,8 @@ func (c *checker) ended(l Line, heard map[string]bool) {
 
 // fenced: a branch that was rolled back and had not prepared must be unable to: its
 // store has a row that says so. Whether it had is not known where its process died
-// before it could write that down, or where the answer to PREPARE was lost.
+// before it could write that down, or where the answer to PREPARE was lost: then its
+// own journal says so, and the cluster only where the refusal came before the decision.
 func (c *checker) fenced(l Line) {
 	b := c.member(l)
 	holder, known := c.holders[b.GetSpec().GetHolder()]
