@@ -2,14 +2,13 @@ package frames
 
 import (
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
-	grpcproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // submitBytesLargest is what a node takes in one message, less what stands around it.
@@ -23,7 +22,7 @@ const submitsField = 1
 // else's, and the sender has nothing to do but to send.
 func encode(id uint64, req *quoratev1.SubmitRequest) ([]byte, error) {
 	one := &quoratev1.StreamedSubmit{Id: id, Submit: req}
-	size := proto.Size(one)
+	size := one.WireSize()
 	if size > submitBytesLargest {
 		// The node would end the stream, with everybody's submits.
 		return nil, status.Errorf(codes.InvalidArgument, "the submit is of %d bytes: at most %d are taken", size, submitBytesLargest)
@@ -31,7 +30,10 @@ func encode(id uint64, req *quoratev1.SubmitRequest) ([]byte, error) {
 	bytes := make([]byte, 0, size+2*frameOverhead)
 	bytes = protowire.AppendTag(bytes, submitsField, protowire.BytesType)
 	bytes = protowire.AppendVarint(bytes, uint64(size))
-	bytes, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(bytes, one)
+	if start := len(bytes); one.WireWrite(bytes[start : start+size]) {
+		return bytes[:start+size], nil
+	}
+	bytes, err := proto.MarshalOptions{}.MarshalAppend(bytes, one)
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "the submit cannot be encoded: %v", err)
 	}
@@ -42,16 +44,12 @@ func encode(id uint64, req *quoratev1.SubmitRequest) ([]byte, error) {
 type encoded [][]byte
 
 // submitCodec sends encoded messages as they are.
-type submitCodec struct{}
+type submitCodec struct{ wire.Codec }
 
-var protoCodec = encoding.GetCodecV2(grpcproto.Name)
-
-func (submitCodec) Name() string { return grpcproto.Name }
-
-func (submitCodec) Marshal(v any) (mem.BufferSlice, error) {
+func (c submitCodec) Marshal(v any) (mem.BufferSlice, error) {
 	message, ok := v.(encoded)
 	if !ok {
-		return protoCodec.Marshal(v)
+		return c.Codec.Marshal(v)
 	}
 	pieces := make(mem.BufferSlice, len(message))
 	for i, one := range message {
@@ -59,5 +57,3 @@ func (submitCodec) Marshal(v any) (mem.BufferSlice, error) {
 	}
 	return pieces, nil
 }
-
-func (submitCodec) Unmarshal(data mem.BufferSlice, v any) error { return protoCodec.Unmarshal(data, v) }

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // Queue holds what is to be sent until the stream's one sender takes it. There is no
@@ -85,7 +87,7 @@ const frameOverhead = 5
 // Cut splits frames where a message is full: it holds at most so many frames and bytes,
 // and one frame at the least.
 func Cut[F proto.Message](frames []F, framesMax, bytesMax int) (message, rest []F) {
-	return cut(frames, framesMax, bytesMax, func(f F) int { return proto.Size(f) + frameOverhead })
+	return cut(frames, framesMax, bytesMax, func(f F) int { return wire.Size(f) + frameOverhead })
 }
 
 func cut[F any](frames []F, framesMax, bytesMax int, sizeOf func(F) int) (message, rest []F) {
