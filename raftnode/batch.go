@@ -16,6 +16,10 @@ import (
 // commandOverheadBytes is what one command costs in an entry beside its bytes.
 const commandOverheadBytes = 8
 
+// entriesApplyingMax is how many entries may wait to be applied, beside those that
+// wait to be committed.
+const entriesApplyingMax = 4
+
 // enqueueMax is how long an entry may wait for the library's main goroutine.
 const enqueueMax = 2 * time.Second
 
@@ -157,8 +161,12 @@ type entry struct {
 	calls    []*call
 	commands int
 	bytes    int
+	data     []byte   // what was proposed
 	library  *library // that it was proposed to
 	future   raft.ApplyFuture
+
+	slot     atomic.Bool // it has given back its slot
+	answered atomic.Bool // somebody answers its calls, or has
 }
 
 func (e *entry) add(c *call) {
@@ -169,7 +177,7 @@ func (e *entry) add(c *call) {
 
 // pack makes entries of waiting calls. With few entries in flight a call is
 // proposed at once; otherwise calls wait in the queue until one of these is
-// done, so that the entry, not the command, pays for the disk. There is no timer.
+// committed, so that the entry, not the command, pays for the disk. There is no timer.
 func (n *Node) pack() {
 	defer n.wait.Done()
 	defer close(n.inFlight)
@@ -211,7 +219,7 @@ func (n *Node) pack() {
 func (n *Node) propose(e *entry) {
 	reign := n.reign.Load()
 	if reign == nil {
-		<-n.slots
+		n.committed(e)
 		n.refuse(e, ErrNotLeader)
 		return
 	}
@@ -219,10 +227,11 @@ func (n *Node) propose(e *entry) {
 	for _, c := range e.calls {
 		n.packed = append(n.packed, c.commands...)
 	}
-	e.library = n.raft()
-	n.machine.awaited.Add(1) // answer takes it back
-	e.future = e.library.Apply(n.encode(reign.clockMS(n.cfg.Clock()), n.packed), enqueueMax)
+	e.library, e.data = n.raft(), n.encode(reign.clockMS(n.cfg.Clock()), n.packed)
 	clear(n.packed)
+	n.machine.awaited.Add(1) // answer takes it back, and lets the entry land
+	n.flights.add(e)
+	e.future = e.library.Apply(e.data, enqueueMax)
 	n.counters.entries.Add(1)
 	n.inFlight <- e
 }
@@ -237,27 +246,34 @@ func (n *Node) encode(clockMS uint64, commands [][]byte) []byte {
 }
 
 // answer waits for the entries in flight, in the order in which they were
-// proposed, and answers their calls.
+// proposed, and answers the calls of those that the machine has not.
 func (n *Node) answer() {
 	defer close(n.answered)
 	for e := range n.inFlight {
 		err := n.outcomeOf(e)
 		n.machine.awaited.Add(-1)
-		n.hand(e, err)
+		n.flights.land(e)
+		n.committed(e)
+		switch {
+		case !e.answered.CompareAndSwap(false, true):
+		case err != nil:
+			n.refuse(e, outcome(err))
+		default: // the machine stopped while it applied this entry
+			n.refuse(e, fmt.Errorf("%w: %w", ErrUnknown, ErrFailed))
+		}
+	}
+}
+
+// committed lets the next entry be packed, once.
+func (n *Node) committed(e *entry) {
+	if e.slot.CompareAndSwap(false, true) {
 		<-n.slots
 	}
 }
 
-// hand answers the calls of an entry.
-func (n *Node) hand(e *entry, err error) {
-	if err != nil {
-		n.refuse(e, outcome(err))
-		return
-	}
-	a, ok := e.future.Response().(applied)
-	if !ok || len(a.results) != e.commands {
-		// The machine stopped while it applied this entry.
-		n.refuse(e, fmt.Errorf("%w: %w", ErrUnknown, ErrFailed))
+// hand gives the calls of an entry that was applied their results.
+func (n *Node) hand(e *entry, a applied) {
+	if len(a.results) != e.commands || !e.answered.CompareAndSwap(false, true) {
 		return
 	}
 	results := a.results

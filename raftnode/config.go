@@ -85,7 +85,7 @@ type Config struct {
 	EntryBytesMax int
 	// EntryCommandsMax bounds the number of commands in one entry.
 	EntryCommandsMax int
-	// EntriesInFlightMax is how many entries are proposed before commands
+	// EntriesInFlightMax is how many entries wait to be committed before commands
 	// accumulate; with fewer in flight they are proposed at once.
 	EntriesInFlightMax int
 	// QueueCallsMax bounds the Propose calls waiting to be packed.

@@ -58,7 +58,8 @@ type machine struct {
 	progress   *progress
 	fail       *failStop
 	notify     func(index uint64)
-	unreadable error // why the last Restore failed
+	flights    *flights // nil in tests of the machine alone
+	unreadable error    // why the last Restore failed
 
 	pinning func()        // called before the machine is pinned
 	unsaved int64         // bytes of commands applied after the last snapshot
@@ -82,6 +83,7 @@ func (a *machine) ApplyBatch(logs []*raft.Log) []any {
 	if a.fail.cause() != nil {
 		return answers // nothing is applied to a broken machine; nil means unknown
 	}
+	a.flights.committed(logs)
 	if err := a.applyLocked(logs, answers); err != nil {
 		a.fail.fail(err)
 		return answers
@@ -89,6 +91,7 @@ func (a *machine) ApplyBatch(logs []*raft.Log) []any {
 	last := logs[len(logs)-1].Index
 	a.progress.advance(last)
 	a.notify(last)
+	a.flights.applied(logs, answers)
 	a.grow(logs)
 	return answers
 }

@@ -44,7 +44,8 @@ type Node struct {
 	queue    *queue
 	calls    sync.Pool     // of *call, those that nobody refers to
 	packed   [][]byte      // of the last entry, cleared; belongs to pack
-	slots    chan struct{} // one token for each entry in flight
+	slots    chan struct{} // one token for each entry that is not committed
+	flights  flights
 	inFlight chan *entry
 	answered chan struct{} // closed when no entry will be answered any more
 	reads    chan read
@@ -76,7 +77,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 		calls:      sync.Pool{New: newCall},
 		queue:      newQueue(cfg.QueueCallsMax, cfg.QueueBytesMax),
 		slots:      make(chan struct{}, cfg.EntriesInFlightMax),
-		inFlight:   make(chan *entry, cfg.EntriesInFlightMax),
+		inFlight:   make(chan *entry, cfg.EntriesInFlightMax+entriesApplyingMax),
 		answered:   make(chan struct{}),
 		reads:      make(chan read),
 		behind:     make(chan uint64, 1),
@@ -85,6 +86,7 @@ func Open(cfg Config, m Machine) (_ *Node, err error) {
 	}
 	n.peers = newPeers(n.alarmInstalls, n.alarmSetBack)
 	n.machine = &machine{m: m, progress: &n.progress, fail: n.fail, notify: cfg.Applied, due: n.snapshotDue, pinning: n.boundTrailing, grown: make(chan struct{}, 1)}
+	n.flights.n, n.machine.flights = n, &n.flights
 	n.machine.readLevel()
 	if err := n.start(); err != nil {
 		return nil, errors.Join(withRoom(err), n.release())
