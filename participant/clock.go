@@ -68,6 +68,17 @@ func (c *clock) now() (clockMS uint64, age time.Duration) {
 	return c.clockMS, time.Since(c.at)
 }
 
+// since is how long ago a GID was made, by the newest clock heard, and how long ago that
+// was; the first includes the second.
+func (c *clock) since(gid GID) (passed, heard time.Duration) {
+	now, heard := c.now()
+	passed = heard
+	if born := gid.BornMS(); now > born {
+		passed += time.Duration(now-born) * time.Millisecond
+	}
+	return passed, heard
+}
+
 func (c *clock) floor() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

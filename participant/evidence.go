@@ -223,6 +223,7 @@ type opening struct {
 	gid      GID
 	opts     driver.TxOptions
 	lockWait time.Duration
+	young    bool // its evidence cannot have been swept
 }
 
 // mark is what begin notes for record and settings.
@@ -231,6 +232,8 @@ type mark struct {
 	token string
 	// wrote is set by the proxy when a statement has surely changed a row.
 	wrote bool
+	// young is set by the proxy when the evidence cannot have been swept.
+	young bool
 	// readOnly transactions cannot hold an evidence row.
 	readOnly bool
 	// writes counts the rows that the session had written before, where that was counted.

@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -191,10 +190,6 @@ type mysqlDialect struct {
 	// writes is the query for the number of rows that the session has written. It
 	// is chosen by durability, which runs before any branch does.
 	writes string
-
-	mu        sync.Mutex
-	floorMS   uint64 // as read last
-	floorRead time.Time
 }
 
 // Where a session's row counters are read. Storage engines count every row they
@@ -242,8 +237,8 @@ func (d *mysqlDialect) durability(ctx context.Context, s rawSession) error {
 	return err
 }
 
-// ready sets what the next transaction begins with. What it must know it asks once a
-// connection, or once a while.
+// ready sets what the next transaction begins with. What it must know of the session it
+// asks once.
 func (d *mysqlDialect) ready(ctx context.Context, s rawSession, o opening) (mark, error) {
 	level, err := isolation(o.opts)
 	if err != nil {
@@ -252,8 +247,10 @@ func (d *mysqlDialect) ready(ctx context.Context, s rawSession, o opening) (mark
 	if s.state == nil {
 		s.state = &sessionState{single: new(atomic.Bool)}
 	}
-	if err := d.notSwept(ctx, s, o.gid); err != nil {
-		return mark{}, err
+	if !o.young {
+		if err := d.notSwept(ctx, s, o.gid); err != nil {
+			return mark{}, err
+		}
 	}
 	if err := d.waitsFor(ctx, s, o.lockWait); err != nil {
 		return mark{}, err
@@ -273,33 +270,13 @@ func (d *mysqlDialect) ready(ctx context.Context, s rawSession, o opening) (mark
 	return mark{readOnly: o.opts.ReadOnly}, nil
 }
 
-// The floor that was read last is good for floorFresh, for a GID that was born floorFar
-// above it: it rises with the cluster's clock, no faster.
-const (
-	floorFresh = 10 * time.Second
-	floorFar   = 5 * time.Minute
-)
-
 // notSwept refuses a GID whose evidence may have been swept.
 func (d *mysqlDialect) notSwept(ctx context.Context, s rawSession, gid GID) error {
-	born := gid.BornMS()
-	d.mu.Lock()
-	known := time.Since(d.floorRead) < floorFresh && born > d.floorMS+uint64(floorFar.Milliseconds())
-	d.mu.Unlock()
-	if known {
-		return nil
-	}
 	floor, err := readFloor(ctx, d, s)
-	if err != nil {
-		return err
+	if err == nil && gid.BornMS() <= floor {
+		err = errSwept(BranchRef{GID: gid, ID: "?"})
 	}
-	d.mu.Lock()
-	d.floorMS, d.floorRead = floor, time.Now()
-	d.mu.Unlock()
-	if born <= floor {
-		return errSwept(BranchRef{GID: gid, ID: "?"})
-	}
-	return nil
+	return err
 }
 
 // waitsFor sets how long statements wait for locks: whole seconds, at least one.
@@ -411,9 +388,6 @@ func (d *mysqlDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uin
 	}
 	_, err := s.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (gid, branch, state, born, cluster) VALUES ('floor', '%[3]s', 'floor', %[2]d, '%[3]s')"+
 		" ON DUPLICATE KEY UPDATE born = GREATEST(born, VALUES(born))", EvidenceTable, floorMS, d.cluster()))
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.floorRead = time.Time{} // whatever the error says, it may have risen
 	return err
 }
 

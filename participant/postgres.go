@@ -275,13 +275,16 @@ func explainRecord(ref BranchRef, s rawSession, err error) error {
 
 // recordOrFail is record as one statement without parameters, for a branch that has
 // written: where record would not insert, it fails, so that what is sent with it does
-// not run. The divisor is not known before it runs.
+// not run. The divisor is not known before it runs. The server plans it anew each time,
+// for which a look at the floor is the greater part: a young branch needs none.
 func (d postgresDialect) recordOrFail(ref BranchRef, m mark) string {
 	born := strconv.FormatUint(ref.GID.BornMS(), 10)
+	admitted := isOurs(m.token)
+	if !m.young {
+		admitted += " AND NOT EXISTS (SELECT 1 FROM " + EvidenceTable + " WHERE gid = 'floor' AND branch = '" + d.cluster() + "' AND born >= " + born + ")"
+	}
 	return "INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('" + string(ref.GID) + "', '" + ref.ID + "', 'done', " + born +
-		" / (CASE WHEN " + isOurs(m.token) + " AND txid_current_if_assigned() IS NOT NULL" +
-		" AND NOT EXISTS (SELECT 1 FROM " + EvidenceTable + " WHERE gid = 'floor' AND branch = '" + d.cluster() + "' AND born >= " + born + ")" +
-		" THEN 1 ELSE 0 END), '" + d.cluster() + "')"
+		" / (CASE WHEN " + admitted + " THEN 1 ELSE 0 END), '" + d.cluster() + "')"
 }
 
 func (d postgresDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {

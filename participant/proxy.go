@@ -43,7 +43,8 @@ type Proxy struct {
 
 	ready  chan struct{} // closed once attached
 	pins   pins
-	single atomic.Bool // driver and server take one statement a request
+	single atomic.Bool   // driver and server take one statement a request
+	swept  atomic.Uint64 // the highest floor that this process has swept to
 
 	mu       sync.Mutex
 	why      error // why it is not attached yet
@@ -64,6 +65,8 @@ type proxyClient interface {
 	attach(ctx context.Context, m Manager) (*Attachment, error)
 	// timeLeft is how long the transaction has, by the cluster's clock as far as heard.
 	timeLeft(Info) time.Duration
+	// young says that the transaction's evidence cannot have been swept yet.
+	young(GID) bool
 	ClusterID() string
 	log() *slog.Logger
 }
@@ -162,12 +165,26 @@ func (c realClient) attach(ctx context.Context, m Manager) (*Attachment, error) 
 func (c realClient) log() *slog.Logger { return c.cfg.logger }
 
 func (c realClient) timeLeft(i Info) time.Duration {
-	now, age := c.clock.now()
-	passed := age
-	if born := i.GID.BornMS(); now > born {
-		passed += time.Duration(now-born) * time.Millisecond
-	}
+	passed, _ := c.clock.since(i.GID)
 	return i.Timeout - passed
+}
+
+// Evidence is swept below the cluster's horizon. That stays behind its clock by the
+// retention: the longest timeout, [ClockStaleMax] and a minute for recovery at the least.
+// A GID younger than youngMax, by a clock heard less than heardFresh ago, is above it.
+const (
+	youngMax   = ClockStaleMax
+	heardFresh = 10 * time.Second
+)
+
+func (c realClient) young(gid GID) bool {
+	passed, heard := c.clock.since(gid)
+	return passed < youngMax && heard < heardFresh
+}
+
+// unswept says that a branch of the transaction need not look at the evidence floor.
+func (p *Proxy) unswept(gid GID) bool {
+	return gid.BornMS() > p.swept.Load() && p.client.young(gid)
 }
 
 // Resource names what is guarded.

@@ -195,6 +195,9 @@ func (p *Proxy) Recover(ctx context.Context) ([]Prepared, error) {
 
 // Sweep drops evidence of transactions born at or below floorMS.
 func (p *Proxy) Sweep(ctx context.Context, floorMS uint64) error {
+	for standing := p.swept.Load(); floorMS > standing && !p.swept.CompareAndSwap(standing, floorMS); {
+		standing = p.swept.Load()
+	}
 	return p.managed(ctx, func(s rawSession) error { return sweep(ctx, p.dialect, s, floorMS) })
 }
 

@@ -42,6 +42,8 @@ type script struct {
 	startErr error
 	// left is the time that transactions have left.
 	left time.Duration
+	// youth says that no transaction's evidence can have been swept.
+	youth bool
 
 	branches map[BranchRef]*scriptBranch
 }
@@ -69,6 +71,7 @@ func (s *script) startBranch(ctx context.Context, resource string, held bool) (p
 
 func (s *script) attach(context.Context, Manager) (*Attachment, error) { return nil, nil }
 func (s *script) timeLeft(Info) time.Duration                          { s.mu.Lock(); defer s.mu.Unlock(); return s.left }
+func (s *script) young(GID) bool                                       { s.mu.Lock(); defer s.mu.Unlock(); return s.youth }
 func (s *script) ClusterID() string                                    { return clusterA }
 func (s *script) log() *slog.Logger                                    { return slog.New(slog.DiscardHandler) }
 

@@ -102,48 +102,56 @@ func TestPrepareInAnAbortedBlockIsRefused(t *testing.T) {
 // itself refuses, and a guarding savepoint tells elsewhere.
 func TestTransactionEndedBehindTheProxy(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
-		r := newResource(t, kind)
-		ctx, gid := global(t)
-		conn, err := r.db.Conn(ctx)
-		if err != nil {
-			t.Fatal(err)
+		for _, young := range []bool{false, true} {
+			endedBehindTheProxy(t, kind, young)
 		}
-		defer conn.Close()
-		tx, err := conn.BeginTx(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.ExecContext(ctx, "UPDATE account SET amount = 0 WHERE id = 1"); err != nil {
-			t.Fatal(err)
-		}
-		var behind error
-		if err := conn.Raw(func(c any) error {
-			s := c.(*proxyConn).session()
-			for _, q := range []string{"ROLLBACK", "BEGIN", "UPDATE account SET amount = 0 WHERE id = 2"} {
-				if _, err := s.exec(ctx, q); err != nil {
-					behind = err
-				}
-			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		err = tx.Commit()
-		ref := BranchRef{gid, "1"}
-		if kind == "mysql" {
-			if behind == nil || err != nil {
-				t.Fatalf("behind = %v, commit = %v: XA must refuse transaction control, and stay whole", behind, err)
-			}
-			return
-		}
-		if err == nil {
-			t.Fatal("a transaction that was not the branch's was prepared")
-		}
-		r.script.wantVote(t, ref, VoteRefused, false)
-		r.wantListed(0)
-		r.wantAmount(1, 100)
-		r.wantAmount(2, 100)
 	}, every...)
+}
+
+func endedBehindTheProxy(t *testing.T, kind string, young bool) {
+	t.Helper()
+	r := newResource(t, kind)
+	r.script.set(func(s *script) { s.youth = young })
+	ctx, gid := global(t)
+	conn, err := r.db.Conn(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE account SET amount = 0 WHERE id = 1"); err != nil {
+		t.Fatal(err)
+	}
+	var behind error
+	if err := conn.Raw(func(c any) error {
+		s := c.(*proxyConn).session()
+		for _, q := range []string{"ROLLBACK", "BEGIN", "UPDATE account SET amount = 0 WHERE id = 2"} {
+			if _, err := s.exec(ctx, q); err != nil {
+				behind = err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	err = tx.Commit()
+	ref := BranchRef{gid, "1"}
+	if kind == "mysql" {
+		if behind == nil || err != nil {
+			t.Fatalf("behind = %v, commit = %v: XA must refuse transaction control, and stay whole", behind, err)
+		}
+		return
+	}
+	if err == nil {
+		t.Fatal("a transaction that was not the branch's was prepared")
+	}
+	r.script.wantVote(t, ref, VoteRefused, false)
+	r.wantListed(0)
+	r.wantAmount(1, 100)
+	r.wantAmount(2, 100)
 }
 
 // TestReadOnlyBranchEndsInOnePhase: "A branch that wrote nothing is never prepared:

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,7 @@ func TestRoundTripsOfABranch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kind, _, one := strings.Cut(name, ",")
 			r := newResource(t, kind)
+			r.script.set(func(s *script) { s.youth = true })
 			c := &tripping{Connector: open(t, kind, r.dsn, !one)}
 			p := kinds[kind].proxy(c, r.script)
 			db := sql.OpenDB(p)
@@ -130,7 +132,7 @@ func open(t *testing.T, kind, dsn string, several bool) driver.Connector {
 
 // Several statements in one request change nothing about what is refused: a branch that
 // was fenced, or that is older than what was swept, is not prepared, and its refusal is a
-// plain one.
+// plain one. Of a young branch the floor need not be looked at.
 func TestPreparedAtOnceOrNotAtAll(t *testing.T) {
 	for kind, spoil := range map[string]map[string]func(*resource, BranchRef, *sql.Tx) error{
 		"postgres": {
@@ -148,32 +150,38 @@ func TestPreparedAtOnceOrNotAtAll(t *testing.T) {
 		"mysql": {"fenced": fenceIt},
 	} {
 		for name, do := range spoil {
-			t.Run(kind+", "+name, func(t *testing.T) {
-				r := newResource(t, kind)
-				p := kinds[kind].proxy(open(t, kind, r.dsn, true), r.script)
-				db := sql.OpenDB(p)
-				defer db.Close()
-				ctx, gid := global(t)
-				ref := BranchRef{gid, "1"}
-				tx, err := db.BeginTx(ctx, nil)
-				if err != nil {
-					t.Fatal(err)
+			for _, young := range []bool{false, true} {
+				if young && name == "swept" {
+					continue // by its definition it is not
 				}
-				if _, err := tx.ExecContext(ctx, "UPDATE account SET amount = amount - 1 WHERE id = 1"); err != nil {
-					t.Fatal(err)
-				}
-				if err := do(r, ref, tx); err != nil {
-					t.Logf("spoiling it: %v", err)
-				}
-				if err := tx.Commit(); err == nil {
-					t.Error("it was prepared")
-				} else {
-					t.Log(err)
-				}
-				r.script.wantVote(t, ref, VoteRefused, false)
-				r.wantListed(0)
-				r.wantAmount(1, 100)
-			})
+				t.Run(fmt.Sprintf("%s, %s, young %t", kind, name, young), func(t *testing.T) {
+					r := newResource(t, kind)
+					r.script.set(func(s *script) { s.youth = young })
+					p := kinds[kind].proxy(open(t, kind, r.dsn, true), r.script)
+					db := sql.OpenDB(p)
+					defer db.Close()
+					ctx, gid := global(t)
+					ref := BranchRef{gid, "1"}
+					tx, err := db.BeginTx(ctx, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := tx.ExecContext(ctx, "UPDATE account SET amount = amount - 1 WHERE id = 1"); err != nil {
+						t.Fatal(err)
+					}
+					if err := do(r, ref, tx); err != nil {
+						t.Logf("spoiling it: %v", err)
+					}
+					if err := tx.Commit(); err == nil {
+						t.Error("it was prepared")
+					} else {
+						t.Log(err)
+					}
+					r.script.wantVote(t, ref, VoteRefused, false)
+					r.wantListed(0)
+					r.wantAmount(1, 100)
+				})
+			}
 		}
 	}
 }

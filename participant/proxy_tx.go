@@ -70,7 +70,7 @@ func (c *proxyConn) beginBranch(ctx context.Context, info Info, opts driver.TxOp
 		}()
 	}
 	s := c.session()
-	m, err := p.engine.open(ctx, s, p.dialect, opening{gid: info.GID, opts: opts, lockWait: wait})
+	m, err := p.engine.open(ctx, s, p.dialect, opening{gid: info.GID, opts: opts, lockWait: wait, young: p.unswept(info.GID)})
 	if err != nil {
 		c.abandon()
 		return nil, p.explainOpen(ctx, info.GID, err)
@@ -136,6 +136,7 @@ func (t *branchTx) Commit() error {
 			return errors.Join(err, t.giveUp(ctx, err.Error()))
 		}
 	}
+	t.mark.young = t.p.unswept(t.ref.GID)
 	if done, err := t.prepareAtOnce(ctx); done {
 		return err
 	}

@@ -73,6 +73,7 @@ type runner struct {
 	peer    *etcd        // nil: none
 	beside  map[int]bool // callers that others were measured with
 	servers []*testdb.Server
+	kinds   []string // of the servers
 	// footprints by scenario and side.
 	footprints map[string]map[string]Footprint
 }
@@ -128,10 +129,23 @@ func (r *runner) startServers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.servers = append(r.servers, server)
+		r.servers, r.kinds = append(r.servers, server), append(r.kinds, string(store.Kind))
 		r.o.Stores[i].DSN = server.DSN()
 	}
 	return nil
+}
+
+// serversCPU is what the private database servers have used, by the kind of store.
+func (r *runner) serversCPU() (map[string]time.Duration, error) {
+	used := map[string]time.Duration{}
+	for i, s := range r.servers {
+		cpu, err := familyCPU(s.Pid())
+		if err != nil {
+			return nil, err
+		}
+		used[r.kinds[i]] += cpu
+	}
+	return used, nil
 }
 
 func (r *runner) stop() error {
@@ -331,6 +345,10 @@ func (r *runner) counted(ctx context.Context, s *system, callers int, op operati
 	if err != nil {
 		return Slice{}, err
 	}
+	stores, err := r.serversCPU()
+	if err != nil {
+		return Slice{}, err
+	}
 	endProfiles, err := r.profile(s)
 	if err != nil {
 		return Slice{}, err
@@ -346,8 +364,20 @@ func (r *runner) counted(ctx context.Context, s *system, callers int, op operati
 	if err != nil {
 		return Slice{}, err
 	}
+	storesAfter, err := r.serversCPU()
+	if err != nil {
+		return Slice{}, err
+	}
 	after, err := s.read(ctx)
-	return newSlice(m, after.minus(before), ownAfter-own), err
+	one := newSlice(m, after.minus(before), ownAfter-own)
+	if len(stores) > 0 {
+		one.LoadUS = ptr(micro(ownAfter-own) / float64(m.done))
+		one.StoresUS = map[string]float64{}
+		for kind, used := range storesAfter {
+			one.StoresUS[kind] = micro(used-stores[kind]) / float64(m.done)
+		}
+	}
+	return one, err
 }
 
 // bed makes a cluster ready for a scenario: its branches have names of their own.

@@ -18,31 +18,61 @@ const ticksPerSecond = 100
 
 // cpuTime is what a process has used of the CPU, in user and in system mode.
 func cpuTime(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	own, _, err := readStat(strconv.Itoa(pid))
+	return own, err
+}
+
+// familyCPU is that of a process and of its children, those that have ended included:
+// a Postgres has one for each connection.
+func familyCPU(pid int) (time.Duration, error) {
+	own, ended, err := readStat(strconv.Itoa(pid))
 	if err != nil {
 		return 0, err
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
+	if err != nil {
+		return 0, err
+	}
+	sum := own + ended
+	for child := range strings.FieldsSeq(string(children)) {
+		if own, _, err := readStat(child); err == nil { // else it has ended just now
+			sum += own
+		}
+	}
+	return sum, nil
+}
+
+func readStat(pid string) (own, ended time.Duration, err error) {
+	text, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0, 0, err
 	}
 	return parseStat(string(text))
 }
 
-// parseStat reads utime and stime: fields 14 and 15, counted behind the program's
+// parseStat reads what a process has used itself, and its children that have ended:
+// utime and stime, cutime and cstime, fields 14 to 17, counted behind the program's
 // name, which may hold spaces and brackets.
-func parseStat(text string) (time.Duration, error) {
+func parseStat(text string) (own, ended time.Duration, err error) {
 	end := strings.LastIndexByte(text, ')')
 	fields := strings.Fields(text[end+1:])
-	const utime, stime = 14 - 3, 15 - 3
-	if end < 0 || len(fields) <= stime {
-		return 0, errors.New("/proc/PID/stat is of an unknown form")
+	const utime, cstime = 14 - 3, 17 - 3
+	if end < 0 || len(fields) <= cstime {
+		return 0, 0, errors.New("/proc/PID/stat is of an unknown form")
 	}
-	var ticks int64
-	for _, field := range []string{fields[utime], fields[stime]} {
-		n, err := strconv.ParseInt(field, 10, 64)
+	for i, field := range fields[utime : cstime+1] {
+		ticks, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("/proc/PID/stat: %w", err)
+			return 0, 0, fmt.Errorf("/proc/PID/stat: %w", err)
 		}
-		ticks += n
+		used := time.Duration(ticks) * time.Second / ticksPerSecond
+		if i < 2 {
+			own += used
+		} else {
+			ended += used
+		}
 	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+	return own, ended, nil
 }
 
 // nodeMeter is one node's figures at one moment.

@@ -17,6 +17,10 @@ type Slice struct {
 	// compared with the state.
 	Done     uint64 `json:"done"`
 	Compared int    `json:"compared"`
+	// LoadUS and StoresUS are the CPU of an operation in the load with the SDK and in the
+	// private database servers, where there are such.
+	LoadUS   *float64           `json:"load_us,omitempty"`
+	StoresUS map[string]float64 `json:"stores_us,omitempty"`
 	// Cost is nil where it could not be measured.
 	Cost *Cost `json:"cost,omitempty"`
 }

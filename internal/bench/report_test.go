@@ -64,13 +64,13 @@ func TestTables(t *testing.T) {
 
 // TestStatIsReadBehindTheName: a program's name may hold what separates the fields.
 func TestStatIsReadBehindTheName(t *testing.T) {
-	const line = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 123 45 0 0 20 0 8 0 1000 1 1"
-	if got, err := parseStat(line); err != nil || got != 1680*time.Millisecond {
-		t.Errorf("%v, %v", got, err)
+	const line = "42 (a) b (c) S 1 42 42 0 -1 4194560 100 0 0 0 123 45 6 7 20 0 8 0 1000 1 1"
+	if own, ended, err := parseStat(line); err != nil || own != 1680*time.Millisecond || ended != 130*time.Millisecond {
+		t.Errorf("%v, %v, %v", own, ended, err)
 	}
 	for _, bad := range []string{"", "42 (a", "42 (a) S 1", strings.Replace(line, "123", "x", 1)} {
-		if got, err := parseStat(bad); err == nil {
-			t.Errorf("%q: %v, and no error", bad, got)
+		if own, ended, err := parseStat(bad); err == nil {
+			t.Errorf("%q: %v, %v, and no error", bad, own, ended)
 		}
 	}
 	before, err := cpuTime(os.Getpid())

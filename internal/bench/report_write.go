@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -100,7 +102,7 @@ var sidesShown = []string{sideProduct, sideFloor, proposeName, sideEtcd}
 // writeSides writes each side's medians, and the spread of its runs.
 func (r *Report) writeSides(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\nSCENARIO\tCALLERS\tSIDE\tA SECOND (LEAST-MOST)\tRATIO (LEAST-MOST)\tP50\tP99\tP99.9\tMAX\tRECORDS\tENTRIES\tFSYNCS\tLEADER\tFOLLOWERS\tLOAD")
+	fmt.Fprintln(t, "\nSCENARIO\tCALLERS\tSIDE\tA SECOND (LEAST-MOST)\tRATIO (LEAST-MOST)\tP50\tP99\tP99.9\tMAX\tRECORDS\tENTRIES\tFSYNCS\tLEADER\tFOLLOWERS\tLOAD\tSTORES")
 	for _, row := range r.Rows {
 		for _, name := range sidesShown {
 			of := row.Slices[name]
@@ -113,18 +115,38 @@ func (r *Report) writeSides(w io.Writer) error {
 			if name == sideProduct && row.RatioSpread != nil {
 				ratio = fmt.Sprintf("%.2f (%.2f-%.2f)", *row.Ratio, row.RatioSpread[0], row.RatioSpread[1])
 			}
-			cost := "-\t-\t-\t-\t-\t-"
+			cost := "-\t-\t-\t-\t-"
 			if of[0].Cost != nil {
-				cost = fmt.Sprintf("%.2f\t%.3f\t%.3f\t%.0fus\t%.0fus\t%.0fus", m(func(s Slice) float64 { return s.Cost.Records }),
+				cost = fmt.Sprintf("%.2f\t%.3f\t%.3f\t%.0fus\t%.0fus", m(func(s Slice) float64 { return s.Cost.Records }),
 					m(func(s Slice) float64 { return s.Cost.Entries }), m(func(s Slice) float64 { return s.Cost.Writes }),
-					m(leaderUS), m(func(s Slice) float64 { return s.Cost.FollowersUS }), m(func(s Slice) float64 { return s.Cost.LoadUS }))
+					m(leaderUS), m(func(s Slice) float64 { return s.Cost.FollowersUS }))
 			}
+			cost += "\t" + loadCost(of)
 			fmt.Fprintf(t, "%s\t%d\t%s\t%.0f (%.0f-%.0f)\t%s\t%.2fms\t%.2fms\t%.2fms\t%.2fms\t%s\n", row.Scenario, row.Callers, name,
 				m(perSecond), least, most, ratio, m(p50), m(func(s Slice) float64 { return millis(s.P99) }),
 				m(func(s Slice) float64 { return millis(s.P999) }), m(func(s Slice) float64 { return millis(s.Max) }), cost)
 		}
 	}
 	return t.Flush()
+}
+
+// loadCost is what an operation took of the CPU outside of the nodes.
+func loadCost(of []Slice) string {
+	load := "-"
+	switch {
+	case of[0].LoadUS != nil:
+		load = fmt.Sprintf("%.0fus", median(of, func(s Slice) float64 { return *s.LoadUS }))
+	case of[0].Cost != nil:
+		load = fmt.Sprintf("%.0fus", median(of, func(s Slice) float64 { return s.Cost.LoadUS }))
+	}
+	var stores []string
+	for _, kind := range slices.Sorted(maps.Keys(of[0].StoresUS)) {
+		stores = append(stores, fmt.Sprintf("%s %.0fus", kind, median(of, func(s Slice) float64 { return s.StoresUS[kind] })))
+	}
+	if stores == nil {
+		stores = []string{"-"}
+	}
+	return load + "\t" + strings.Join(stores, ", ")
 }
 
 // writeFootprints writes what one operation leaves, once a scenario.

@@ -24,8 +24,21 @@ const (
 	transferFloor = "the same work in the same stores, prepared and committed by a loop with no coordinator"
 )
 
-// Each caller has an account of its own: what is measured is no queue for a lock.
-const openingBalance = 1 << 40
+// Each caller has accounts of its own, and takes the next one for each transfer: what is
+// measured is no queue for a lock. With one, a caller would wait for the end of its own
+// last transfer, which comes after the answer.
+const (
+	accountsEach   = 4
+	openingBalance = 1 << 40
+)
+
+// rota gives the callers the accounts that they use next.
+type rota []int
+
+func (r rota) next(caller int) int {
+	r[caller]++
+	return caller*accountsEach + r[caller]%accountsEach
+}
 
 // transferSides are the product, and the loop without a coordinator.
 func (r *runner) transferSides(callers int) []side {
@@ -48,7 +61,7 @@ func (r *runner) banks(callers int) ([2]bankstore.Config, error) {
 		name := fmt.Sprintf("bench-%s-%c", run, 'a'+i)
 		configs[i] = bankstore.Config{
 			Resource: name, Spec: r.o.Stores[i], Path: filepath.Join(dir, name+".db"), Prefix: strings.ReplaceAll(name, "-", "_") + "_",
-			Accounts: callers, Opening: func(int) int64 { return openingBalance }, LockWait: 10 * time.Second, IdleConnections: callers,
+			Accounts: callers * accountsEach, Opening: func(int) int64 { return openingBalance }, LockWait: 10 * time.Second, IdleConnections: callers,
 		}
 	}
 	return configs, nil
@@ -102,15 +115,17 @@ func (r *runner) transferSlice(ctx context.Context, callers int) (one Slice, err
 	if err := b.t.tune(ctx); err != nil {
 		return Slice{}, err
 	}
+	accounts := make(rota, callers)
 	op := func(ctx context.Context, caller int) error {
 		var gid string
+		account := accounts.next(caller)
 		err := client.Run(ctx, func(ctx context.Context) error {
 			tx, _ := participant.FromContext(ctx)
 			gid = string(tx.GID)
-			if err := stores[0].Work(ctx, []bankstore.Move{{Account: caller, Delta: -1}}, nil); err != nil {
+			if err := stores[0].Work(ctx, []bankstore.Move{{Account: account, Delta: -1}}, nil); err != nil {
 				return err
 			}
-			return stores[1].Work(ctx, []bankstore.Move{{Account: caller, Delta: 1}}, nil)
+			return stores[1].Work(ctx, []bankstore.Move{{Account: account, Delta: 1}}, nil)
 		}, participant.OneShot())
 		return b.decided(gid, quoratev1.Decision_DECISION_COMMIT, "", err)
 	}
@@ -177,14 +192,15 @@ func (r *runner) loopSlice(ctx context.Context, callers int) (Slice, error) {
 	}
 	var names target // its clock stays at 0: the names need be fresh, not young
 	var made atomic.Int64
+	accounts := make(rota, callers)
 	one, err := r.counted(ctx, nil, callers, func(ctx context.Context, caller int) error {
-		name := names.freshGID()
+		name, account := names.freshGID(), accounts.next(caller)
 		for i, delta := range [2]int64{-1, 1} {
-			if err := stores[i].prepare(ctx, name, caller, delta); err != nil {
+			if err := stores[i].prepare(ctx, name, account, delta); err != nil {
 				return err
 			}
 		}
-		if err := both(func(i int) error { return stores[i].commit(ctx, name, caller) }); err != nil {
+		if err := both(func(i int) error { return stores[i].commit(ctx, name, account) }); err != nil {
 			return err
 		}
 		made.Add(1)
