@@ -84,22 +84,28 @@ func (b *batcher) drain() {
 			commands[i] = batch[i].Command
 		}
 		results, _, err := b.log.Propose(b.ctx, commands...)
-		var told []ProposeResult
-		for i := range batch {
-			var r fsm.Result
-			if err == nil {
-				r = results[i]
-			}
-			batch[i].tell(r, err)
-			if batch[i].Token != 0 {
-				told = append(told, ProposeResult{batch[i].Token, r, err})
-			}
-		}
+		told := tellAll(batch, results, err)
 		b.done(len(batch))
 		if told != nil {
 			b.proposed(told)
 		}
 	}
+}
+
+// tellAll tells who waits for the commands what came of them, and returns what the core
+// is to hear.
+func tellAll(batch []batched, results []fsm.Result, err error) (told []ProposeResult) {
+	for i := range batch {
+		var r fsm.Result
+		if err == nil {
+			r = results[i]
+		}
+		batch[i].tell(r, err)
+		if batch[i].Token != 0 {
+			told = append(told, ProposeResult{batch[i].Token, r, err})
+		}
+	}
+	return told
 }
 
 func (b *batcher) done(n int) {

@@ -39,6 +39,7 @@ type Coordinator struct {
 	lead    atomic.Pointer[leadership]
 	pending atomic.Int64 // callers' proposals under way
 	batcher *batcher
+	riders  *riders
 
 	inbox   *inbox
 	closing chan struct{}
@@ -55,6 +56,7 @@ type Coordinator struct {
 	sessions  map[SessionID]*Session
 	waiters   map[uint64]chan<- AnswerWaiter
 	proposals []batched
+	riding    []batched
 }
 
 // New returns a coordinator that follows until Leadership says otherwise.
@@ -77,6 +79,7 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	c.began = c.now()
 	c.batcher = &batcher{log: cfg.Log, ctx: ctx, proposed: c.proposed}
+	c.riders = newRiders(cfg.Settings.ReportRideMax, c.batcher.add)
 	go c.run()
 	if cfg.Peers != nil {
 		c.goroutines.Go(func() { c.audit(cfg.Peers, cfg.Fatal) })
@@ -114,6 +117,7 @@ func (c *Coordinator) Close() error {
 	})
 	<-c.closed
 	c.batcher.close()
+	c.riders.close() // who waits is told that this node closes
 	c.goroutines.Wait()
 	return nil
 }

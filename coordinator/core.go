@@ -65,8 +65,8 @@ type Core struct {
 	tick   tick
 	survey survey
 
-	packs bool      // the log takes several branches' words in one command
-	held  []holding // words that wait, by their times
+	packs bool                  // the log takes several branches' words in one command
+	held  [holdStages][]holding // words that wait, by their times
 	holds timer
 
 	waiters map[uint64]*txn
@@ -109,7 +109,7 @@ func (c *Core) forget() {
 	c.calls, c.doubtful, c.unproven, c.repeated = 0, 0, 0, 0
 	c.under = make(map[BranchRef]*call)
 	c.tick = tick{}
-	c.packs, c.held, c.holds = false, nil, timer{}
+	c.packs, c.held, c.holds = false, [holdStages][]holding{}, timer{}
 	c.survey = survey{}
 	c.waiters = make(map[uint64]*txn)
 	c.replies = make(map[uint64]func(fsm.Result, error))
@@ -159,6 +159,7 @@ func (c *Core) Follow(now time.Time) {
 	c.leading = false
 	c.loseWaiters()
 	c.loseSaid()
+	c.ask(HurryReports{}) // those who wait hear that nobody leads here
 	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
 		c.ask(CloseSession{Session: id, Cause: ErrNotLeader})
 	}

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quorate/quorate/fsm"
@@ -11,8 +12,8 @@ import (
 // log: a word waits while others of its transaction are about to speak and nothing
 // becomes due by it. The last of them takes it along, or it goes when
 // Settings.ReportHoldMax is over. A word that waits keeps its place in the window of the
-// session that it came over, so it waits only while half of those are free: a branch that
-// is slow must not slow down the participants of the others.
+// session that it came over, so it waits for long only where half of those are free: a
+// branch that is slow must not slow down the participants of the others.
 //
 // Nobody waits for that but the branch itself: its transaction ends no earlier than
 // with the last word, and the last is never held. A word that is held when the
@@ -28,6 +29,8 @@ type said struct {
 	// done is the driver's own, reply whoever else waits for it; either may be nil.
 	done  func(r fsm.Result, err error)
 	reply Reply
+	// calm: it was told, did that and no more, and said so once.
+	calm bool
 }
 
 // saidMax bounds the words of one record: each may have a detail of detailBytesMax.
@@ -52,7 +55,7 @@ func (c *Core) Report(now time.Time, r *logpb.Report, reply Reply) {
 		d.said, w.t, w.over = true, d.t, d.over
 		c.utter(w, asDecided(d, r.GetOutcome()))
 	} else {
-		c.proposeSaid(w.command, w)
+		c.proposeSaid(w.command, false, w)
 	}
 	c.end()
 }
@@ -86,20 +89,18 @@ func asDecided(d *delivery, o fsm.Outcome) bool {
 // may wait, a little later.
 func (c *Core) utter(w said, mayWait bool) {
 	t := w.t
+	w.calm = mayWait
 	t.said = append(t.said, w)
 	if w.over != nil {
 		w.over.held++
 	}
 	switch {
-	case !mayWait || len(t.said) >= saidMax || w.over.crowded() || !c.othersSpeak(t):
+	case !mayWait || len(t.said) >= saidMax || !c.othersSpeak(t):
 		c.flush(t)
 	case len(t.said) == 1:
-		c.hold(t)
+		c.hold(t, heldAnyway)
 	}
 }
-
-// crowded: half of its window is words that wait.
-func (s *session) crowded() bool { return s != nil && s.held > s.window/2 }
 
 // othersSpeak: another branch of the transaction is being told or called, and none
 // waits for its turn.
@@ -115,27 +116,72 @@ func (c *Core) othersSpeak(t *txn) bool {
 	return false
 }
 
-func (c *Core) hold(t *txn) {
-	t.saidUntil = c.now.Add(c.cfg.ReportHoldMax)
-	c.held = append(c.held, holding{t, t.saidUntil})
-	if !c.holds.armed() {
+// Every word may wait for a while; for the rest of Settings.ReportHoldMax only what
+// leaves its session room.
+const (
+	heldAnyway = iota
+	heldWithRoom
+	holdStages
+)
+
+// holdAnywayShare is the part of Settings.ReportHoldMax that every word may wait.
+const holdAnywayShare = 5
+
+// hold lets the words of a transaction wait, in the queue of a stage.
+func (c *Core) hold(t *txn, stage int) {
+	most := c.cfg.ReportHoldMax / holdAnywayShare
+	if stage == heldWithRoom {
+		most = c.cfg.ReportHoldMax - most
+	}
+	t.saidUntil = c.now.Add(most)
+	c.held[stage] = append(c.held[stage], holding{t, t.saidUntil})
+	if !c.holds.armed() || t.saidUntil.Before(c.holds.at) {
 		c.timers.arm(&c.holds, t.saidUntil, c.holdOver)
 	}
 }
 
 // holdOver proposes what has been held for long enough.
 func (c *Core) holdOver() {
-	for len(c.held) > 0 {
-		h := c.held[0]
-		// Otherwise it was proposed with the last, and may hold others now.
-		if waits := h.t.saidUntil.Equal(h.until); waits && h.until.After(c.now) {
-			c.timers.arm(&c.holds, h.until, c.holdOver)
-			return
-		} else if waits {
+	for stage := range c.held {
+		c.endHolds(stage)
+	}
+	for _, queue := range c.held {
+		if len(queue) > 0 && (!c.holds.armed() || queue[0].until.Before(c.holds.at)) {
+			c.timers.arm(&c.holds, queue[0].until, c.holdOver)
+		}
+	}
+}
+
+// endHolds takes from the front of a stage's queue what waits no longer, or has waited
+// for as long as the stage lets it.
+func (c *Core) endHolds(stage int) {
+	queue := c.held[stage]
+	for ; len(queue) > 0; queue = queue[1:] {
+		h := queue[0]
+		if !h.t.saidUntil.Equal(h.until) {
+			continue // it was proposed with the last, and may hold others now
+		}
+		if h.until.After(c.now) {
+			break
+		}
+		if stage == heldAnyway && !h.t.crowds() {
+			c.hold(h.t, heldWithRoom)
+		} else {
 			c.flush(h.t)
 		}
-		c.held = c.held[1:]
 	}
+	c.held[stage] = queue
+}
+
+// crowds: its words keep places of a session's window, half of which words keep that
+// wait.
+func (t *txn) crowds() bool {
+	for i := range t.said {
+		if s := t.said[i].over; s != nil && s.held > s.window/2 {
+			return true
+		}
+	}
+	return false
 }
 
 // flush proposes what the branches of a transaction have said.
@@ -147,20 +193,40 @@ func (c *Core) flush(t *txn) {
 			s.held--
 		}
 	}
+	rides := c.mayRide(t, words)
 	if len(words) > 1 {
 		if command := packed(t.gid, words); c.packs && command != nil {
-			c.proposeSaid(command, words...)
+			c.proposeSaid(command, rides, words...)
 			return
 		}
 	}
 	for _, w := range words {
-		c.proposeSaid(w.command, w)
+		c.proposeSaid(w.command, rides, w)
 	}
 }
 
+// rideDetailBytesMax bounds what the branches' words say in a command that rides.
+const rideDetailBytesMax = 512
+
+// mayRide: the branches did what was decided, nothing becomes due by that, and nobody
+// waits for the end.
+func (c *Core) mayRide(t *txn, words []said) bool {
+	if c.cfg.ReportRideMax <= 0 || t.undecided() || t.rec.Unheard() != len(t.due) || t.endAwaited() {
+		return false
+	}
+	bytes := 0
+	for i := range words {
+		bytes += len(words[i].command.GetReport().GetDetail())
+		if !words[i].calm || words[i].command.GetReport() == nil {
+			return false
+		}
+	}
+	return bytes <= rideDetailBytesMax
+}
+
 // proposeSaid proposes the command that the words make.
-func (c *Core) proposeSaid(command *logpb.Command, words ...said) {
-	p := Propose{Command: command, Replies: make([]Reply, len(words))}
+func (c *Core) proposeSaid(command *logpb.Command, rides bool, words ...said) {
+	p := Propose{Command: command, Replies: make([]Reply, len(words)), Rides: rides}
 	ours := false
 	for i, w := range words {
 		p.Replies[i] = w.reply
@@ -235,7 +301,7 @@ func (c *Core) heardOf(words []said, r fsm.Result, err error) {
 
 // loseSaid answers those whose words were held, and never appended.
 func (c *Core) loseSaid() {
-	for _, h := range c.held {
+	for _, h := range slices.Concat(c.held[:]...) {
 		for _, w := range h.t.said {
 			if w.reply != nil {
 				c.ask(AnswerReport{Reply: w.reply, Err: ErrNotLeader})

@@ -31,7 +31,20 @@ func (c *Core) Wait(now time.Time, id uint64, gid fsm.GID, finish bool) {
 	t.waiters = append(t.waiters, waiter{id: id, finish: finish})
 	c.waiters[id] = t
 	c.answerWaiters(t)
+	if t.endAwaited() {
+		c.ask(HurryReports{})
+	}
 	c.end()
+}
+
+// endAwaited: somebody waits until every branch has ended.
+func (t *txn) endAwaited() bool {
+	for _, w := range t.waiters {
+		if w.finish {
+			return true
+		}
+	}
+	return false
 }
 
 // answerFromState answers by what stands, and does not let wait.

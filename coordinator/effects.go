@@ -40,7 +40,13 @@ type Propose struct {
 	// Replies are told the result first: of a packed command one for each part, in
 	// order. One that is nil is nobody's.
 	Replies []Reply
+	// Rides says that nothing hangs on when it is appended: it may wait for an entry of
+	// somebody else's, until HurryReports.
+	Rides bool
 }
+
+// HurryReports appends what waits for an entry of somebody else's: somebody waits.
+type HurryReports struct{}
 
 // Reply hears what came of a report: the result of its command, or why there is none.
 // Core does not call it; the runner does.
@@ -79,6 +85,7 @@ func (SendVouchFor) effect()   {}
 func (CloseSession) effect()   {}
 func (StartCall) effect()      {}
 func (Propose) effect()        {}
+func (HurryReports) effect()   {}
 func (AnswerReport) effect()   {}
 func (AnswerWaiter) effect()   {}
 func (HitFailpoint) effect()   {}

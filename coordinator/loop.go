@@ -118,7 +118,7 @@ func (w *wakeUp) set(now time.Time, at time.Time, ok bool) {
 
 // perform does what the core asked for, in order; what it proposes, together.
 func (c *Coordinator) perform(effects []Effect) {
-	proposals := c.proposals[:0]
+	proposals, riding := c.proposals[:0], c.riding[:0]
 	for _, e := range effects {
 		switch e := e.(type) {
 		case SendDeliveries:
@@ -130,7 +130,14 @@ func (c *Coordinator) perform(effects []Effect) {
 		case StartCall:
 			c.startCall(e.Delivery)
 		case Propose:
-			proposals = append(proposals, batched{Propose: e})
+			if e.Rides {
+				riding = append(riding, batched{Propose: e})
+			} else {
+				proposals = append(proposals, batched{Propose: e})
+			}
+		case HurryReports:
+			proposals, riding = append(proposals, riding...), riding[:0]
+			c.riders.hurry()
 		case AnswerWaiter:
 			c.answer(e)
 		case AnswerReport:
@@ -144,9 +151,14 @@ func (c *Coordinator) perform(effects []Effect) {
 		}
 	}
 	c.core.Performed(effects)
+	if len(riding) > 0 && c.watchers.any() {
+		proposals, riding = append(proposals, riding...), riding[:0] // they wait for every end
+	}
 	c.batcher.add(proposals...)
+	c.riders.wait(riding...)
 	clear(proposals)
-	c.proposals = proposals
+	clear(riding[:cap(riding)])
+	c.proposals, c.riding = proposals, riding
 }
 
 // send puts deliveries on a session's queue: in one message, where it takes that.

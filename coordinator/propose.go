@@ -29,11 +29,11 @@ func (c *Coordinator) proposeOne(ctx context.Context, gid fsm.GID, u urgency, co
 		return fsm.Result{}, err
 	}
 	defer c.pending.Add(-1)
-	results, _, err := c.replog.Propose(ctx, command)
+	result, err := c.appendOne(ctx, command)
 	if err != nil {
 		return fsm.Result{}, c.proposeError(gid, err)
 	}
-	return results[0], nil
+	return result, nil
 }
 
 // admit takes a place among the pending proposals, to be given back by

@@ -60,6 +60,9 @@ type Settings struct {
 	// the other branches of its transaction, to be one record of the log with them;
 	// 0: it does not.
 	ReportHoldMax time.Duration
+	// ReportRideMax is how long a report on which nothing hangs waits, at the most, for
+	// a caller's command, to be in its entry; 0: it does not.
+	ReportRideMax time.Duration
 	// StuckAfter is how long a branch may be due before it is called stuck.
 	StuckAfter time.Duration
 	// CallsMax and CallsPerResourceMax bound the endpoint calls in flight. A
@@ -110,6 +113,7 @@ func DefaultSettings() Settings {
 		BackoffMin:          100 * time.Millisecond,
 		BackoffMax:          15 * time.Second,
 		ReportHoldMax:       100 * time.Millisecond,
+		ReportRideMax:       10 * time.Millisecond,
 		StuckAfter:          5 * time.Minute,
 		CallsMax:            1024,
 		CallsPerResourceMax: 256,
@@ -167,6 +171,8 @@ func (s Settings) Validate() error {
 	switch {
 	case s.ReportHoldMax < 0:
 		return fmt.Errorf("coordinator: ReportHoldMax is %v, want at least 0", s.ReportHoldMax)
+	case s.ReportRideMax < 0:
+		return fmt.Errorf("coordinator: ReportRideMax is %v, want at least 0", s.ReportRideMax)
 	case s.SessionGrace < 2*s.SessionHeartbeat:
 		return fmt.Errorf("coordinator: SessionGrace %v is below two heartbeats of %v: a single late one would lose a participant",
 			s.SessionGrace, s.SessionHeartbeat)

@@ -29,6 +29,13 @@ func (w *watchers) leave() {
 	w.count--
 }
 
+// any tells whether anybody watches.
+func (w *watchers) any() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count > 0
+}
+
 // next is closed when the next entry is applied. It must be taken before the
 // state is read, or an entry between the two would be missed.
 func (w *watchers) next() <-chan struct{} {
@@ -59,6 +66,7 @@ func (c *Coordinator) Watch(ctx context.Context, r WatchRequest, send func(index
 	}
 	c.watchers.join()
 	defer c.watchers.leave()
+	c.riders.hurry()
 	after := r.AfterIndex
 	if after == 0 {
 		c.replog.View(func(s *fsm.State) { after = s.Clock().AppliedIndex })

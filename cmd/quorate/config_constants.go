@@ -37,6 +37,7 @@ func constants(profile string) []shownSetting {
 	span(source, "delivery.backoff_min", driver.BackoffMin, "First pause between two deliveries to one branch.")
 	span(source, "delivery.backoff_max", driver.BackoffMax, "Longest such pause, where tx.retry_max does not say otherwise.")
 	span(source, "delivery.report_hold_max", driver.ReportHoldMax, "How long a branch's report waits for those of its transaction's other branches, to be one record with them.")
+	span(source, "delivery.report_ride_max", driver.ReportRideMax, "How long a report on which nothing hangs waits for a caller's command, to be in its log entry.")
 	span(source, "delivery.timeout", driver.DeliveryTimeout, "How long one delivery may take, where tx.call_timeout does not say otherwise.")
 	span(source, "delivery.callback_after", driver.CallbackAfter, "When a message is first checked back, or a workflow resumed, where its plan does not say.")
 	add(source, "delivery.notify_attempts_max", strconv.Itoa(driver.NotifyAttemptsMax), "attempts", "Attempts at a best-effort branch, where its plan does not say.")
