@@ -3,6 +3,7 @@ package raftnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -62,25 +63,105 @@ func TestBehind_NothingIsCommittedBeforeTheLeadersDiskHasIt(t *testing.T) {
 	c.converge("x", "1")
 }
 
-// A leader alone is a quorum alone: it waits for its disk.
-func TestBehind_NotAlone(t *testing.T) {
-	var d disk
-	c := newCluster(t, 1, func(_ int, cfg *Config) { d.on(cfg) })
-	node := c.leader()
-	release := heldDisk(t, &d)
-	answer := make(chan error, 1)
-	go func() { _, err := node.Propose(c.ctx(), set("x", "1")); answer <- err }()
-	testkit.Eventually(t, within, func() bool { return node.Metrics().Entries > 0 && len(node.slots) == 1 })
-	select {
-	case err := <-answer:
-		t.Fatalf("answered before the disk had it: %v", err)
-	case <-time.After(50 * time.Millisecond):
+// A message may bring several entries of which the leader's disk has the first alone: it
+// counts itself for no more than that.
+func TestBehind_OfAMessageTheLastEntryCounts(t *testing.T) {
+	net := newNetwork()
+	disks := []*disk{{}, {}, {}}
+	c := newCluster(t, 3, func(i int, cfg *Config) {
+		steady(cfg)
+		cfg.WrapTransport = net.wire()
+		disks[i].on(cfg)
+	})
+	t.Cleanup(net.heal)
+	c.set("x", "0")
+	leader := c.leader()
+	log := leader.stores.log
+	answers := make(chan error, 3)
+	propose := func(register string) {
+		index := leader.raft().LastIndex()
+		go func() { _, err := leader.Propose(c.ctx(), set(register, "1")); answers <- err }()
+		testkit.Eventually(t, within, func() bool { return log.last.Load() > index })
 	}
-	if node.raft().CommitIndex() > node.stores.log.onDisk.index.Load() {
-		t.Fatal("committed before the disk had it")
+	// While the one before it waits to be sent, both entries come to the same message.
+	net.change(func() { net.muted[leader.self] = true })
+	propose("before")
+	testkit.Eventually(t, within, func() bool { return log.onDisk.index.Load() == log.last.Load() })
+	next, begun := make(chan struct{}), make(chan struct{}, 8)
+	disks[c.index(leader)].break_(func(operation string) error {
+		if operation == "append" {
+			begun <- struct{}{}
+			<-next
+		}
+		return nil
+	})
+	release := sync.OnceFunc(func() { close(next) })
+	t.Cleanup(release)
+	propose("first")
+	<-begun // the disk is at work on the first, so the last is written behind it
+	propose("last")
+	last := log.last.Load()
+	net.change(func() { delete(net.muted, leader.self) })
+	testkit.Eventually(t, within, func() bool {
+		for _, m := range c.others(leader) {
+			if m.stores.log.onDisk.index.Load() < last {
+				return false
+			}
+		}
+		return true
+	}, "the followers' disks have both")
+	next <- struct{}{}
+	testkit.Eventually(t, within, func() bool { return log.onDisk.index.Load() == last-1 }, "the leader's disk has the first")
+	for range 10 {
+		if _, err := leader.ReadIndex(c.ctx()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if committed, disk := leader.raft().CommitIndex(), log.onDisk.index.Load(); committed > disk {
+		t.Fatalf("entry %d is committed, and the leader's disk has %d", committed, disk)
 	}
 	release()
-	must(t, <-answer)
+	for range cap(answers) {
+		must(t, <-answers)
+	}
+	c.converge("last", "1")
+}
+
+// A leader alone is a quorum alone: it waits for its disk. So it is with nodes beside it
+// that have no vote.
+func TestBehind_NotAlone(t *testing.T) {
+	for _, nonvoters := range []int{0, 1, 2} {
+		t.Run(fmt.Sprintf("%d without a vote", nonvoters), func(t *testing.T) {
+			var d disk
+			c := newCluster(t, 1, func(i int, cfg *Config) {
+				if i == 0 {
+					d.on(cfg)
+				}
+			})
+			node := c.leader()
+			for range nonvoters {
+				m := c.add()
+				must(t, node.AddNonvoter(c.ctx(), m.Identity().NodeID, m.cfg.Address, m.Identity().ClusterID))
+			}
+			c.set("x", "0")
+			c.converge("x", "0")
+			release := heldDisk(t, &d)
+			answer := make(chan error, 1)
+			entries := node.Metrics().Entries
+			go func() { _, err := node.Propose(c.ctx(), set("x", "1")); answer <- err }()
+			testkit.Eventually(t, within, func() bool { return node.Metrics().Entries > entries })
+			select {
+			case err := <-answer:
+				t.Fatalf("answered before the disk had it: %v", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+			if node.raft().CommitIndex() > node.stores.log.onDisk.index.Load() {
+				t.Fatal("committed before the disk had it")
+			}
+			release()
+			must(t, <-answer)
+		})
+	}
 }
 
 // A leader that was deposed is soon asked whether it has what it accepted. It does

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -210,13 +211,45 @@ func (c *cluster) open(m *member) error {
 	m.machine = newRegisters()
 	m.fatal = make(chan error, 1)
 	m.cfg.Fatal = func(err error) { m.fatal <- err }
-	node, err := Open(m.cfg, m.machine)
+	var opened atomic.Pointer[Node]
+	cfg := m.cfg
+	cfg.Applied = func(index uint64) {
+		m.cfg.Applied(index)
+		if node := opened.Load(); node != nil {
+			appliedIsOnTheDisk(c.t, node, index)
+		}
+	}
+	node, err := Open(cfg, m.machine)
 	if err != nil {
 		return err
 	}
+	opened.Store(node)
 	m.Node, m.running = node, true
 	c.t.Cleanup(func() { c.stop(m) })
 	return nil
+}
+
+// appliedIsOnTheDisk holds of every node in every one of these tests: a follower has
+// written what it is told is committed, and a leader counts itself, and whoever answers
+// it, only for what it has written. What is applied may be told to anyone.
+func appliedIsOnTheDisk(t testing.TB, n *Node, index uint64) {
+	if disk := max(n.stores.log.onDisk.index.Load(), n.stores.snapshots.latest.Load().index); disk < index {
+		t.Errorf("node %s has applied entry %d, and its disk has %d", n.self, index, disk)
+	}
+}
+
+// queueAddsUp holds at all times: what the queue counts is what waits in it. What is lost
+// here is lost to all later callers.
+func queueAddsUp(t testing.TB, q *queue) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	waiting := 0
+	for _, c := range q.calls {
+		waiting += c.bytes
+	}
+	if q.bytes != waiting {
+		t.Errorf("the queue counts %d bytes, and %d calls of %d bytes wait in it", q.bytes, len(q.calls), waiting)
+	}
 }
 
 // stop closes a node.
@@ -226,6 +259,7 @@ func (c *cluster) stop(m *member) {
 		return
 	}
 	m.running = false
+	queueAddsUp(c.t, m.queue)
 	if err := m.Close(); err != nil && m.fail.cause() == nil {
 		c.t.Errorf("close: %v", err)
 	}
