@@ -3,8 +3,12 @@ package coordinator
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
@@ -204,6 +208,66 @@ func TestWhatIsNotHeld(t *testing.T) {
 		w := newWorld(t, func(s *Settings) { s.ReportHoldMax = 0 })
 		w.reports(w.twoTold(""), "1", committed).want(t, 1)
 	})
+}
+
+// A record of several words says all that each of them said alone: every field of theirs,
+// those that are yet to come too, but for the transaction, which it names once.
+func TestARecordOfSeveralWordsSaysAllThatEachSaid(t *testing.T) {
+	full := func(m proto.Message) {
+		fields := m.ProtoReflect().Descriptor().Fields()
+		for i := range fields.Len() {
+			switch f := fields.Get(i); {
+			case f.Name() == "gid":
+			case f.Kind() == protoreflect.StringKind:
+				m.ProtoReflect().Set(f, protoreflect.ValueOfString("said"))
+			case f.Kind() == protoreflect.BytesKind:
+				m.ProtoReflect().Set(f, protoreflect.ValueOfBytes([]byte("said")))
+			case f.Kind() == protoreflect.BoolKind:
+				m.ProtoReflect().Set(f, protoreflect.ValueOfBool(true))
+			case f.Kind() == protoreflect.EnumKind:
+				m.ProtoReflect().Set(f, protoreflect.ValueOfEnum(1))
+			case f.Kind() == protoreflect.Uint32Kind:
+				m.ProtoReflect().Set(f, protoreflect.ValueOfUint32(7))
+			case f.Kind() == protoreflect.Uint64Kind:
+				m.ProtoReflect().Set(f, protoreflect.ValueOfUint64(7))
+			default:
+				t.Fatalf("%s is of a kind that this test does not know", f.FullName())
+			}
+		}
+	}
+	report, answer := new(logpb.Report), new(logpb.Answer)
+	full(report)
+	full(answer)
+	gid := fsm.NewGID(1, [10]byte{1})
+	reports := packed(gid, []said{{command: reportOf(&logpb.Report{Branch: "1"})}, {command: reportOf(report)}}).GetReports()
+	if got := reports.GetReports(); len(got) != 2 || !proto.Equal(got[1], report) {
+		t.Errorf("said %v, and the record says %v", report, got)
+	}
+	answers := packed(gid, []said{{command: answerOf(answer)}, {command: answerOf(&logpb.Answer{Branch: "2"})}}).GetAnswers()
+	if got := answers.GetAnswers(); len(got) != 2 || !proto.Equal(got[0], answer) {
+		t.Errorf("said %v, and the record says %v", answer, got)
+	}
+}
+
+// A step of DTM's that failed is compensated, beside others too.
+func TestARefusalInARecordOfSeveralIsCompensated(t *testing.T) {
+	w := newWorld(t)
+	proposed := w.commands()
+	gid := w.submit(work{
+		mode: logpb.Mode_MODE_SAGA, set: []*logpb.BranchSpec{stepOf("01"), stepOf("02")},
+		plan: &logpb.Plan{Dialect: logpb.Dialect_DIALECT_DTM_HTTP, DialectMode: "saga"},
+	})
+	calls := w.takeCalls()
+	w.called(calls[0], doneAnswer, nil)
+	w.called(calls[1], refusedAnswer, nil)
+	wantList(t, kinds(*proposed), "2 answers")
+	w.wantState(gid, fsm.StateRollingBack)
+	undone := w.takeCalls()
+	for _, d := range undone {
+		w.called(d, doneAnswer, nil)
+	}
+	undone = append(undone, w.takeCalls()...)
+	wantList(t, slices.Sorted(slices.Values(asked(undone))), "compensate 01 #1", "compensate 02 #1")
 }
 
 // Before every node knows packed commands, nothing is held.

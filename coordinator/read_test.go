@@ -146,6 +146,84 @@ func TestListInDoubt(t *testing.T) {
 	}
 }
 
+// meddledLog is a log on which something happens after each look at the state.
+type meddledLog struct {
+	*memLog
+	after func()
+}
+
+func (l *meddledLog) View(f func(*fsm.State)) {
+	l.memLog.View(f)
+	if l.after != nil {
+		l.after()
+	}
+}
+
+// A list that takes several looks says where the first of them was: whoever watches from
+// there misses nothing that the list does not show.
+func TestAWatchFromAListMissesNothing(t *testing.T) {
+	log := &meddledLog{}
+	n := followingNode(t, func(cfg *Config) { // so nobody but the list looks
+		log.memLog = cfg.Log.(*memLog)
+		cfg.Log = log
+	})
+	apply := func(commands ...*logpb.Command) {
+		n.log.mu.Lock()
+		defer n.log.mu.Unlock()
+		results, err := n.log.apply(commands...)
+		n.must(err)
+		for _, r := range results {
+			if r.Code != fsm.OK {
+				t.Fatal(r)
+			}
+		}
+	}
+	made := uint16(0)
+	begin := func(key string) (fsm.GID, *logpb.Command) {
+		made++
+		gid := fsm.NewGID(10_000, [10]byte{byte(made >> 8), byte(made)})
+		return gid, &logpb.Command{Kind: &logpb.Command_Begin{Begin: &logpb.Begin{
+			Gid: gid.Bytes(), Key: key, Namespace: DefaultNamespace, Mode: logpb.Mode_MODE_TWO_PHASE, Entry: logpb.Entry_ENTRY_EXPLICIT, TimeoutMs: 60_000,
+		}}}
+	}
+	rollback := func(gid fsm.GID) *logpb.Command {
+		return &logpb.Command{Kind: &logpb.Command_Decide{Decide: &logpb.Decide{
+			Gid: gid.Bytes(), Decision: fsm.DecisionRollback, Origin: logpb.Origin_ORIGIN_CLIENT, Reason: logpb.Reason_REASON_REQUESTED,
+		}}}
+	}
+	first, command := begin("mine-1")
+	apply(command)
+	for range fsm.ListScanDefault / 100 { // so many that one look does not do
+		var others []*logpb.Command
+		for range 100 {
+			_, command := begin("")
+			others = append(others, command)
+		}
+		apply(others...)
+	}
+	last, command := begin("mine-2")
+	apply(command)
+	looks := 0
+	log.after = func() {
+		if looks++; looks == 1 { // the list has seen the first, and not the last
+			apply(rollback(first), rollback(last))
+		}
+	}
+	page, err := n.List(n.ctx, ListRequest{Consistency: Local, Filter: Filter{KeyPrefix: "mine-", IncludeFinished: true}})
+	if err != nil || looks < 2 || len(page.Transactions) != 2 {
+		t.Fatalf("%d transactions in %d looks, %v", len(page.Transactions), looks, err)
+	}
+	events, _, err := n.eventsAfter(page.At.AppliedIndex)
+	n.must(err)
+	for i, gid := range []fsm.GID{first, last} {
+		shown := page.Transactions[i].Transaction.GetDecision() == fsm.DecisionRollback
+		told := slices.ContainsFunc(events, func(e fsm.Event) bool { return e.GID == gid && e.Kind == fsm.EventDecided })
+		if !shown && !told {
+			t.Errorf("transaction %d was rolled back: the list does not show it, nor does a watch from its index", i+1)
+		}
+	}
+}
+
 type seen struct {
 	index uint64
 	kinds []fsm.EventKind

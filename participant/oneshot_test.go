@@ -451,6 +451,55 @@ func TestOneShotWhoseInitiatorDies(t *testing.T) {
 	}
 }
 
+// A branch that prepares after its call was answered, as of a handler that had waited for
+// it no longer, is in nobody's hands but its own: it asks, whatever became of the initiator.
+func TestOneShotWhoseVoteComesAfterTheAnswer(t *testing.T) {
+	for name, initiatorDies := range map[string]bool{"alone": false, "and the initiator dies": true} {
+		t.Run(name, func(t *testing.T) {
+			c := participanttest.NewCluster(t, 1)
+			initiator, callee := dial(t, c), dial(t, c)
+			store := bank(t, callee, "bank")
+			answered, voted := make(chan struct{}), make(chan error, 1)
+			h := serveGRPC(t, func(ctx context.Context) error {
+				ctx = context.WithoutCancel(ctx)
+				work, err := store.Begin(ctx)
+				if err != nil {
+					return err
+				}
+				go func() {
+					<-answered
+					voted <- errors.Join(work.Put("k", []byte("1")), work.Commit(ctx))
+				}()
+				return nil
+			})
+			err := initiator.Run(t.Context(), func(ctx context.Context) error {
+				err := check(ctx, h)
+				close(answered)
+				if err := <-voted; !errors.Is(err, participant.ErrAnswered) {
+					t.Errorf("a vote after the answer: %v", err)
+				}
+				if initiatorDies {
+					initiator.Kill()
+				}
+				return err
+			}, participant.OneShot(), participant.WithTimeout(5*time.Second))
+			if !errors.Is(err, participant.ErrIncomplete) {
+				t.Errorf("commit: %v", err)
+			}
+			if initiatorDies {
+				asked := countRequests(c)
+				testkit.Eventually(t, patience, func() bool { return asked.of("Inquire") > 2 }, "the verdict to be asked for")
+				c.Advance(participant.ClockStaleMax + 6*time.Second)
+			}
+			settledBanks(t, store)
+			testkit.Eventually(t, patience, func() bool { return callee.Live() == 0 }, "the branch to end")
+			if v, _ := store.Get("k"); v != nil {
+				t.Errorf("k is %q", v)
+			}
+		})
+	}
+}
+
 // A commit whose answer is lost is asked again, as it was.
 func TestOneShotCommitIsRepeated(t *testing.T) {
 	c := participanttest.NewCluster(t, 1)
