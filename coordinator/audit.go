@@ -52,10 +52,7 @@ func (c *Coordinator) auditOnce(ctx context.Context, peers Peers) error {
 	var index uint64
 	var mine fsm.Digest
 	known := false
-	c.replog.View(func(s *fsm.State) {
-		index = s.Clock().AppliedIndex
-		mine, known = s.DigestAt(index)
-	})
+	c.replog.View(func(s *fsm.State) { index, mine, known = s.LastDigest() })
 	if !known {
 		return nil // nothing was applied since the start
 	}

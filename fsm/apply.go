@@ -73,7 +73,12 @@ func (s *State) applyInto(m Meta, b *logpb.Batch, room []Result) ([]Result, erro
 		}
 		results = append(results, r)
 	}
-	s.remember(m.Index)
+	s.findOldest()
+	if worthRemembering(m.Index, len(results)) {
+		s.remember(m.Index)
+	} else {
+		s.boundUnhashed()
+	}
 	if checkEveryApply {
 		if err := s.CheckInvariants(); err != nil {
 			return nil, fmt.Errorf("apply index %d: %w", m.Index, err)

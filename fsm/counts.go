@@ -26,7 +26,7 @@ type Counts struct {
 // Counts returns the current figures.
 func (s *State) Counts() Counts {
 	c := s.counts
-	c.Live, c.Due = len(s.live), s.due.count
+	c.Live, c.Due = len(s.live), s.unfiled.dues
 	if c.InDoubt > 0 {
 		c.OldestInDoubtMS = s.oldestInDoubtMS()
 	}
@@ -36,11 +36,13 @@ func (s *State) Counts() Counts {
 // oldestInDoubtMS is the clock of the oldest vote of a branch in doubt. Votes are
 // ordered by index as by clock.
 func (s *State) oldestInDoubtMS() uint64 {
-	for at := range s.doubt.all() {
-		for _, b := range s.live[at.GID].branches {
-			if b.inDoubt() && b.voted.index == at.Index {
-				return b.voted.clockMS
-			}
+	t := s.unfiled.oldestDoubt()
+	if t == nil {
+		return 0
+	}
+	for _, b := range t.branches {
+		if b.inDoubt() && b.voted.index == t.doubtIndex {
+			return b.voted.clockMS
 		}
 	}
 	return 0
@@ -61,13 +63,6 @@ func (s *State) account(t *transaction, sign int) {
 	if t.withheld {
 		c.Withheld += sign
 	}
-	votes := t.rules().votes
-	for _, b := range t.branches {
-		if votes && b.inDoubt() {
-			c.InDoubt += sign
-		}
-		if b.own > ownDone {
-			c.Heuristics += sign
-		}
-	}
+	c.InDoubt += sign * int(t.doubts)
+	c.Heuristics += sign * int(t.heuristics)
 }

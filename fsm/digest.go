@@ -59,7 +59,75 @@ func (s *State) Digest() Digest {
 	} {
 		g = binary.BigEndian.AppendUint64(g, v)
 	}
-	return s.records.plus(hashRecord(g))
+	return s.allRecords().plus(hashRecord(g))
+}
+
+// What is put now is often put again a moment later: on the fast path each record but
+// the filed one, which is encoded anyway. So live records are hashed late: when the
+// digest of an entry is to be remembered, or when there are too many of them.
+
+// unhashedMax bounds what is hashed at once, and what a reader of Digest hashes.
+const unhashedMax = 1024
+
+// rememberEvery and fewCommands choose the entries whose digest is remembered, alike on
+// all nodes: all of them while little happens, every so many under load.
+const (
+	rememberEvery = 128
+	fewCommands   = 4
+)
+
+// worthRemembering says that the digest after an entry is kept.
+func worthRemembering(index uint64, commands int) bool {
+	return commands <= fewCommands || index%rememberEvery == 0
+}
+
+// hashLater takes in a live record whose hash the sum lacks.
+func (s *State) hashLater(t *transaction) {
+	s.unhashed = append(s.unhashed, t)
+	t.unhashedAt = int32(len(s.unhashed))
+}
+
+// unhash takes a record out of the sum, or out of those that it lacks.
+func (s *State) unhash(t *transaction) {
+	if t.unhashedAt == 0 {
+		s.records = s.records.minus(t.hash)
+		return
+	}
+	last := len(s.unhashed) - 1
+	moved := s.unhashed[last]
+	s.unhashed[t.unhashedAt-1], moved.unhashedAt = moved, t.unhashedAt
+	s.unhashed[last], t.unhashedAt = nil, 0
+	s.unhashed = s.unhashed[:last]
+}
+
+// hashAll brings the sum up to date.
+func (s *State) hashAll() {
+	for i, t := range s.unhashed {
+		s.scratch = appendTransaction(s.scratch[:0], t)
+		t.hash, t.unhashedAt = hashRecord(s.scratch), 0
+		s.records = s.records.plus(t.hash)
+		s.unhashed[i] = nil
+	}
+	s.unhashed = s.unhashed[:0]
+}
+
+// boundUnhashed brings the sum up to date where much is missing.
+func (s *State) boundUnhashed() {
+	if len(s.unhashed) > unhashedMax {
+		s.hashAll()
+	}
+}
+
+// allRecords is the sum of all records' hashes. It changes nothing, for readers share
+// the state.
+func (s *State) allRecords() Digest {
+	sum := s.records
+	var record []byte
+	for _, t := range s.unhashed {
+		record = appendTransaction(record[:0], t)
+		sum = sum.plus(hashRecord(record))
+	}
+	return sum
 }
 
 // hashSettings is the hash of what seldom changes: identity, limits, nodes,
@@ -113,7 +181,8 @@ func appendTopic(dst []byte, t *logpb.Topic) []byte {
 	return appendStamp(dst, 6, fromStamp(t.GetUpdated()))
 }
 
-// digestsKept is how many entries' digests are remembered.
+// digestsKept is how many places there are for entries' digests: each entry has one,
+// and the latest that is remembered has it.
 const digestsKept = 4096
 
 // indexedDigest is the digest after one entry.
@@ -124,18 +193,34 @@ type indexedDigest struct {
 
 // remember keeps the current digest as that of the entry at index.
 func (s *State) remember(index uint64) {
+	s.hashAll()
 	if s.digests == nil {
 		s.digests = make([]indexedDigest, digestsKept)
 	}
 	s.digests[index%digestsKept] = indexedDigest{index, s.Digest()}
+	s.remembered = index
 }
 
-// DigestAt is the digest right after the entry at index. The latest few
-// thousand entries' are remembered, since the last restore or start.
+// DigestAt is the digest right after the entry at index. Those of the latest few
+// thousand entries are remembered, since the last restore or start: of entries with
+// many commands only some.
 func (s *State) DigestAt(index uint64) (Digest, bool) {
-	if s.digests == nil {
+	if s.digests == nil || index == 0 {
 		return Digest{}, false
 	}
-	d := s.digests[index%digestsKept]
-	return d.digest, d.index == index && index != 0
+	if d := s.digests[index%digestsKept]; d.index == index {
+		return d.digest, true
+	}
+	if index == s.appliedIndex {
+		return s.Digest(), true
+	}
+	return Digest{}, false
+}
+
+// LastDigest is the newest digest that is remembered, as every node that has applied
+// as much does, and the entry that it was taken after. ok is false where nothing was
+// applied since the start.
+func (s *State) LastDigest() (index uint64, d Digest, ok bool) {
+	d, ok = s.DigestAt(s.remembered)
+	return s.remembered, d, ok
 }

@@ -36,20 +36,25 @@ type State struct {
 	stubs stubs
 	keys  map[key]GID
 
-	// begun orders all records, unfiled the live ones, which it holds so that a
-	// snapshot can share them, due those with a branch to be told. doubt orders those
-	// with a branch in doubt by their oldest such vote.
-	begun, unfiled, due, doubt sequence
-	// deadlines holds what is in A or S and time may end; born everything that
-	// has not ended.
-	deadlines, born heap
+	// begun orders all records; unfiled the live ones, which it holds, so that a
+	// snapshot can share them, and sums up: what is due, in doubt, or old.
+	begun, unfiled sequence
+	// deadlines holds what is in A or S and time may end.
+	deadlines heap
+	// oldestMS is when the oldest transaction was born that has not ended, if that
+	// was at or below the horizon; else noneBornMS. aged asks to look for it again.
+	oldestMS uint64
+	aged     bool
 
 	counts   Counts
-	records  Digest // sum of the records' hashes
-	settings Digest // hash of identity, limits, nodes and topics
+	records  Digest         // sum of the records' hashes, but for those of unhashed
+	unhashed []*transaction // live records whose hash is not in the sum yet (digest.go)
+	settings Digest         // hash of identity, limits, nodes and topics
 	digests  []indexedDigest
-	events   eventRing
-	lately   latelyFiled // for Read
+	// remembered is the newest index in digests.
+	remembered uint64
+	events     eventRing
+	lately     latelyFiled // for Read
 
 	now     stamp  // of the entry being applied
 	level   uint32 // the feature level of the entry being applied
@@ -73,7 +78,7 @@ func New() *State {
 		stubs:     newStubs(),
 		keys:      make(map[key]GID),
 		deadlines: newHeap(),
-		born:      newHeap(),
+		oldestMS:  noneBornMS,
 	}
 	s.settings = s.hashSettings()
 	return s
@@ -94,10 +99,24 @@ func (s *State) ClockMS() uint64 { return s.clockMS }
 // floorMS is the clock at or below which fence rows may be swept: a fence must
 // outlast the horizon while a transaction as old is still undone.
 func (s *State) floorMS() uint64 {
-	if oldest, ok := s.born.first(); ok && oldest.timeMS <= s.horizonMS {
-		return oldest.timeMS - 1
+	if s.oldestMS <= s.horizonMS {
+		return s.oldestMS - 1
 	}
 	return s.horizonMS
+}
+
+// age notes that a transaction which has not ended may be as old as the horizon, or
+// no longer: few ever are.
+func (s *State) age(t *transaction) {
+	s.aged = s.aged || !t.ended() && t.gid.BornMS() <= s.horizonMS
+}
+
+// findOldest looks, after an entry that has changed who is, for the oldest
+// transaction that has not ended.
+func (s *State) findOldest() {
+	if s.aged {
+		s.aged, s.oldestMS = false, s.unfiled.oldestBornMS(s.horizonMS)
+	}
 }
 
 // Founded says that the log has given the cluster its id.
@@ -128,6 +147,7 @@ func (s *State) find(gid GID) *transaction {
 		panic("fsm: a filed record of " + gid.String() + " cannot be read: " + err.Error())
 	}
 	t.hash = hashRecord(record)
+	t.survey()
 	return t
 }
 
@@ -150,8 +170,8 @@ func (s *State) Lookup(namespace, text string) (GID, bool) {
 // their transactions began.
 func (s *State) Due() iter.Seq[DueBranch] {
 	return func(yield func(DueBranch) bool) {
-		for at := range s.due.all() {
-			for _, d := range s.DueOf(at.GID) {
+		for t := range s.unfiled.due() {
+			for _, d := range t.appendDue(nil) {
 				if !yield(d) {
 					return
 				}

@@ -1,6 +1,6 @@
 package fsm
 
-import "bytes"
+import "encoding/binary"
 
 // heapKey orders a heap totally: first by time, then by begin index, then by
 // GID, so that every node takes the same element next.
@@ -13,7 +13,7 @@ func (a heapKey) less(b heapKey) bool {
 	if a.timeMS != b.timeMS {
 		return a.timeMS < b.timeMS
 	}
-	return a.order.compare(b.order) < 0
+	return a.order.less(b.order)
 }
 
 // heap is a binary heap of transactions that can drop any of them by its GID.
@@ -97,11 +97,21 @@ func (h *heap) swap(i, j int) {
 // begin in one entry.
 func (c Cursor) compare(d Cursor) int {
 	switch {
-	case c.Index < d.Index:
+	case c.less(d):
 		return -1
-	case c.Index > d.Index:
-		return 1
+	case c == d:
+		return 0
 	default:
-		return bytes.Compare(c.GID[:], d.GID[:])
+		return 1
 	}
+}
+
+func (c Cursor) less(d Cursor) bool {
+	if c.Index != d.Index {
+		return c.Index < d.Index
+	}
+	if a, b := binary.BigEndian.Uint64(c.GID[:8]), binary.BigEndian.Uint64(d.GID[:8]); a != b {
+		return a < b
+	}
+	return binary.BigEndian.Uint64(c.GID[8:]) < binary.BigEndian.Uint64(d.GID[8:])
 }

@@ -269,7 +269,9 @@ func reborn(t testing.TB, s *State) *State {
 // fork is a cheap copy of a state, for searches. Records are immutable and are
 // shared.
 func (s *State) fork() *State {
+	s.hashAll() // where a record stands among the unhashed is its own, and it is shared
 	c := *s
+	c.unhashed = nil
 	c.live = maps.Clone(s.live)
 	c.keys = maps.Clone(s.keys)
 	c.stubs.index = maps.Clone(s.stubs.index)
@@ -277,16 +279,14 @@ func (s *State) fork() *State {
 	for _, b := range s.stubs.buckets {
 		c.stubs.buckets = append(c.stubs.buckets, &bucket{data: slices.Clone(b.data), dead: slices.Clone(b.dead)})
 	}
-	for _, q := range []*sequence{&c.begun, &c.unfiled, &c.due, &c.doubt} {
+	for _, q := range []*sequence{&c.begun, &c.unfiled} {
 		old := q.chunks
 		q.chunks = nil
 		for _, k := range old {
-			q.chunks = append(q.chunks, &chunk{places: slices.Clone(k.places), records: slices.Clone(k.records), live: k.live, era: k.era})
+			q.chunks = append(q.chunks, k.clone())
 		}
 	}
-	for _, h := range []*heap{&c.deadlines, &c.born} {
-		h.items, h.place = slices.Clone(h.items), maps.Clone(h.place)
-	}
+	c.deadlines.items, c.deadlines.place = slices.Clone(s.deadlines.items), maps.Clone(s.deadlines.place)
 	c.digests, c.events = nil, eventRing{}
 	c.scratch, c.lately = nil, latelyFiled{}
 	return &c

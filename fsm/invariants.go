@@ -176,7 +176,7 @@ func (s *State) checkDrop(t *transaction) string {
 // it after every step, and so does Apply under the build tag "invariants".
 func (s *State) CheckInvariants() error {
 	for _, check := range []func() error{
-		s.checkRecords, s.checkLists, s.checkClock,
+		s.checkRecords, s.checkClock, s.checkLists,
 	} {
 		if err := check(); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvariant, err)
@@ -201,10 +201,14 @@ func (s *State) checkRecords() error {
 		if filed := t.filedMS != 0; filed != t.droppable() {
 			return fmt.Errorf("%s: filed is %v", at.GID, filed)
 		}
-		if h := hashRecord(appendTransaction(nil, t)); h != t.hash {
+		h := hashRecord(appendTransaction(nil, t))
+		if t.unhashedAt == 0 && h != t.hash {
 			return fmt.Errorf("%s: its hash is %s, kept as %s", at.GID, h, t.hash)
 		}
-		fresh.records = fresh.records.plus(t.hash)
+		if i := int(t.unhashedAt); i > len(s.unhashed) || i > 0 && s.unhashed[i-1] != t {
+			return fmt.Errorf("%s: it is not among the unhashed at %d", at.GID, i)
+		}
+		fresh.records = fresh.records.plus(h)
 		fresh.account(t, +1)
 		if text := t.begin.GetKey(); text != "" {
 			fresh.keys[key{t.begin.GetNamespace(), text}] = t.gid
@@ -226,8 +230,8 @@ func (s *State) checkRecords() error {
 	switch {
 	case count != len(s.live)+s.stubs.len():
 		return fmt.Errorf("%d records listed, %d live and %d filed", count, len(s.live), s.stubs.len())
-	case fresh.records != s.records:
-		return fmt.Errorf("digest of the records is %s, kept as %s", fresh.records, s.records)
+	case fresh.records != s.allRecords():
+		return fmt.Errorf("digest of the records is %s, kept as %s", fresh.records, s.allRecords())
 	case s.hashSettings() != s.settings:
 		return fmt.Errorf("hash of the settings is not what is kept")
 	case fresh.counts != s.counts:
@@ -238,9 +242,9 @@ func (s *State) checkRecords() error {
 	return nil
 }
 
-// checkLists compares heaps and lists with what they should hold: (7), (8).
+// checkLists compares heap and list with what they should hold: (7), (8).
 func (s *State) checkLists() error {
-	live, onDeadline, unended, due, doubtful := 0, 0, 0, 0, 0
+	live, onDeadline, oldest := 0, 0, uint64(noneBornMS)
 	for at := range s.unfiled.all() {
 		t := s.live[at.GID]
 		if t == nil {
@@ -255,51 +259,49 @@ func (s *State) checkLists() error {
 				return fmt.Errorf("%s: its deadline in the heap is wrong", at.GID)
 			}
 		}
-		if _, ok := s.born.place[t.gid]; ok == t.ended() {
-			return fmt.Errorf("%s in state %v: among the unended is %v", at.GID, t.state, ok)
-		} else if ok {
-			unended++
+		if born := t.gid.BornMS(); !t.ended() && born <= s.horizonMS {
+			oldest = min(oldest, born)
 		}
-		if t.anyDue() {
-			due++
+		if t.due != t.anyDue() {
+			return fmt.Errorf("%s: is due is %v", at.GID, t.due)
 		}
 		if t.doubtIndex != t.oldestDoubt() {
 			return fmt.Errorf("%s: its oldest vote in doubt is of entry %d, kept as %d", at.GID, t.oldestDoubt(), t.doubtIndex)
-		}
-		if t.doubtIndex != 0 {
-			doubtful++
-		}
-	}
-	for at := range s.doubt.all() {
-		if t := s.live[at.GID]; t == nil || t.doubtOrder() != at {
-			return fmt.Errorf("%s is listed in doubt at entry %d and is not", at.GID, at.Index)
-		}
-	}
-	for _, c := range s.unfiled.chunks {
-		for i, p := range c.places {
-			if !p.gone && c.records[i] != s.live[p.at.GID] {
-				return fmt.Errorf("%s: the record in order is another one", p.at.GID)
-			}
-		}
-	}
-	listed := 0
-	for at := range s.due.all() {
-		listed++
-		if len(s.DueOf(at.GID)) == 0 {
-			return fmt.Errorf("%s is listed as due and has nothing due", at.GID)
 		}
 	}
 	switch {
 	case live != len(s.live):
 		return fmt.Errorf("%d live records listed of %d", live, len(s.live))
-	case onDeadline != s.deadlines.len() || unended != s.born.len():
-		return fmt.Errorf("heaps hold %d and %d, should hold %d and %d", s.deadlines.len(), s.born.len(), onDeadline, unended)
-	case due != listed:
-		return fmt.Errorf("%d transactions are due, %d are listed", due, listed)
-	case doubtful != s.doubt.count:
-		return fmt.Errorf("%d transactions have a branch in doubt, %d are listed", doubtful, s.doubt.count)
+	case onDeadline != s.deadlines.len():
+		return fmt.Errorf("the heap holds %d, should hold %d", s.deadlines.len(), onDeadline)
+	case !s.aged && oldest != s.oldestMS:
+		return fmt.Errorf("the oldest that has not ended is born at %d, kept as %d", oldest, s.oldestMS)
 	}
-	return s.checkHeap(&s.deadlines, &s.born)
+	if err := s.checkChunks(); err != nil {
+		return err
+	}
+	return s.checkHeap(&s.deadlines)
+}
+
+// checkChunks compares what chunks hold and sum up with the live records.
+func (s *State) checkChunks() error {
+	dues := 0
+	for _, c := range s.unfiled.chunks {
+		for i, p := range c.places {
+			if t := c.records[i]; !p.gone && t != s.live[p.at.GID] || p.gone && t != nil {
+				return fmt.Errorf("%s: the record in order is another one", p.at.GID)
+			}
+		}
+		want := tallyOf(c.records)
+		if c.dues != want.dues || c.doubts != want.doubts || want.doubts > 0 && c.doubtIndex > want.doubtIndex || c.bornMS > want.bornMS {
+			return fmt.Errorf("a chunk is summed up as %+v, holds %+v", c.tally, want)
+		}
+		dues += c.dues
+	}
+	if dues != s.unfiled.dues {
+		return fmt.Errorf("%d transactions are due, counted %d", dues, s.unfiled.dues)
+	}
+	return nil
 }
 
 func (s *State) checkHeap(heaps ...*heap) error {

@@ -348,28 +348,30 @@ func TestCheckInvariantsFindsWhatIsPlanted(t *testing.T) {
 		"stands for another":      func(s *State) { s.keys[key{"default", "k"}] = filed },
 		"listed and missing":      func(s *State) { s.begun.add(Cursor{99, testGID(1, 1)}) },
 		"records listed":          func(s *State) { s.begun.remove(s.find(g).order()) },
-		"listed as live":          func(s *State) { s.unfiled.add(s.find(filed).order()) },
+		"listed as live":          func(s *State) { x := s.find(filed); s.unfiled.put(x.order(), x) },
 		"live records listed":     func(s *State) { s.unfiled.remove(s.find(g).order()) },
 		"in the deadline heap is": func(s *State) { s.deadlines.remove(g) },
 		"deadline in the heap":    func(s *State) { s.deadlines.put(heapKey{5, s.find(g).order()}) },
-		"among the unended is":    func(s *State) { s.born.remove(g) },
-		"heaps hold":              func(s *State) { s.born.put(heapKey{5, Cursor{5, testGID(1, 1)}}) },
-		"nothing due":             func(s *State) { s.due.add(s.find(g).order()) },
-		"are due":                 func(s *State) { s.due = sequence{} },
-		"out of order":            func(s *State) { s.born.items[0].timeMS = 1 << 60 },
-		"has lost": func(s *State) {
-			s.born.place[g], s.born.place[testGID(testStartMS, 3)] = s.born.place[testGID(testStartMS, 3)], s.born.place[g]
-		},
-		"horizon":       func(s *State) { s.horizonMS = s.clockMS + 1 },
-		"oldest filed":  func(s *State) { s.stubs.headMS++ },
-		"filed is":      func(s *State) { s.live[g].filedMS = 1 },
-		"its hash is":   func(s *State) { s.live[g].detail = "changed" },
-		"with decision": func(s *State) { s.live[g].decision = DecisionCommit },
+		"not ended is born":       func(s *State) { s.oldestMS = 5 },
+		"the heap holds":          func(s *State) { s.deadlines.put(heapKey{5, Cursor{5, testGID(1, 1)}}) },
+		"is due is":               func(s *State) { s.live[g].due = true },
+		"are due":                 func(s *State) { s.unfiled.dues++ },
+		"summed up":               func(s *State) { s.unfiled.chunks[0].bornMS++ },
+		"record in order":         func(s *State) { s.unfiled.chunks[0].records[0] = s.live[g].clone() },
+		"oldest vote in doubt":    func(s *State) { s.live[g].doubtIndex = 1 },
+		"among the unhashed":      func(s *State) { s.live[g].unhashedAt = 1 },
+		"out of order":            func(s *State) { s.deadlines.swap(0, 1) },
+		"horizon":                 func(s *State) { s.horizonMS = s.clockMS + 1 },
+		"oldest filed":            func(s *State) { s.stubs.headMS++ },
+		"filed is":                func(s *State) { s.live[g].filedMS = 1 },
+		"its hash is":             func(s *State) { s.live[g].detail = "changed" },
+		"with decision":           func(s *State) { s.live[g].decision = DecisionCommit },
 	} {
 		w := newWorld(t)
 		w.must(begin(keyed(g, "k", logpb.Entry_ENTRY_EXPLICIT)))
 		w.must(clientRollback(filed))
 		w.must(clientRollback(testGID(testStartMS, 3), spec("1")))
+		w.must(explicit(testGID(testStartMS, 4)))
 		if err := w.s.CheckInvariants(); err != nil {
 			t.Fatal(err)
 		}

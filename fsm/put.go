@@ -21,29 +21,24 @@ func (s *State) put(old, next *transaction) *transaction {
 	if breach != "" {
 		next = quarantine(old, next, breach)
 	}
-	next.filedMS = 0
+	next.filedMS, next.unhashedAt = 0, 0
 	filed := next.droppable()
 	if filed {
 		next.filedMS = s.now.clockMS
 	}
-	s.scratch = appendTransaction(s.scratch[:0], next)
-	next.hash = hashRecord(s.scratch)
-	next.doubtIndex = 0
-	if !filed {
-		next.doubtIndex = next.oldestDoubt()
-	}
+	next.survey()
 
 	if old != nil {
 		s.unlink(old, next, filed)
 	}
 	if filed {
-		s.stubs.file(next.gid, next.filedMS, s.scratch)
+		next.hash = hashRecord(s.stubs.file(next.gid, next.filedMS, func(b []byte) []byte { return appendTransaction(b, next) }))
 		s.lately.put(next)
 		s.counts.Finished++
 	} else {
 		s.live[next.gid] = next
 	}
-	s.link(next, filed)
+	s.link(old, next, filed)
 	s.tell(old, next)
 	return next
 }
@@ -74,8 +69,9 @@ func quarantine(old, next *transaction, breach string) *transaction {
 // unlink takes a record out of every index that its successor does not keep it
 // in. A record that is dropped has no successor: next is nil.
 func (s *State) unlink(old, next *transaction, filed bool) {
-	s.records = s.records.minus(old.hash)
+	s.unhash(old)
 	s.account(old, -1)
+	s.age(old)
 	if old.filedMS != 0 {
 		s.stubs.remove(old.gid)
 		s.counts.Finished--
@@ -86,15 +82,6 @@ func (s *State) unlink(old, next *transaction, filed bool) {
 	if onHeap(old) && (next == nil || !onHeap(next)) {
 		s.deadlines.remove(old.gid)
 	}
-	if !old.ended() && (next == nil || next.ended()) {
-		s.born.remove(old.gid)
-	}
-	if old.anyDue() && (next == nil || !next.anyDue()) {
-		s.due.remove(old.order())
-	}
-	if old.doubtIndex != 0 && (next == nil || next.doubtIndex != old.doubtIndex) {
-		s.doubt.remove(old.doubtOrder())
-	}
 	if next == nil {
 		s.begun.remove(old.order())
 		if text := old.begin.GetKey(); text != "" {
@@ -103,26 +90,24 @@ func (s *State) unlink(old, next *transaction, filed bool) {
 	}
 }
 
-// link puts a record into every index it belongs to.
-func (s *State) link(t *transaction, filed bool) {
-	s.records = s.records.plus(t.hash)
+// link puts a record into every index it belongs to and its predecessor, nil for
+// none, did not.
+func (s *State) link(old, t *transaction, filed bool) {
 	s.account(t, +1)
-	s.begun.add(t.order())
-	if !filed {
+	s.age(t)
+	if filed {
+		s.records = s.records.plus(t.hash)
+	} else {
+		s.hashLater(t)
 		s.unfiled.put(t.order(), t)
 	}
-	if onHeap(t) {
+	if onHeap(t) && (old == nil || !onHeap(old) || heapTime(old) != heapTime(t)) {
 		s.deadlines.put(heapKey{timeMS: heapTime(t), order: t.order()})
 	}
-	if !t.ended() {
-		s.born.put(heapKey{timeMS: t.gid.BornMS(), order: t.order()})
+	if old != nil {
+		return
 	}
-	if t.anyDue() {
-		s.due.add(t.order())
-	}
-	if t.doubtIndex != 0 {
-		s.doubt.add(t.doubtOrder())
-	}
+	s.begun.add(t.order())
 	if text := t.begin.GetKey(); text != "" {
 		s.keys[key{t.begin.GetNamespace(), text}] = t.gid
 	}

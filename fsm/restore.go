@@ -52,6 +52,7 @@ func (s *State) Restore(r io.Reader) error {
 	if digest := fresh.Digest(); !bytes.Equal(digest[:], h.GetDigest()) {
 		return fmt.Errorf("%w: its digest is %s, written as %x", ErrSnapshot, digest, h.GetDigest())
 	}
+	fresh.findOldest()
 	fresh.remember(h.GetIndex())
 	fresh.events.gone = h.GetIndex()
 	*s = *fresh
@@ -135,19 +136,19 @@ func (s *State) restoreRecord(in *frameReader, filed bool) error {
 	if problem := s.checkRestored(t, filed); problem != "" {
 		return fmt.Errorf("%w: %s: %s", ErrSnapshot, t.gid, problem)
 	}
-	t.hash = hashRecord(payload)
 	if filed {
+		t.hash = hashRecord(payload)
 		if t.filedMS < in.filedMS {
 			return fmt.Errorf("%w: %s is filed before its predecessor", ErrSnapshot, t.gid)
 		}
 		in.filedMS = t.filedMS
-		s.stubs.file(t.gid, t.filedMS, payload)
+		s.stubs.file(t.gid, t.filedMS, func(b []byte) []byte { return append(b, payload...) })
 		s.counts.Finished++
 	} else {
 		s.live[t.gid] = t
-		t.doubtIndex = t.oldestDoubt()
 	}
-	s.link(t, filed)
+	t.survey()
+	s.link(nil, t, filed)
 	return nil
 }
 

@@ -233,7 +233,7 @@ func (x *search) checkEdge(l letter, s, next *State, before *transaction, r Resu
 		fail("a refusal changed the state")
 	}
 	if after == nil {
-		if next.records != (Digest{}) {
+		if next.allRecords() != (Digest{}) {
 			fail("the digest keeps what is gone")
 		}
 		if before != nil {
@@ -244,7 +244,7 @@ func (x *search) checkEdge(l letter, s, next *State, before *transaction, r Resu
 		}
 		return
 	}
-	if next.records != after.hash {
+	if next.allRecords() != hashRecord(appendTransaction(nil, after)) {
 		fail("the digest is not that of the record")
 	}
 	if after.quarantined {

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"iter"
+	"math"
 	"slices"
 )
 
@@ -16,6 +17,8 @@ const chunkCap = 256
 type sequence struct {
 	chunks []*chunk
 	count  int
+	// dues counts the records with something due.
+	dues int
 	// era is how often the sequence was pinned: a chunk of an earlier one is shared
 	// with a pin, and is copied before it changes.
 	era uint64
@@ -28,6 +31,7 @@ type chunk struct {
 	records []*transaction
 	live    int
 	era     uint64
+	tally   // a pin does not look at it
 }
 
 type place struct {
@@ -35,21 +39,39 @@ type place struct {
 	gone bool
 }
 
-func comparePlace(p place, at Cursor) int { return p.at.compare(at) }
-
 // find returns the chunk that holds at, or where it belongs.
 func (q *sequence) find(at Cursor) int {
 	n := len(q.chunks)
-	if n == 0 {
-		return 0
-	}
-	if last := q.chunks[n-1]; last.places[len(last.places)-1].at.compare(at) < 0 {
+	if n == 0 || q.chunks[n-1].last().less(at) {
 		return n // most join at the end
 	}
-	i, _ := slices.BinarySearchFunc(q.chunks, at, func(c *chunk, at Cursor) int {
-		return c.places[len(c.places)-1].at.compare(at)
-	})
-	return i
+	low, high := 0, n-1 // the first whose last place is not less lies in [low, high]
+	for low < high {
+		if middle := (low + high) / 2; q.chunks[middle].last().less(at) {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
+func (c *chunk) last() Cursor { return c.places[len(c.places)-1].at }
+
+// find returns the place of at in the chunk, or where it belongs.
+func (c *chunk) find(at Cursor) (j int, ok bool) {
+	low, high := 0, len(c.places)
+	if high == 0 || c.places[high-1].at.less(at) {
+		return high, false
+	}
+	for low < high {
+		if middle := (low + high) / 2; c.places[middle].at.less(at) {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, c.places[low].at == at
 }
 
 // pin returns the chunks as they are now, and will stay. It costs a word for each.
@@ -62,10 +84,17 @@ func (q *sequence) pin() []*chunk {
 func (q *sequence) own(i int) *chunk {
 	c := q.chunks[i]
 	if c.era != q.era {
-		c = &chunk{places: slices.Clone(c.places), records: slices.Clone(c.records), live: c.live, era: q.era}
+		c = c.clone()
+		c.era = q.era
 		q.chunks[i] = c
 	}
 	return c
+}
+
+func (c *chunk) clone() *chunk {
+	other := *c
+	other.places, other.records = slices.Clone(c.places), slices.Clone(c.records)
+	return &other
 }
 
 // add takes a transaction in. Adding one twice does nothing.
@@ -76,17 +105,16 @@ func (q *sequence) put(at Cursor, record *transaction) {
 	i := q.find(at)
 	if i == len(q.chunks) {
 		if i == 0 || len(q.chunks[i-1].places) >= chunkCap {
-			q.chunks = append(q.chunks, &chunk{era: q.era})
+			q.chunks = append(q.chunks, q.newChunk(record != nil))
 		} else {
 			i--
 		}
 	}
-	c := q.chunks[i]
-	j, ok := slices.BinarySearchFunc(c.places, at, comparePlace)
-	if ok && !c.places[j].gone && record == nil {
+	j, ok := q.chunks[i].find(at)
+	if ok && !q.chunks[i].places[j].gone && record == nil {
 		return
 	}
-	c = q.own(i)
+	c := q.own(i)
 	if !ok {
 		c.places = slices.Insert(c.places, j, place{at: at, gone: true})
 		if record != nil || c.records != nil {
@@ -94,7 +122,11 @@ func (q *sequence) put(at Cursor, record *transaction) {
 		}
 	}
 	if record != nil {
+		if !c.places[j].gone {
+			q.left(c, c.records[j])
+		}
 		c.records[j] = record
+		q.joined(c, record)
 	}
 	if !c.places[j].gone {
 		return
@@ -105,6 +137,20 @@ func (q *sequence) put(at Cursor, record *transaction) {
 	if len(c.places) > 2*chunkCap {
 		q.split(i)
 	}
+}
+
+// newChunk makes one for the end. Where there are others it will be filled: it gets
+// its memory at once.
+func (q *sequence) newChunk(records bool) *chunk {
+	c := &chunk{era: q.era, tally: tally{bornMS: noneBornMS}}
+	if len(q.chunks) == 0 {
+		return c
+	}
+	c.places = make([]place, 0, chunkCap)
+	if records {
+		c.records = make([]*transaction, 0, chunkCap)
+	}
+	return c
 }
 
 // split makes two of a chunk that has grown too long, by transactions that joined far
@@ -132,6 +178,7 @@ func (q *sequence) split(i int) {
 	if len(records) > 0 {
 		second.records, c.records = slices.Clone(records[half:]), slices.Clone(records[:half])
 	}
+	c.tally, second.tally = tallyOf(c.records), tallyOf(second.records)
 	q.chunks = slices.Insert(q.chunks, i+1, second)
 }
 
@@ -141,14 +188,14 @@ func (q *sequence) remove(at Cursor) {
 	if i == len(q.chunks) {
 		return
 	}
-	c := q.chunks[i]
-	j, ok := slices.BinarySearchFunc(c.places, at, comparePlace)
-	if !ok || c.places[j].gone {
+	j, ok := q.chunks[i].find(at)
+	if !ok || q.chunks[i].places[j].gone {
 		return
 	}
-	c = q.own(i)
+	c := q.own(i)
 	c.places[j].gone = true
 	if c.records != nil {
+		q.left(c, c.records[j])
 		c.records[j] = nil
 	}
 	c.live--
@@ -163,7 +210,7 @@ func (q *sequence) after(from Cursor) iter.Seq[Cursor] {
 	return func(yield func(Cursor) bool) {
 		for i := q.find(from); i < len(q.chunks); i++ {
 			for _, p := range q.chunks[i].places {
-				if !p.gone && p.at.compare(from) > 0 && !yield(p.at) {
+				if !p.gone && from.less(p.at) && !yield(p.at) {
 					return
 				}
 			}
@@ -173,3 +220,6 @@ func (q *sequence) after(from Cursor) iter.Seq[Cursor] {
 
 // all walks the whole sequence, in order.
 func (q *sequence) all() iter.Seq[Cursor] { return q.after(Cursor{}) }
+
+// noneBornMS is later than any GID is born.
+const noneBornMS = math.MaxUint64

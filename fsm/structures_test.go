@@ -210,8 +210,8 @@ func TestStubsAreAQueue(t *testing.T) {
 		}
 		var model []filed
 		clock, n := uint64(1), uint64(0)
-		record := func(ms uint64, size int) []byte {
-			return appendUint(appendText(nil, 9, string(make([]byte, size))), 19, ms)
+		record := func(ms uint64, size int) func([]byte) []byte {
+			return func(b []byte) []byte { return appendUint(appendText(b, 9, string(make([]byte, size))), 19, ms) }
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"file": func(t *rapid.T) {

@@ -52,8 +52,8 @@ func newStubs() stubs { return stubs{index: make(map[GID]filedRef), headMS: math
 
 func (f *stubs) len() int { return len(f.index) }
 
-// file appends a record's bytes.
-func (f *stubs) file(gid GID, filedMS uint64, record []byte) {
+// file writes a record's bytes where they stay, and returns them.
+func (f *stubs) file(gid GID, filedMS uint64, write func([]byte) []byte) []byte {
 	if len(f.index) == 0 {
 		// Nothing that stands is alive: whatever is left in the buckets is dead.
 		f.first += uint32(len(f.buckets))
@@ -69,9 +69,12 @@ func (f *stubs) file(gid GID, filedMS uint64, record []byte) {
 	}
 	b := f.buckets[last]
 	f.index[gid] = filedRef{f.first + uint32(last), uint32(len(b.data))}
-	b.data = binary.LittleEndian.AppendUint32(b.data, uint32(len(record)))
-	b.data = append(b.data, gid[:]...)
-	b.data = append(b.data, record...)
+	head := len(b.data)
+	b.data = append(append(b.data, make([]byte, filedLengthBytes)...), gid[:]...)
+	b.data = write(b.data)
+	record := b.data[head+filedHeadBytes:]
+	binary.LittleEndian.PutUint32(b.data[head:], uint32(len(record)))
+	return record
 }
 
 // get returns a filed record's bytes, which must not be changed.

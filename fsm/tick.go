@@ -9,6 +9,7 @@ import "github.com/quorate/quorate/fsm/logpb"
 func (s *State) tick() Result {
 	if retention := s.limits.GetRetentionMs(); s.clockMS > retention {
 		s.horizonMS = max(s.horizonMS, s.clockMS-retention)
+		s.aged = true
 	}
 	s.dropOld()
 	s.expire()

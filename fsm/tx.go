@@ -52,11 +52,19 @@ type transaction struct {
 
 	more *txMore // nil in two-phase
 
-	hash   Digest // of the record's encoding, set by put
 	breach string // the first pre-condition that did not hold
-	// doubtIndex is that of the oldest vote of a branch in doubt while it is live, 0
-	// for none; set by put.
-	doubtIndex uint64
+
+	// What follows from the rest, for the indexes (survey). doubtIndex is that of the
+	// oldest vote of a branch in doubt while the record is live, 0 for none.
+	doubts, heuristics int32
+	due                bool
+	doubtIndex         uint64
+
+	// hash is that of the record's encoding, once it is needed: until then the record
+	// is in State.unhashed, at this place counted from 1. Only who applies looks at
+	// these two, and may change them in a record that is shared.
+	unhashedAt int32
+	hash       Digest
 }
 
 // branch is one participant's part. It is replaced, never edited in place.
@@ -283,8 +291,24 @@ func (t *transaction) oldestDoubt() (index uint64) {
 	return index
 }
 
-// doubtOrder is the transaction's place among those that have a branch in doubt.
-func (t *transaction) doubtOrder() Cursor { return Cursor{Index: t.doubtIndex, GID: t.gid} }
+// survey notes what follows from the branches, so that no index looks at them again.
+func (t *transaction) survey() {
+	t.doubts, t.heuristics, t.doubtIndex = 0, 0, 0
+	votes := t.rules().votes
+	for _, b := range t.branches {
+		if votes && b.inDoubt() {
+			t.doubts++
+		}
+		if b.own > ownDone {
+			t.heuristics++
+		}
+	}
+	live := t.filedMS == 0
+	if live && t.doubts > 0 {
+		t.doubtIndex = t.oldestDoubt()
+	}
+	t.due = live && t.anyDue() // a filed record has nothing due
+}
 
 // undecided says A or S.
 func (t *transaction) undecided() bool {
