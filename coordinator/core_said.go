@@ -102,14 +102,14 @@ func (c *Core) utter(w said, mayWait bool) {
 	}
 }
 
-// othersSpeak: another branch of the transaction is being told or called, and none
-// waits for its turn.
+// othersSpeak: another branch of the transaction is being told or called, or will be
+// told once its session has room; and none waits for what another one does.
 func (c *Core) othersSpeak(t *txn) bool {
 	if !c.packs || c.cfg.ReportHoldMax <= 0 || len(t.due) < 2 || t.rec.Unheard() != len(t.due) {
 		return false
 	}
 	for _, d := range t.due {
-		if d.phase == phaseInFlight && !d.said {
+		if d.phase == phaseInFlight && !d.said || d.phase == phaseReady && d.over != nil {
 			return true
 		}
 	}
@@ -125,7 +125,7 @@ const (
 )
 
 // holdAnywayShare is the part of Settings.ReportHoldMax that every word may wait.
-const holdAnywayShare = 5
+const holdAnywayShare = 2
 
 // hold lets the words of a transaction wait, in the queue of a stage.
 func (c *Core) hold(t *txn, stage int) {

@@ -167,6 +167,25 @@ func TestWordsThatWaitLeaveTheirSessionRoom(t *testing.T) {
 	}
 }
 
+// A branch that waits for room in its session's window is about to be told, and to speak.
+func TestAReportWaitsForABranchThatWaitsForRoom(t *testing.T) {
+	w := newWorld(t)
+	w.attach(1, holderN(1), "a")
+	w.core.Attach(w.now, 2, AttachRequest{Holder: holderN(2), Resources: []string{"b"}, Name: "narrow", Window: 1})
+	w.settle()
+	first := w.committedTx("", branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2)))
+	second := w.committedTx("", branchOf("1", "a", holderN(1)), branchOf("2", "b", holderN(2)))
+	proposed := w.commands()
+	if told := w.take(2); len(told) != 1 {
+		t.Fatalf("told %v", branchesOf(told))
+	}
+	w.reports(first, "1", committed).want(t, 0)
+	w.reports(second, "1", committed).want(t, 0)
+	w.reports(first, "2", committed).want(t, 1)
+	w.reports(second, "2", committed).want(t, 1)
+	wantList(t, kinds(*proposed), "2 reports", "2 reports")
+}
+
 // Only what answers a delivery, for the first time and as decided, waits for others.
 func TestWhatIsNotHeld(t *testing.T) {
 	t.Run("a repeated report takes none along and is not held", func(t *testing.T) {
