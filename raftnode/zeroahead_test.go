@@ -23,6 +23,9 @@ func TestZeroAhead_TheFileIsTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, ok := ahead.(*zeroAheadFile); !ok {
+		t.Fatalf("raft-wal's files are %T: nothing is written ahead in them", ahead)
+	}
 	at := int64(0)
 	append := func(length int) {
 		t.Helper()
