@@ -89,6 +89,9 @@ func DecodeEntry(entry []byte) (*logpb.Batch, error) {
 // marshalled holds text that is not UTF-8: callers must validate what they
 // take from outside, so this panics.
 func MarshalCommand(c *logpb.Command) []byte {
+	if b := make([]byte, c.WireSize()); c.WireWrite(b) {
+		return b
+	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
 	if err != nil {
 		panic(fmt.Sprintf("fsm: a command cannot be marshalled: %v", err))

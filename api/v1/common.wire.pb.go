@@ -3,7 +3,7 @@
 
 package quoratev1
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *ResponseHeader) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -29,7 +29,7 @@ func (m *ResponseHeader) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *ResponseHeader) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -80,7 +80,7 @@ func (m *ResponseHeader) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *ResponseHeader) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -141,7 +141,7 @@ func (m *ResponseHeader) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Epoch) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -155,7 +155,7 @@ func (m *Epoch) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Epoch) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -178,7 +178,7 @@ func (m *Epoch) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Epoch) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)

@@ -8,7 +8,7 @@ import (
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 )
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SessionRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -46,7 +46,7 @@ func (m *SessionRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SessionRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -166,7 +166,7 @@ func (m *SessionRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SessionRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -332,7 +332,7 @@ func (m *SessionRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SessionRequestBatch) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -343,7 +343,7 @@ func (m *SessionRequestBatch) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SessionRequestBatch) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -365,7 +365,7 @@ func (m *SessionRequestBatch) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SessionRequestBatch) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -407,7 +407,7 @@ func (m *SessionRequestBatch) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SessionResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -451,7 +451,7 @@ func (m *SessionResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SessionResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -593,7 +593,7 @@ func (m *SessionResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SessionResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -789,7 +789,7 @@ func (m *SessionResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SessionResponseBatch) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -803,7 +803,7 @@ func (m *SessionResponseBatch) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SessionResponseBatch) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -834,7 +834,7 @@ func (m *SessionResponseBatch) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SessionResponseBatch) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -886,7 +886,7 @@ func (m *SessionResponseBatch) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Attach) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -918,7 +918,7 @@ func (m *Attach) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Attach) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -985,7 +985,7 @@ func (m *Attach) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Attach) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1061,7 +1061,7 @@ func (m *Attach) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *LiveBranch) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1081,7 +1081,7 @@ func (m *LiveBranch) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *LiveBranch) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1121,7 +1121,7 @@ func (m *LiveBranch) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *LiveBranch) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1164,7 +1164,7 @@ func (m *LiveBranch) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Attached) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1184,7 +1184,7 @@ func (m *Attached) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Attached) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1225,7 +1225,7 @@ func (m *Attached) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Attached) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1282,7 +1282,7 @@ func (m *Attached) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Heartbeat) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1293,7 +1293,7 @@ func (m *Heartbeat) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Heartbeat) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1315,7 +1315,7 @@ func (m *Heartbeat) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Heartbeat) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1350,7 +1350,7 @@ func (m *Heartbeat) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Detach) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1358,7 +1358,7 @@ func (m *Detach) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Detach) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1371,7 +1371,7 @@ func (m *Detach) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Detach) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1395,7 +1395,7 @@ func (m *Detach) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Vouch) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1406,7 +1406,7 @@ func (m *Vouch) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Vouch) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1428,7 +1428,7 @@ func (m *Vouch) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Vouch) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1470,7 +1470,7 @@ func (m *Vouch) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Vouched) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1481,7 +1481,7 @@ func (m *Vouched) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Vouched) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1503,7 +1503,7 @@ func (m *Vouched) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Vouched) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1538,7 +1538,7 @@ func (m *Vouched) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *VouchFor) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1549,7 +1549,7 @@ func (m *VouchFor) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *VouchFor) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1571,7 +1571,7 @@ func (m *VouchFor) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *VouchFor) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1613,7 +1613,7 @@ func (m *VouchFor) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Deliver) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1645,7 +1645,7 @@ func (m *Deliver) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Deliver) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1708,7 +1708,7 @@ func (m *Deliver) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Deliver) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1779,7 +1779,7 @@ func (m *Deliver) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SessionError) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1790,7 +1790,7 @@ func (m *SessionError) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SessionError) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1808,7 +1808,7 @@ func (m *SessionError) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SessionError) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1836,7 +1836,7 @@ func (m *SessionError) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *InquireRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1859,7 +1859,7 @@ func (m *InquireRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *InquireRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1907,7 +1907,7 @@ func (m *InquireRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *InquireRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1956,7 +1956,7 @@ func (m *InquireRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *InquireResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1973,7 +1973,7 @@ func (m *InquireResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *InquireResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -2006,7 +2006,7 @@ func (m *InquireResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *InquireResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -2053,7 +2053,7 @@ func (m *InquireResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *ReportRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -2082,7 +2082,7 @@ func (m *ReportRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *ReportRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -2139,7 +2139,7 @@ func (m *ReportRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *ReportRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -2198,7 +2198,7 @@ func (m *ReportRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *ReportResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -2209,7 +2209,7 @@ func (m *ReportResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *ReportResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -2231,7 +2231,7 @@ func (m *ReportResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *ReportResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)

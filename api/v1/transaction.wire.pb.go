@@ -8,7 +8,7 @@ import (
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
 )
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *BranchSpec) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -49,7 +49,7 @@ func (m *BranchSpec) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *BranchSpec) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -134,7 +134,7 @@ func (m *BranchSpec) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *BranchSpec) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -213,7 +213,7 @@ func (m *BranchSpec) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Retry) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -233,7 +233,7 @@ func (m *Retry) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Retry) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -272,7 +272,7 @@ func (m *Retry) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Retry) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -326,7 +326,7 @@ func (m *Retry) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Plan) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -367,7 +367,7 @@ func (m *Plan) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Plan) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -453,7 +453,7 @@ func (m *Plan) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Plan) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -543,7 +543,7 @@ func (m *Plan) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *Ballot) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -563,7 +563,7 @@ func (m *Ballot) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *Ballot) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -603,7 +603,7 @@ func (m *Ballot) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *Ballot) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -654,7 +654,7 @@ func (m *Ballot) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *BeginRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -689,7 +689,7 @@ func (m *BeginRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *BeginRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -765,7 +765,7 @@ func (m *BeginRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *BeginRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -858,7 +858,7 @@ func (m *BeginRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *BeginResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -881,7 +881,7 @@ func (m *BeginResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *BeginResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -926,7 +926,7 @@ func (m *BeginResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *BeginResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -983,7 +983,7 @@ func (m *BeginResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *EnlistRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -997,7 +997,7 @@ func (m *EnlistRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *EnlistRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1026,7 +1026,7 @@ func (m *EnlistRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *EnlistRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1065,7 +1065,7 @@ func (m *EnlistRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *EnlistResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1079,7 +1079,7 @@ func (m *EnlistResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *EnlistResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1106,7 +1106,7 @@ func (m *EnlistResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *EnlistResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1147,7 +1147,7 @@ func (m *EnlistResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *VoteRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1161,7 +1161,7 @@ func (m *VoteRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *VoteRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1190,7 +1190,7 @@ func (m *VoteRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *VoteRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1229,7 +1229,7 @@ func (m *VoteRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *VoteResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1243,7 +1243,7 @@ func (m *VoteResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *VoteResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1270,7 +1270,7 @@ func (m *VoteResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *VoteResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1311,7 +1311,7 @@ func (m *VoteResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *BranchSet) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1322,7 +1322,7 @@ func (m *BranchSet) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *BranchSet) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1342,7 +1342,7 @@ func (m *BranchSet) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *BranchSet) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1373,7 +1373,7 @@ func (m *BranchSet) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *CommitRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1396,7 +1396,7 @@ func (m *CommitRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *CommitRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1442,7 +1442,7 @@ func (m *CommitRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *CommitRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1499,7 +1499,7 @@ func (m *CommitRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *CommitResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1528,7 +1528,7 @@ func (m *CommitResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *CommitResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1584,7 +1584,7 @@ func (m *CommitResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *CommitResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1651,7 +1651,7 @@ func (m *CommitResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SubmitRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1671,7 +1671,7 @@ func (m *SubmitRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SubmitRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1716,7 +1716,7 @@ func (m *SubmitRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SubmitRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1791,7 +1791,7 @@ func (m *SubmitRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SubmitResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1823,7 +1823,7 @@ func (m *SubmitResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SubmitResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1885,7 +1885,7 @@ func (m *SubmitResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SubmitResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -1958,7 +1958,7 @@ func (m *SubmitResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SubmitStreamRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -1969,7 +1969,7 @@ func (m *SubmitStreamRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SubmitStreamRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -1991,7 +1991,7 @@ func (m *SubmitStreamRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SubmitStreamRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -2033,7 +2033,7 @@ func (m *SubmitStreamRequest) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *StreamedSubmit) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -2047,7 +2047,7 @@ func (m *StreamedSubmit) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *StreamedSubmit) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -2074,7 +2074,7 @@ func (m *StreamedSubmit) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *StreamedSubmit) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -2115,7 +2115,7 @@ func (m *StreamedSubmit) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *SubmitStreamResponse) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -2129,7 +2129,7 @@ func (m *SubmitStreamResponse) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *SubmitStreamResponse) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -2160,7 +2160,7 @@ func (m *SubmitStreamResponse) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *SubmitStreamResponse) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -2212,7 +2212,7 @@ func (m *SubmitStreamResponse) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *StreamedAnswer) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -2229,7 +2229,7 @@ func (m *StreamedAnswer) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *StreamedAnswer) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -2268,7 +2268,7 @@ func (m *StreamedAnswer) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *StreamedAnswer) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)
@@ -2323,7 +2323,7 @@ func (m *StreamedAnswer) wireRead(b []byte, text string, depth int) bool {
 	return true
 }
 
-// WireSize implements WireMessage.
+// WireSize is how many bytes the message takes.
 func (m *GetRequest) WireSize() (n int) {
 	if m == nil {
 		return 0
@@ -2340,7 +2340,7 @@ func (m *GetRequest) WireSize() (n int) {
 	return n + len(m.unknownFields)
 }
 
-// WireWrite implements WireMessage.
+// WireWrite fills b, whose length must be the message's size. False: ask protobuf.
 func (m *GetRequest) WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }
 
 // wirePut writes the message before i, and returns where it begins.
@@ -2370,7 +2370,7 @@ func (m *GetRequest) wirePut(b []byte, i int) int {
 	return i
 }
 
-// WireRead implements WireMessage.
+// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.
 func (m *GetRequest) WireRead(b []byte) bool {
 	m.Reset()
 	return m.wireRead(b, "", wireDepthMax)

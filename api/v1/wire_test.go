@@ -2,7 +2,6 @@ package quoratev1_test
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/testkit"
 )
 
 // wireMessages are those at the top, and through them all that have the methods.
@@ -30,69 +30,6 @@ func fresh(m quoratev1.WireMessage) quoratev1.WireMessage {
 	return m.ProtoReflect().New().Interface().(quoratev1.WireMessage)
 }
 
-// filled fills a message at random: each field may be left out, texts may be long, have
-// letters of several bytes, or be no UTF-8 where damaged is set.
-func filled(r *rand.Rand, m protoreflect.Message, depth int, damaged bool) {
-	fields := m.Descriptor().Fields()
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		if r.IntN(3) == 0 || f.Message() != nil && depth == 0 {
-			continue
-		}
-		switch {
-		case f.IsMap():
-			for range r.IntN(4) {
-				m.Mutable(f).Map().Set(protoreflect.ValueOfString(text(r, damaged)).MapKey(), protoreflect.ValueOfString(text(r, damaged)))
-			}
-		case f.IsList():
-			for range r.IntN(40) * r.IntN(2) {
-				if f.Message() == nil {
-					m.Mutable(f).List().Append(protoreflect.ValueOfString(text(r, damaged)))
-					continue
-				}
-				filled(r, m.Mutable(f).List().AppendMutable().Message(), depth-1, damaged)
-			}
-		case f.Message() != nil:
-			filled(r, m.Mutable(f).Message(), depth-1, damaged)
-		default:
-			m.Set(f, scalar(r, f, damaged))
-		}
-	}
-	if r.IntN(30) == 0 {
-		m.SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), r.Uint64()))
-	}
-}
-
-func scalar(r *rand.Rand, f protoreflect.FieldDescriptor, damaged bool) protoreflect.Value {
-	number := r.Uint64() >> r.IntN(64)
-	switch f.Kind() {
-	case protoreflect.BoolKind:
-		return protoreflect.ValueOfBool(number%2 == 1)
-	case protoreflect.EnumKind:
-		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(int32(number)))
-	case protoreflect.Int32Kind:
-		return protoreflect.ValueOfInt32(int32(number))
-	case protoreflect.Int64Kind:
-		return protoreflect.ValueOfInt64(int64(number))
-	case protoreflect.Uint32Kind:
-		return protoreflect.ValueOfUint32(uint32(number))
-	case protoreflect.Uint64Kind:
-		return protoreflect.ValueOfUint64(number)
-	case protoreflect.StringKind:
-		return protoreflect.ValueOfString(text(r, damaged))
-	case protoreflect.BytesKind:
-		return protoreflect.ValueOfBytes([]byte(strings.Repeat("\xff\x00", r.IntN(200))))
-	}
-	panic(fmt.Sprint("a field of kind ", f.Kind()))
-}
-
-func text(r *rand.Rand, damaged bool) string {
-	if damaged && r.IntN(40) == 0 {
-		return "no UTF-8: \xff"
-	}
-	return strings.Repeat("é", r.IntN(2)) + strings.Repeat("x", r.IntN(9)*r.IntN(9)*r.IntN(9)*r.IntN(9)/(1+r.IntN(40)))
-}
-
 // TestWireWritesAndReadsWhatProtobufDoes: filled at random, a message takes the same size,
 // becomes the same bytes (but for the order of maps), and is read again as it was. What is
 // left to protobuf is what protobuf refuses, and what has unknown fields.
@@ -101,7 +38,7 @@ func TestWireWritesAndReadsWhatProtobufDoes(t *testing.T) {
 	written, left := 0, 0
 	for round := range 120 {
 		for _, m := range wireMessages() {
-			filled(r, m.ProtoReflect(), 5, round%4 == 0)
+			testkit.FillMessage(r, m, 5, round%4 == 0)
 			if got, want := m.WireSize(), proto.Size(m); got != want {
 				t.Fatalf("the size is %d, want %d: %v", got, want, m)
 			}
@@ -213,7 +150,7 @@ func FuzzWireReads(f *testing.F) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 3 {
 		for i, m := range wireMessages() {
-			filled(r, m.ProtoReflect(), 4, false)
+			testkit.FillMessage(r, m, 4, false)
 			encoded, err := proto.Marshal(m)
 			if err != nil {
 				f.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/quorate/quorate/api"
@@ -78,17 +77,20 @@ func handOn(rest grpc.ClientConnInterface, stream grpc.ServerStream) error {
 func (s *Server) Close() { s.calls.close() }
 
 // record makes one durable record of messages, as they are.
-func (s *Server) record(ctx context.Context, messages ...proto.Message) error {
+func (s *Server) record(ctx context.Context, messages ...quoratev1.WireMessage) error {
 	size := 0
 	for _, m := range messages {
-		size += proto.Size(m)
+		size += m.WireSize()
 	}
 	command := Command(size)
-	var err error
+	at := len(command)
+	command = command[:at+size]
 	for _, m := range messages {
-		if command, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(command, m); err != nil {
-			return err
+		end := at + m.WireSize()
+		if !m.WireWrite(command[at:end]) {
+			return status.Error(codes.InvalidArgument, "the message cannot be written")
 		}
+		at = end
 	}
 	return s.propose(ctx, command)
 }

@@ -3,7 +3,6 @@ package floor
 import (
 	"context"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -108,8 +107,8 @@ func (s *Server) take(ctx context.Context, to *session, frame *quoratev1.Session
 }
 
 // messages makes a list of messages of reports.
-func messages(reports []*quoratev1.ReportRequest) []proto.Message {
-	list := make([]proto.Message, len(reports))
+func messages(reports []*quoratev1.ReportRequest) []quoratev1.WireMessage {
+	list := make([]quoratev1.WireMessage, len(reports))
 	for i, r := range reports {
 		list[i] = r
 	}
@@ -117,8 +116,8 @@ func messages(reports []*quoratev1.ReportRequest) []proto.Message {
 }
 
 // reportsOf is what called branches said, as they would report it themselves.
-func reportsOf(gid string, branches []*quoratev1.BranchSpec) []proto.Message {
-	list := make([]proto.Message, len(branches))
+func reportsOf(gid string, branches []*quoratev1.BranchSpec) []quoratev1.WireMessage {
+	list := make([]quoratev1.WireMessage, len(branches))
 	for i, b := range branches {
 		list[i] = &quoratev1.ReportRequest{Gid: gid, Branch: b.GetId(), Outcome: quoratev1.Outcome_OUTCOME_COMMITTED, Attempt: 1}
 	}

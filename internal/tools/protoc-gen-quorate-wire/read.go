@@ -8,7 +8,7 @@ import (
 // read writes WireRead.
 func (w writer) read() {
 	w.p()
-	w.p("// WireRead implements WireMessage.")
+	w.p("// WireRead makes the message what b says; it keeps nothing of b. False: ask protobuf.")
 	w.p("func (m *", w.m.GoIdent, ") WireRead(b []byte) bool {")
 	w.p("m.Reset()")
 	w.p(`return m.wireRead(b, "", wireDepthMax)`)

@@ -13,7 +13,7 @@ const protoPackage = protogen.GoImportPath("google.golang.org/protobuf/proto")
 // size writes WireSize.
 func (w writer) size() {
 	w.p()
-	w.p("// WireSize implements WireMessage.")
+	w.p("// WireSize is how many bytes the message takes.")
 	w.p("func (m *", w.m.GoIdent, ") WireSize() (n int) {")
 	w.p("if m == nil { return 0 }")
 	for _, f := range w.m.Fields {
@@ -84,7 +84,7 @@ func number(f *protogen.Field, field string) string {
 // write writes WireWrite. It goes backwards, so that fields come in their order.
 func (w writer) write() {
 	w.p()
-	w.p("// WireWrite implements WireMessage.")
+	w.p("// WireWrite fills b, whose length must be the message's size. False: ask protobuf.")
 	w.p("func (m *", w.m.GoIdent, ") WireWrite(b []byte) bool { return m.wirePut(b, len(b)) == 0 }")
 	w.p()
 	w.p("// wirePut writes the message before i, and returns where it begins.")
