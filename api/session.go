@@ -13,6 +13,7 @@ import (
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/internal/frames"
+	"github.com/quorate/quorate/internal/timebox"
 )
 
 // Bounds of one session.
@@ -44,6 +45,7 @@ type participantSession struct {
 	batch    int           // frames that the participant takes in one message
 	slots    chan struct{} // one for each request under way
 	requests sync.WaitGroup
+	bounds   timebox.Contexts // of requests
 }
 
 // Session multiplexes all that a participant's process and the leader say.

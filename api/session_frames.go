@@ -1,7 +1,6 @@
 package api
 
 import (
-	"context"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -135,18 +134,12 @@ func (s *participantSession) answer(id uint64, answer *quoratev1.SessionResponse
 	s.push(answer)
 }
 
-// bounded gives a request its time.
-func (s *participantSession) bounded() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(s.ctx, s.cfg.CallTimeout)
-}
-
 func (s *participantSession) enlist(req *quoratev1.EnlistRequest) (*quoratev1.SessionResponse, error) {
 	gid, spec, err := readEnlist(s.reader, req)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.bounded()
-	defer cancel()
+	ctx := s.bounds.Get(s.ctx, s.cfg.CallTimeout)
 	status, err := s.session.Enlist(ctx, gid, spec)
 	if err != nil {
 		return nil, err
@@ -159,8 +152,7 @@ func (s *participantSession) vote(req *quoratev1.VoteRequest) (*quoratev1.Sessio
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.bounded()
-	defer cancel()
+	ctx := s.bounds.Get(s.ctx, s.cfg.CallTimeout)
 	status, err := s.session.Vote(ctx, gid, ballot)
 	if err != nil {
 		return nil, err
@@ -196,8 +188,7 @@ func (s *participantSession) inquire(req *quoratev1.InquireRequest) (*quoratev1.
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.bounded()
-	defer cancel()
+	ctx := s.bounds.Get(s.ctx, s.cfg.CallTimeout)
 	inquired, err := s.session.Inquire(ctx, ask)
 	if err != nil {
 		return nil, err

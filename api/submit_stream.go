@@ -11,6 +11,7 @@ import (
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/internal/frames"
+	"github.com/quorate/quorate/internal/timebox"
 )
 
 const (
@@ -34,6 +35,7 @@ type submits struct {
 	slots   chan struct{} // one for each submit, until its answer is sent
 	pending sync.WaitGroup
 	begin   sync.Mutex // none begins once the context has ended
+	bounds  timebox.Contexts
 }
 
 // SubmitStream takes many submits over one stream, and answers each when it is decided.
@@ -141,9 +143,7 @@ func (s *submits) submitOne(req *quoratev1.SubmitRequest) (answer *quoratev1.Sub
 	if req == nil {
 		return nil, invalidField("submit", "is missing")
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.CallTimeout)
-	defer cancel()
-	return s.submitted(ctx, req)
+	return s.submitted(s.bounds.Get(s.ctx, s.cfg.CallTimeout), req)
 }
 
 // send writes the answers that wait, until the last one is sent.

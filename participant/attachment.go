@@ -7,6 +7,7 @@ import (
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/timebox"
 )
 
 // windowMax is how many deliveries the cluster may have outstanding on a session;
@@ -29,7 +30,7 @@ type Attachment struct {
 	mu       sync.Mutex
 	inFlight map[BranchRef]bool // being ended, or queued
 	workers  int
-	bounded  shared
+	bounded  timebox.Contexts
 }
 
 // told is a verdict in the queue.
@@ -167,7 +168,7 @@ func (a *Attachment) done(ref BranchRef) {
 // obeyNow ends the branch and reports. An error is no outcome: the cluster
 // delivers again.
 func (a *Attachment) obeyNow(ref BranchRef, w word) {
-	ctx := a.bounded.within(a.ctx, obeyTimeout)
+	ctx := a.bounded.Get(a.ctx, obeyTimeout)
 	end := a.m.Rollback
 	if w.verdict == VerdictCommit {
 		end = a.m.Commit

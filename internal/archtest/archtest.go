@@ -73,37 +73,37 @@ var Rules = []Rule{
 	{
 		Package: "participant/fence",
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
-		But:     []string{"./internal/callheader", "./internal/frames", "./internal/wire"},
+		But:     []string{"./internal/callheader", "./internal/frames", "./internal/timebox", "./internal/wire"},
 		Why:     "users import it: light and stable",
 	},
 	{
 		Package: "participant/handlers",
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
-		But:     []string{"./internal/callheader", "./internal/frames", "./internal/wire"},
+		But:     []string{"./internal/callheader", "./internal/frames", "./internal/timebox", "./internal/wire"},
 		Why:     "users import it: light and stable",
 	},
 	{
 		Package: "participant/saga",
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
-		But:     []string{"./internal/callheader", "./internal/frames", "./internal/wire"},
+		But:     []string{"./internal/callheader", "./internal/frames", "./internal/timebox", "./internal/wire"},
 		Why:     "users import it: light and stable",
 	},
 	{
 		Package: "participant/tcc",
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
-		But:     []string{"./internal/callheader", "./internal/frames", "./internal/wire"},
+		But:     []string{"./internal/callheader", "./internal/frames", "./internal/timebox", "./internal/wire"},
 		Why:     "users import it: light and stable",
 	},
 	{
 		Package: "participant/message",
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
-		But:     []string{"./internal/callheader", "./internal/frames", "./internal/wire"},
+		But:     []string{"./internal/callheader", "./internal/frames", "./internal/timebox", "./internal/wire"},
 		Why:     "users import it: light and stable",
 	},
 	{
 		Package: "participant/workflow",
 		Never:   []string{"./fsm/...", "./raftnode/...", "./coordinator/...", "github.com/hashicorp/raft/...", "./internal/..."},
-		But:     []string{"./internal/callheader", "./internal/frames", "./internal/wire"},
+		But:     []string{"./internal/callheader", "./internal/frames", "./internal/timebox", "./internal/wire"},
 		Why:     "users import it: light and stable",
 	},
 	{
