@@ -100,7 +100,12 @@ func answerOf(a *logpb.Answer) *logpb.Command {
 }
 
 func reportOf(r *logpb.Report) *logpb.Command {
-	return &logpb.Command{Kind: &logpb.Command_Report{Report: r}}
+	c := &struct { // one piece of memory
+		command logpb.Command
+		kind    logpb.Command_Report
+	}{kind: logpb.Command_Report{Report: r}}
+	c.command.Kind = &c.kind
+	return &c.command
 }
 
 // checkedBack decides a message by its initiator's word on the local transaction.

@@ -90,6 +90,9 @@ func asDecided(d *delivery, o fsm.Outcome) bool {
 func (c *Core) utter(w said, mayWait bool) {
 	t := w.t
 	w.calm = mayWait
+	if t.said == nil {
+		t.said = make([]said, 0, min(len(t.due), saidMax))
+	}
 	t.said = append(t.said, w)
 	if w.over != nil {
 		w.over.held++
@@ -243,30 +246,51 @@ func (c *Core) proposeSaid(command *logpb.Command, rides bool, words ...said) {
 // packed is the one command of several words, nil where they are not of one kind. It
 // shares nothing with theirs that it edits: they may have to be said again.
 func packed(gid fsm.GID, words []said) *logpb.Command {
-	reports := make([]*logpb.Report, 0, len(words))
-	answers := make([]*logpb.Answer, 0, len(words))
-	for _, w := range words {
-		switch k := w.command.GetKind().(type) {
-		case *logpb.Command_Report:
-			r := k.Report
-			reports = append(reports, &logpb.Report{
-				Branch: r.GetBranch(), Outcome: r.GetOutcome(), Detail: r.GetDetail(), Attempts: r.GetAttempts(), Holder: r.GetHolder(),
-			})
-		case *logpb.Command_Answer:
-			a := k.Answer
-			answers = append(answers, &logpb.Answer{
-				Branch: a.GetBranch(), Kind: a.GetKind(), MaybeDone: a.GetMaybeDone(), Detail: a.GetDetail(), Attempts: a.GetAttempts(),
-			})
-		}
-	}
-	switch {
-	case len(reports) == len(words):
-		return &logpb.Command{Kind: &logpb.Command_Reports{Reports: &logpb.Reports{Gid: gid.Bytes(), Reports: reports}}}
-	case len(answers) == len(words):
-		return &logpb.Command{Kind: &logpb.Command_Answers{Answers: &logpb.Answers{Gid: gid.Bytes(), Answers: answers}}}
+	switch words[0].command.GetKind().(type) {
+	case *logpb.Command_Report:
+		return packedReports(gid, words)
+	case *logpb.Command_Answer:
+		return packedAnswers(gid, words)
 	default:
 		return nil
 	}
+}
+
+func packedReports(gid fsm.GID, words []said) *logpb.Command {
+	p := &struct { // one piece of memory, for there is one of them in every transaction
+		command logpb.Command
+		kind    logpb.Command_Reports
+		reports logpb.Reports
+		gid     fsm.GID
+	}{gid: gid}
+	own := make([]logpb.Report, len(words))
+	p.reports.Gid, p.reports.Reports = p.gid[:], make([]*logpb.Report, len(words))
+	for i, w := range words {
+		r := w.command.GetReport()
+		if r == nil {
+			return nil
+		}
+		o := &own[i]
+		o.Branch, o.Outcome, o.Detail, o.Attempts, o.Holder = r.GetBranch(), r.GetOutcome(), r.GetDetail(), r.GetAttempts(), r.GetHolder()
+		p.reports.Reports[i] = o
+	}
+	p.kind.Reports = &p.reports
+	p.command.Kind = &p.kind
+	return &p.command
+}
+
+func packedAnswers(gid fsm.GID, words []said) *logpb.Command {
+	answers := make([]*logpb.Answer, len(words))
+	for i, w := range words {
+		a := w.command.GetAnswer()
+		if a == nil {
+			return nil
+		}
+		answers[i] = &logpb.Answer{
+			Branch: a.GetBranch(), Kind: a.GetKind(), MaybeDone: a.GetMaybeDone(), Detail: a.GetDetail(), Attempts: a.GetAttempts(),
+		}
+	}
+	return &logpb.Command{Kind: &logpb.Command_Answers{Answers: &logpb.Answers{Gid: gid.Bytes(), Answers: answers}}}
 }
 
 // partOf is the result of one of several parts of a command.
