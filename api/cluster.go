@@ -16,6 +16,9 @@ import (
 type Cluster interface {
 	// Status tells what this node knows. It must not block.
 	Status() ClusterStatus
+	// Brief is of Status the leader's id, the term, and the indexes of the log and of
+	// what is applied of it. It is asked all the time, and must cost nothing.
+	Brief() ClusterStatus
 	// DigestAt waits until the index is applied here, and returns the state's
 	// digest right after it, in hexadecimal; empty where it is no longer known.
 	DigestAt(ctx context.Context, index uint64) (string, error)

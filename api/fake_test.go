@@ -231,6 +231,7 @@ type fakeCluster struct {
 	fail   error
 	limits *logpb.Limits
 	added  Node
+	asked  int // how often for the whole status
 }
 
 func newFakeCluster() *fakeCluster {
@@ -251,7 +252,18 @@ func newFakeCluster() *fakeCluster {
 func (c *fakeCluster) Status() ClusterStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.asked++
 	return c.status
+}
+
+func (c *fakeCluster) Brief() ClusterStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	full := &c.status
+	return ClusterStatus{
+		NodeID: full.NodeID, LeaderID: full.LeaderID, Term: full.Term,
+		CommitIndex: full.CommitIndex, AppliedIndex: full.AppliedIndex, LastLogIndex: full.LastLogIndex,
+	}
 }
 
 func (c *fakeCluster) DigestAt(_ context.Context, index uint64) (string, error) {

@@ -63,7 +63,7 @@ func leaderless(err error) bool {
 
 // noLeader says what is known of the last one.
 func (s *Server) noLeader(waited time.Duration) *Error {
-	status := s.cluster.Status()
+	status := s.cluster.Brief()
 	e := Errorf(ReasonNoLeader, "no leader was found within %v, so nothing was done", waited.Round(time.Millisecond))
 	if s.stopping.Err() != nil {
 		e.Message = "this node is stopping, and did nothing"

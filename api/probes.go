@@ -61,7 +61,7 @@ func (c Check) run(ctx context.Context) error {
 
 // checks are this package's own conditions. They cost nothing to run.
 func (s *Server) checks() []Check {
-	status := s.cluster.Status()
+	status := s.cluster.Brief()
 	return []Check{
 		{"not stopping", func(context.Context) error {
 			if s.stopping.Err() != nil {
@@ -100,7 +100,7 @@ func (s *Server) watchReadiness() {
 	defer tick.Stop()
 	var others bool
 	for round := 0; ; round++ {
-		if leader := s.cluster.Status().LeaderID; leader != "" {
+		if leader := s.cluster.Brief().LeaderID; leader != "" {
 			s.leader.Store(&leader)
 		}
 		if round%checkEvery == 0 {

@@ -157,6 +157,8 @@ func (n *realNode) Leader() (coordinator.LeaderInfo, bool) {
 // Status and what follows make a realNode a Cluster.
 func (n *realNode) DigestAt(context.Context, uint64) (string, error) { return "", nil }
 
+func (n *realNode) Brief() ClusterStatus { return n.Status() }
+
 func (n *realNode) Status() ClusterStatus {
 	leader, _ := n.Leader()
 	n.log.mu.RLock()

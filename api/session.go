@@ -167,7 +167,7 @@ func (s *participantSession) cause() error {
 	if leaderless(err) {
 		// It was the leader a moment ago: the participant should look for the next.
 		return Errorf(ReasonNotLeader, "this node leads no more, and the next leader is not known yet").
-			With("term", strconv.FormatUint(s.cluster.Status().Term, 10))
+			With("term", strconv.FormatUint(s.cluster.Brief().Term, 10))
 	}
 	return err
 }

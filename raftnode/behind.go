@@ -1,7 +1,6 @@
 package raftnode
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -45,10 +44,10 @@ func (s *logStore) accept(logs []*raft.Log) error {
 	if s.behind.closed {
 		return ErrClosed
 	}
-	first, last := logs[0].Index, logs[len(logs)-1].Index
-	if err := s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error { return s.continues(first) }); err != nil {
+	if err := s.continues(logs); err != nil {
 		return err
 	}
+	first, last := logs[0].Index, logs[len(logs)-1].Index
 	s.behind.entries = append(s.behind.entries, logs...)
 	s.last.Store(last)
 	s.first.CompareAndSwap(0, first)

@@ -85,8 +85,8 @@ func (n *Node) raftConfig() *raft.Config {
 	cfg.ElectionTimeout = n.cfg.Profile.ElectionTimeout
 	cfg.LeaderLeaseTimeout = n.cfg.Profile.LeaseTimeout
 	cfg.CommitTimeout = min(50*time.Millisecond, n.cfg.Profile.HeartbeatTimeout/10)
-	cfg.MaxAppendEntries = 256 // bounded by bytes as well, see boundMessage
-	cfg.BatchApplyCh = true    // several entries that wait for the disk share one fsync
+	cfg.MaxAppendEntries = 64 // bounded by bytes as well, see boundMessage; the library makes room for as many at each commit
+	cfg.BatchApplyCh = true   // several entries that wait for the disk share one fsync
 	cfg.ShutdownOnRemove = false
 	cfg.TrailingLogs = n.cfg.TrailingEntries
 	cfg.SnapshotInterval = n.cfg.SnapshotInterval

@@ -158,23 +158,30 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	first, last := logs[0].Index, logs[len(logs)-1].Index
-	if err := s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error { return s.continues(first) }); err != nil {
+	if err := s.continues(logs); err != nil {
 		return err
 	}
 	if err := s.put(logs); err != nil {
 		return err
 	}
-	s.last.Store(last)
+	s.last.Store(logs[len(logs)-1].Index)
 	return nil
 }
 
-// continues refuses an entry that would leave a gap.
-func (s *logStore) continues(first uint64) error {
-	if end := s.last.Load(); end != 0 && first != end+1 {
-		return fmt.Errorf("the log ends at %d: entry %d would leave a gap", end, first)
+// continues ends the node for entries that would leave a gap, and refuses any where
+// it has ended.
+func (s *logStore) continues(logs []*raft.Log) error {
+	first, end := logs[0].Index, s.last.Load()
+	if (end == 0 || first == end+1) && s.fail.cause() == nil {
+		return nil
 	}
-	return nil
+	return s.do(writing(logs), func() error {
+		return fmt.Errorf("the log ends at %d: entry %d would leave a gap", end, first)
+	})
+}
+
+func writing(logs []*raft.Log) string {
+	return fmt.Sprintf("write log entries %d to %d", logs[0].Index, logs[len(logs)-1].Index)
 }
 
 // put appends entries and returns once they are on the disk. The caller must hold mu.
@@ -187,7 +194,7 @@ func (s *logStore) put(logs []*raft.Log) error {
 		size += len(l.Data)
 	}
 	first, last := logs[0].Index, logs[len(logs)-1].Index
-	return s.do(fmt.Sprintf("write log entries %d to %d", first, last), func() error {
+	return s.do(writing(logs), func() error {
 		start := time.Now()
 		if err := s.inner.StoreLogs(sealed); err != nil {
 			return err

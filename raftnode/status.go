@@ -97,25 +97,29 @@ type counters struct {
 
 // Status returns what the node knows now. It asks nobody.
 func (n *Node) Status() Status {
+	s := n.Brief()
+	s.Role, s.Metrics = n.role(), n.Metrics()
+	s.LogStore, s.DataDir = n.cfg.LogStore, n.cfg.DataDir
+	s.SnapshotIndex = n.stores.snapshots.latest.Load().index
+	reign := n.reign.Load()
+	for _, server := range n.servers() {
+		s.Servers = append(s.Servers, n.describe(server, s.Leader, reign, s.LastLogIndex))
+	}
+	return s
+}
+
+// Brief is of Status what costs nothing to know: the leader, the term, and how far
+// the log has come. It may be asked often.
+func (n *Node) Brief() Status {
 	leader, _ := n.Leader()
-	s := Status{
+	return Status{
 		Identity:     n.Identity(),
-		Role:         n.role(),
 		Leader:       leader,
 		Term:         n.raft().CurrentTerm(),
 		CommitIndex:  n.raft().CommitIndex(),
 		AppliedIndex: n.progress.applied(),
 		LastLogIndex: n.raft().LastIndex(),
-		LogStore:     n.cfg.LogStore,
-		DataDir:      n.cfg.DataDir,
-		Metrics:      n.Metrics(),
 	}
-	s.SnapshotIndex = n.stores.snapshots.latest.Load().index
-	reign := n.reign.Load()
-	for _, server := range n.servers() {
-		s.Servers = append(s.Servers, n.describe(server, leader, reign, s.LastLogIndex))
-	}
-	return s
 }
 
 // describe tells what is known of one node.

@@ -65,6 +65,15 @@ func (c *nodeCluster) Status() api.ClusterStatus {
 	return status
 }
 
+// Brief is of that what needs no look at the state, which would hold up what is applied.
+func (c *nodeCluster) Brief() api.ClusterStatus {
+	s := c.node.Brief()
+	return api.ClusterStatus{
+		NodeID: s.Identity.NodeID, LeaderID: s.Leader.ID, Term: s.Term,
+		CommitIndex: s.CommitIndex, AppliedIndex: s.AppliedIndex, LastLogIndex: s.LastLogIndex,
+	}
+}
+
 // DigestAt is the state's digest right after the entry at index.
 func (c *nodeCluster) DigestAt(ctx context.Context, index uint64) (digest string, err error) {
 	if err := c.log.WaitApplied(ctx, index); err != nil {

@@ -297,6 +297,8 @@ var _ api.Cluster = (*node)(nil)
 
 var errNotPlayed = errors.New("membership is not played here")
 
+func (n *node) Brief() api.ClusterStatus { return n.Status() }
+
 func (n *node) Status() api.ClusterStatus {
 	n.cl.mu.Lock()
 	defer n.cl.mu.Unlock()
