@@ -22,24 +22,34 @@ var (
 // ApplyEntry decodes and applies one log entry. An error means that the node
 // must stop: those of DecodeEntry and those of Apply.
 func (s *State) ApplyEntry(index, term uint64, entry []byte) ([]Result, error) {
-	b, err := DecodeEntry(entry)
+	b, err := s.decode(entry)
 	if err != nil {
 		return nil, fmt.Errorf("apply index %d: %w", index, err)
 	}
+	defer s.decoder.reset()
 	return s.Apply(Meta{Index: index, Term: term}, b)
 }
 
 // Follow is ApplyEntry for an entry whose results nobody waits for, as on a
 // follower: they are made in memory that the next one uses again.
 func (s *State) Follow(index, term uint64, entry []byte) error {
-	b, err := DecodeEntry(entry)
+	b, err := s.decode(entry)
 	if err != nil {
 		return fmt.Errorf("apply index %d: %w", index, err)
 	}
+	defer s.decoder.reset()
 	s.follows = true
 	s.unheard, err = s.applyInto(Meta{Index: index, Term: term}, b, s.unheard[:0])
 	s.follows = false
 	return err
+}
+
+// decode reads an entry into memory that the next one uses again.
+func (s *State) decode(entry []byte) (*logpb.Batch, error) {
+	if s.decoder == nil {
+		s.decoder = &decoder{names: new(names)}
+	}
+	return s.decoder.entry(entry)
 }
 
 // Apply applies one batch and returns one result for each command. It keeps

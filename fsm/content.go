@@ -30,6 +30,15 @@ func checkPrintable(field, text string) (Result, bool) {
 
 // plain says that a text is of printable ASCII, as most are.
 func plain(text string) bool {
+	for ; len(text) >= 8; text = text[8:] {
+		// Eight at a time. Where no byte has its highest bit, none of these borrows from,
+		// or carries into, its neighbour: less than 0x20 borrows it, 0x7F carries into it.
+		v := uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+			uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
+		if (v|(v+ones)|(((v|highest)-0x20*ones)^highest))&highest != 0 {
+			return false
+		}
+	}
 	for i := range len(text) {
 		if text[i] < 0x20 || text[i] > 0x7E {
 			return false
@@ -37,6 +46,11 @@ func plain(text string) bool {
 	}
 	return true
 }
+
+const (
+	ones    = 0x0101010101010101
+	highest = 0x80 * ones
+)
 
 // IsControl holds for what ends lines, moves cursors, or turns the direction of
 // writing, so that two texts which look alike may differ.
@@ -239,13 +253,17 @@ func checkSet(ids []string) (Result, bool) {
 	return Result{}, true
 }
 
-// checkBallot refuses a malformed ballot.
-func checkBallot(field string, b *logpb.Ballot) (Result, bool) {
+// checkBallot refuses a malformed ballot. checked is a branch that need not be looked
+// at again; it may be nil.
+func checkBallot(field string, b *logpb.Ballot, checked *logpb.BranchSpec) (Result, bool) {
 	if k := b.GetKind(); k < votePrepared || k > voteRefused {
 		return invalid(field+".kind", "is neither prepared nor read-only nor refused"), false
 	}
 	if b.GetMaybePrepared() && b.GetKind() != voteRefused {
 		return invalid(field+".maybe_prepared", "belongs to a refusal only"), false
+	}
+	if checked != nil && b.GetBranch() == checked {
+		return Result{}, true
 	}
 	if _, ok := checkSpec("", b.GetBranch()); !ok {
 		return checkSpec(field+".branch", b.GetBranch())

@@ -15,22 +15,45 @@ import (
 // that its word on it is the only one; FuzzDecodeBatch holds the two together.
 
 // decodeBatch reads a batch, which does not alias body.
-func decodeBatch(body []byte) (*logpb.Batch, error) {
-	b := new(logpb.Batch)
-	if fastBatch(body, b) {
+func decodeBatch(body []byte) (*logpb.Batch, error) { return new(decoder).decode(body) }
+
+// decode reads a batch, which does not alias body. It is good until reset.
+func (d *decoder) decode(body []byte) (*logpb.Batch, error) {
+	if b := d.batches.one(0); d.batch(body, b) {
 		return b, nil
 	}
-	b = new(logpb.Batch)
+	b := new(logpb.Batch)
 	err := proto.Unmarshal(body, b)
 	return b, err
 }
 
-// fastBatch reads a batch by hand. After false, b is to be thrown away.
-func fastBatch(body []byte, b *logpb.Batch) bool {
+// reset takes all memory back that a batch shares: what records keep is none of it.
+func (d *decoder) reset() {
+	d.batches.reset()
+	d.commands.reset()
+	d.commandAt.reset()
+	d.submits.reset()
+	d.reports.reset()
+	d.packs.reset()
+	d.answers.reset()
+	d.votes.reset()
+	d.enlists.reset()
+	d.decides.reset()
+	d.ballots.reset()
+	d.ballotAt.reset()
+	d.specAt.reset()
+	d.words.reset()
+	d.wordAt.reset()
+	d.gids.reset()
+	clear(d.raws[:cap(d.raws)])
+}
+
+// batch reads a batch by hand. After false, b is to be thrown away.
+func (d *decoder) batch(body []byte, b *logpb.Batch) bool {
 	n := countField(body, 4)
-	commands := make([]logpb.Command, n)
-	b.Commands = make([]*logpb.Command, 0, n)
-	d := decoder{left: n}
+	commands := d.commands.some(n, 0)
+	b.Commands = d.commandAt.some(n, 0)[:0]
+	d.left = n
 	for f := (fields{rest: body}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
@@ -60,10 +83,16 @@ func fastBatch(body []byte, b *logpb.Batch) bool {
 }
 
 // decoder holds what only the batch needs: Apply lets go of it, so commands share
-// its memory. What a record keeps (a begin, a branch's spec, texts) is allocated
+// its memory, and so do batches, one after the other. What a record keeps (a begin, a branch's spec, texts) is allocated
 // for its transaction alone: one that lives long must not keep others' alive.
 type decoder struct {
-	left     int // commands that may still come
+	names *names // nil: none are kept
+	left  int    // commands that may still come
+
+	batches   slab[logpb.Batch]
+	commands  slab[logpb.Command]
+	commandAt slab[*logpb.Command]
+
 	submits  slab[submitCommand]
 	reports  slab[reportCommand]
 	packs    slab[reportsCommand]
@@ -204,10 +233,11 @@ func (d *decoder) command(raw []byte, c *logpb.Command) bool {
 
 func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 	m := &kept.begin
+	var labels []logpb.Label
 	if n := countField(raw, 7); n > 0 {
-		m.Labels = make([]*logpb.Label, 0, n)
+		m.Labels, labels = make([]*logpb.Label, 0, n), make([]logpb.Label, n)
 	}
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			v := f.bytes()
@@ -219,7 +249,7 @@ func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 		case 2:
 			m.Namespace = f.text()
 		case 3:
-			m.Key = f.text()
+			m.Key = f.ownText()
 		case 4:
 			m.Mode = logpb.Mode(f.varint())
 		case 5:
@@ -227,13 +257,17 @@ func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 		case 6:
 			m.TimeoutMs = f.varint()
 		case 7:
-			l := new(logpb.Label)
-			if !readLabel(f.bytes(), l) {
+			v := f.bytes()
+			if f.bad {
+				return false
+			}
+			l := &labels[len(m.Labels)]
+			if !d.label(v, l) {
 				return false
 			}
 			m.Labels = append(m.Labels, l)
 		case 8:
-			m.Traceparent = f.text()
+			m.Traceparent = f.ownText()
 		case 9:
 			m.Initiator = f.text()
 		case 10:
@@ -256,8 +290,8 @@ func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 	return true
 }
 
-func readLabel(raw []byte, m *logpb.Label) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+func (d *decoder) label(raw []byte, m *logpb.Label) bool {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Name = f.text()
@@ -273,8 +307,8 @@ func readLabel(raw []byte, m *logpb.Label) bool {
 	return true
 }
 
-func readSpec(raw []byte, m *logpb.BranchSpec) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+func (d *decoder) spec(raw []byte, m *logpb.BranchSpec) bool {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Id = f.text()
@@ -309,7 +343,7 @@ func readSpec(raw []byte, m *logpb.BranchSpec) bool {
 }
 
 func (d *decoder) enlist(raw []byte, m *logpb.Enlist) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -318,7 +352,7 @@ func (d *decoder) enlist(raw []byte, m *logpb.Enlist) bool {
 				return false
 			}
 			m.Branch = new(logpb.BranchSpec)
-			if !readSpec(f.bytes(), m.Branch) {
+			if !d.spec(f.bytes(), m.Branch) {
 				return false
 			}
 		default:
@@ -332,7 +366,7 @@ func (d *decoder) enlist(raw []byte, m *logpb.Enlist) bool {
 }
 
 func (d *decoder) vote(raw []byte, k *voteCommand) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			k.m.Gid = d.gid(f.bytes())
@@ -341,7 +375,7 @@ func (d *decoder) vote(raw []byte, k *voteCommand) bool {
 				return false
 			}
 			k.m.Ballot = &k.ballot
-			if !readBallot(f.bytes(), &k.ballot, nil, nil) {
+			if !d.ballot(f.bytes(), &k.ballot, nil, nil) {
 				return false
 			}
 		default:
@@ -354,10 +388,10 @@ func (d *decoder) vote(raw []byte, k *voteCommand) bool {
 	return true
 }
 
-// readBallot reads a ballot. Its branch is mostly written as one of the set's: then
+// ballot reads a ballot. Its branch is mostly written as one of the set's: then
 // it is that one.
-func readBallot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, raws [][]byte) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+func (d *decoder) ballot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, raws [][]byte) bool {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			if m.Branch != nil {
@@ -374,7 +408,7 @@ func readBallot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, raws [][]b
 				break
 			}
 			m.Branch = new(logpb.BranchSpec)
-			if !readSpec(v, m.Branch) {
+			if !d.spec(v, m.Branch) {
 				return false
 			}
 		case 2:
@@ -382,7 +416,7 @@ func readBallot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, raws [][]b
 		case 3:
 			m.MaybePrepared = f.varint() != 0
 		case 4:
-			m.Detail = f.text()
+			m.Detail = f.ownText()
 		default:
 			return false
 		}
@@ -394,7 +428,7 @@ func readBallot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, raws [][]b
 }
 
 func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -405,7 +439,7 @@ func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
 				return false
 			}
 			m.Set = new(logpb.BranchSet)
-			for g := (fields{rest: f.bytes()}); g.next() || g.bad; {
+			for g := (fields{rest: f.bytes(), names: d.names}); g.next() || g.bad; {
 				if g.number != 1 {
 					return false
 				}
@@ -420,7 +454,7 @@ func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
 				return false
 			}
 			m.Epoch = new(logpb.Epoch)
-			for g := (fields{rest: f.bytes()}); g.next() || g.bad; {
+			for g := (fields{rest: f.bytes(), names: d.names}); g.next() || g.bad; {
 				switch g.number {
 				case 1:
 					m.Epoch.Incarnation = g.varint()
@@ -436,7 +470,7 @@ func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
 		case 7:
 			m.Reason = logpb.Reason(f.varint())
 		case 8:
-			m.Detail = f.text()
+			m.Detail = f.ownText()
 		case 11:
 			m.DelayMs = f.varint()
 		default:
@@ -457,7 +491,7 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 	ballots := d.ballots.some(k, d.left)
 	m.Votes = d.ballotAt.some(k, d.left)[:0]
 	d.raws = d.raws[:0]
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			if m.Begin != nil {
@@ -474,7 +508,7 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 				return false
 			}
 			spec := &specs[len(m.Set)]
-			if !readSpec(v, spec) {
+			if !d.spec(v, spec) {
 				return false
 			}
 			m.Set, d.raws = append(m.Set, spec), append(d.raws, v)
@@ -484,7 +518,7 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 				return false
 			}
 			ballot := &ballots[len(m.Votes)]
-			if !readBallot(v, ballot, m.Set, d.raws) {
+			if !d.ballot(v, ballot, m.Set, d.raws) {
 				return false
 			}
 			m.Votes = append(m.Votes, ballot)
@@ -499,7 +533,7 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 }
 
 func (d *decoder) report(raw []byte, m *logpb.Report) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -508,7 +542,7 @@ func (d *decoder) report(raw []byte, m *logpb.Report) bool {
 		case 3:
 			m.Outcome = logpb.Outcome(f.varint())
 		case 4:
-			m.Detail = f.text()
+			m.Detail = f.ownText()
 		case 5:
 			m.Attempts = uint32(f.varint())
 		case 6:
@@ -527,7 +561,7 @@ func (d *decoder) packed(raw []byte, m *logpb.Reports) bool {
 	n := countField(raw, 2)
 	reports := d.words.some(n, d.left)
 	m.Reports = d.wordAt.some(n, d.left)[:0]
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -555,7 +589,7 @@ func (d *decoder) packedAnswers(raw []byte, m *logpb.Answers) bool {
 	n := countField(raw, 2)
 	answers := make([]logpb.Answer, n)
 	m.Answers = make([]*logpb.Answer, 0, n)
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -580,7 +614,7 @@ func (d *decoder) packedAnswers(raw []byte, m *logpb.Answers) bool {
 }
 
 func (d *decoder) answer(raw []byte, m *logpb.Answer) bool {
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -591,7 +625,7 @@ func (d *decoder) answer(raw []byte, m *logpb.Answer) bool {
 		case 4:
 			m.MaybeDone = f.varint() != 0
 		case 5:
-			m.Detail = f.text()
+			m.Detail = f.ownText()
 		case 6:
 			m.Attempts = uint32(f.varint())
 		default:

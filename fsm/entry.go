@@ -66,7 +66,10 @@ func sealEntry(entry []byte) []byte {
 
 // DecodeEntry checks and reads an entry. Its errors wrap ErrEntryVersion,
 // ErrEntryChecksum or ErrEntryMalformed. The batch does not alias entry.
-func DecodeEntry(entry []byte) (*logpb.Batch, error) {
+func DecodeEntry(entry []byte) (*logpb.Batch, error) { return new(decoder).entry(entry) }
+
+// entry is DecodeEntry. The batch is good until reset.
+func (d *decoder) entry(entry []byte) (*logpb.Batch, error) {
 	if len(entry) < EntryOverheadBytes {
 		return nil, fmt.Errorf("%w: %d bytes", ErrEntryMalformed, len(entry))
 	}
@@ -78,7 +81,7 @@ func DecodeEntry(entry []byte) (*logpb.Batch, error) {
 	if got := crc32.Checksum(body, castagnoli); got != want {
 		return nil, fmt.Errorf("%w: stored %08x, computed %08x", ErrEntryChecksum, want, got)
 	}
-	b, err := decodeBatch(body)
+	b, err := d.decode(body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEntryMalformed, err)
 	}

@@ -37,25 +37,64 @@ type Event struct {
 	Decision Decision
 }
 
+// event is an Event as it is kept: what it has in common with others of its entry
+// stands once.
+type event struct {
+	at                *stamp
+	gid               GID
+	namespace, branch string
+	kind              EventKind
+	state, decision   uint8
+}
+
+func (e *event) told() Event {
+	return Event{
+		Index: e.at.index, Term: e.at.term, ClockMS: e.at.clockMS, WallMS: e.at.wallMS,
+		GID: e.gid, Namespace: e.namespace, Kind: e.kind, Branch: e.branch,
+		State: TxState(e.state), Decision: Decision(e.decision),
+	}
+}
+
 // eventRing holds the latest events, oldest first from start on.
 type eventRing struct {
-	ring  []Event
+	ring  []event
 	start int
+	// stamps are places for those of later entries; now is that of the latest event.
+	stamps []stamp
+	now    *stamp
 	// gone is the newest index of which an event was let go.
 	gone uint64
 }
 
-func (r *eventRing) add(e Event) {
+func (r *eventRing) add(e event) {
 	if len(r.ring) < EventsKept {
 		r.ring = append(r.ring, e)
 		return
 	}
-	r.gone = r.ring[r.start].Index
+	r.gone = r.ring[r.start].at.index
 	r.ring[r.start] = e
 	r.start = (r.start + 1) % EventsKept
 }
 
-func (r *eventRing) at(i int) *Event { return &r.ring[(r.start+i)%len(r.ring)] }
+func (r *eventRing) at(i int) *event { return &r.ring[(r.start+i)%len(r.ring)] }
+
+// stamp is where and when the next events happen, once for all of an entry.
+func (r *eventRing) stamp(now stamp) *stamp {
+	if r.now != nil && *r.now == now {
+		return r.now
+	}
+	if len(r.stamps) == 0 {
+		r.stamps = make([]stamp, 64)
+	}
+	r.now, r.stamps = &r.stamps[0], r.stamps[1:]
+	*r.now = now
+	return r.now
+}
+
+// search finds the first event after an index.
+func (r *eventRing) search(after uint64) int {
+	return sort.Search(len(r.ring), func(i int) bool { return r.at(i).at.index > after })
+}
 
 // Events returns what happened after an index, in order: whole entries, and
 // after at least most events no further one. oldest is the smallest index to
@@ -66,12 +105,12 @@ func (s *State) Events(after uint64, most int) (events []Event, oldest uint64, o
 		return nil, r.gone, false
 	}
 	n := len(r.ring)
-	for i := sort.Search(n, func(i int) bool { return r.at(i).Index > after }); i < n; i++ {
+	for i := r.search(after); i < n; i++ {
 		e := r.at(i)
-		if len(events) >= most && e.Index != events[len(events)-1].Index {
+		if len(events) >= most && e.at.index != events[len(events)-1].Index {
 			break
 		}
-		events = append(events, *e)
+		events = append(events, e.told())
 	}
 	return events, r.gone, true
 }
@@ -85,12 +124,12 @@ func (s *State) Touched(after uint64, gids []GID) (touched []GID, ok bool) {
 		return gids, false
 	}
 	n := len(r.ring)
-	for i := sort.Search(n, func(i int) bool { return r.at(i).Index > after }); i < n; i++ {
+	for i := r.search(after); i < n; i++ {
 		e := r.at(i)
-		if e.Kind == EventDropped || len(gids) > 0 && gids[len(gids)-1] == e.GID {
+		if e.kind == EventDropped || len(gids) > 0 && gids[len(gids)-1] == e.gid {
 			continue
 		}
-		gids = append(gids, e.GID)
+		gids = append(gids, e.gid)
 	}
 	return gids, true
 }
@@ -108,10 +147,10 @@ func (s *State) tell(old, next *transaction) {
 			s.emit(next, EventBegun, "")
 		}
 	}
-	before := old.branches
+	before, none := old.branches, branch{}
 	for _, b := range next.branches {
 		// Both lists are sorted and members never leave: walk them together.
-		was := new(branch)
+		was := &none
 		if len(before) > 0 && before[0].compare(b) == 0 {
 			was, before = before[0], before[1:]
 		}
@@ -144,9 +183,8 @@ func (s *State) tell(old, next *transaction) {
 }
 
 func (s *State) emit(t *transaction, kind EventKind, branch string) {
-	s.events.add(Event{
-		Index: s.now.index, Term: s.now.term, ClockMS: s.now.clockMS, WallMS: s.now.wallMS,
-		GID: t.gid, Namespace: t.begin.GetNamespace(), Kind: kind, Branch: branch,
-		State: t.state, Decision: t.decision,
+	s.events.add(event{
+		at: s.events.stamp(s.now), gid: t.gid, namespace: t.begin.GetNamespace(), kind: kind, branch: branch,
+		state: uint8(t.state), decision: uint8(t.decision),
 	})
 }

@@ -14,12 +14,17 @@ type fields struct {
 	number protowire.Number
 	kind   protowire.Type
 	bad    bool
+	names  *names // nil: every text is a copy of its own
 }
 
 // next steps to a field; false at the end, and where there is none to read.
 func (f *fields) next() bool {
 	if len(f.rest) == 0 || f.bad {
 		return false
+	}
+	if tag := f.rest[0]; tag < 0x80 && tag >= 1<<3 { // of one byte, as most are
+		f.number, f.kind, f.rest = protowire.Number(tag>>3), protowire.Type(tag&7), f.rest[1:]
+		return true
 	}
 	number, kind, n := protowire.ConsumeTag(f.rest)
 	if n < 0 {
@@ -31,6 +36,11 @@ func (f *fields) next() bool {
 }
 
 func (f *fields) varint() uint64 {
+	if f.kind == protowire.VarintType && len(f.rest) > 0 && f.rest[0] < 0x80 {
+		v := f.rest[0]
+		f.rest = f.rest[1:]
+		return uint64(v)
+	}
 	v, n := protowire.ConsumeVarint(f.rest)
 	if f.kind != protowire.VarintType || n < 0 {
 		f.bad = true
@@ -42,6 +52,12 @@ func (f *fields) varint() uint64 {
 
 // bytes aliases the message.
 func (f *fields) bytes() []byte {
+	if f.kind == protowire.BytesType && len(f.rest) > 0 && int(f.rest[0]) < min(len(f.rest), 0x80) {
+		n := int(f.rest[0]) + 1
+		v := f.rest[1:n:n]
+		f.rest = f.rest[n:]
+		return v
+	}
 	v, n := protowire.ConsumeBytes(f.rest)
 	if f.kind != protowire.BytesType || n < 0 {
 		f.bad = true
@@ -51,29 +67,44 @@ func (f *fields) bytes() []byte {
 	return v
 }
 
-// blob is a copy; nil where it is empty.
+// blob is a copy, or one that was made before; nil where it is empty. It must not
+// be changed.
 func (f *fields) blob() []byte {
-	if v := f.bytes(); len(v) > 0 {
+	v := f.bytes()
+	switch {
+	case len(v) == 0:
+		return nil
+	case f.names != nil && len(v) <= nameBytesMax:
+		return f.names.blob(v)
+	default:
 		return bytes.Clone(v)
 	}
-	return nil
 }
 
-// text is a copy. What nearly every transaction says needs none.
+// text is a copy, or one that was made before: of what many transactions say.
 func (f *fields) text() string {
 	v := f.bytes()
-	if string(v) == usualNamespace {
-		return usualNamespace
+	if f.names == nil || len(v) > nameBytesMax {
+		return f.copied(v)
 	}
+	if known := f.names.text(v); *known != string(v) {
+		*known = f.copied(v)
+		return *known
+	} else {
+		return *known
+	}
+}
+
+// ownText is text of which no other transaction has the same.
+func (f *fields) ownText() string { return f.copied(f.bytes()) }
+
+func (f *fields) copied(v []byte) string {
 	if !utf8.Valid(v) {
 		f.bad = true
 		return ""
 	}
 	return string(v)
 }
-
-// usualNamespace is that of every transaction while there is no identity.
-const usualNamespace = "default"
 
 // countField counts a field's occurrences, as far as the message can be read.
 func countField(message []byte, number protowire.Number) (count int) {
@@ -92,34 +123,4 @@ func countField(message []byte, number protowire.Number) (count int) {
 		}
 	}
 	return count
-}
-
-// slab gives out pieces of arrays: the collector sees one object where there would
-// be many. Whoever keeps a piece keeps its neighbours.
-type slab[T any] struct{ free []T }
-
-// slabMax bounds what is made at once for commands that may be of another kind.
-const slabMax = 16
-
-// one gives a piece; more is how many may be asked for yet.
-func (s *slab[T]) one(more int) *T {
-	if len(s.free) == 0 {
-		s.free = make([]T, min(more+1, slabMax))
-	}
-	p := &s.free[0]
-	s.free = s.free[1:]
-	return p
-}
-
-// some gives n pieces in a row; more is how often so many may be asked for yet.
-func (s *slab[T]) some(n, more int) []T {
-	if n == 0 {
-		return nil
-	}
-	if len(s.free) < n {
-		s.free = make([]T, max(n, min(n*(more+1), 2*slabMax)))
-	}
-	p := s.free[:n:n]
-	s.free = s.free[n:]
-	return p
 }

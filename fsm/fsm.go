@@ -59,6 +59,7 @@ type State struct {
 	now     stamp  // of the entry being applied
 	level   uint32 // the feature level of the entry being applied
 	scratch []byte
+	decoder *decoder // of entries; nil before the first one
 
 	// follows: nobody waits for the results of the entry being applied. unheard and
 	// unheardParts are memory for them.

@@ -17,6 +17,9 @@ import (
 type change struct {
 	old  *transaction // nil: unseen
 	next *transaction // a clone, nil while nothing has changed
+	// parts is how many branches may have their say, and room memory for what they change.
+	parts int
+	room  []branch
 }
 
 // stands is what the next command finds.
@@ -33,6 +36,14 @@ func (x *change) edit() *transaction {
 		x.next = x.old.clone()
 	}
 	return x.next
+}
+
+// editBranch is what the next command may change of one branch.
+func (x *change) editBranch(id string) *branch {
+	if x.parts > 1 && x.room == nil {
+		x.room = make([]branch, min(x.parts, len(x.next.branches)))
+	}
+	return x.next.editIn(&x.room, id)
 }
 
 // store puts what the commands have made, if anything. Where that broke an
@@ -60,7 +71,7 @@ func (s *State) reportsCommand(c *logpb.Reports) Result {
 	if refusal, ok := checkPacked("reports", c.GetReports()); !ok {
 		return refusal
 	}
-	x := change{old: s.find(gid)}
+	x := change{old: s.find(gid), parts: len(c.GetReports())}
 	parts := s.partsOf(len(c.GetReports()))
 	for i, r := range c.GetReports() {
 		parts[i] = s.reportTo(&x, gid, r)

@@ -33,7 +33,7 @@ func (s *State) put(old, next *transaction) *transaction {
 	}
 	if filed {
 		next.hash = hashRecord(s.stubs.file(next.gid, next.filedMS, func(b []byte) []byte { return appendTransaction(b, next) }))
-		s.lately.put(next)
+		s.rememberFiled(next)
 		s.counts.Finished++
 	} else {
 		s.live[next.gid] = next

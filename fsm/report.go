@@ -51,12 +51,13 @@ func (s *State) reportTo(x *change, gid GID, c *logpb.Report) Result {
 		next.detail = "branch " + c.GetBranch() + " reported " + outcomeName(c.GetOutcome()) + " before the decision"
 		s.toRollingBack(next, logpb.Reason_REASON_REPORTED)
 		next.origin = logpb.Origin_ORIGIN_PARTICIPANT
-		return s.report(next, c)
+		return s.report(x, c)
 	}
 	if joined(b.own, ownWord(t, b, c.GetOutcome())) == b.own {
 		return t.answer(OK, "").toBranch(t.verdict(c.GetBranch()))
 	}
-	return s.report(x.edit(), c)
+	x.edit()
+	return s.report(x, c)
 }
 
 // reportUnseen: what is dropped needs no report, unless it is one that people
@@ -86,9 +87,9 @@ func reportOfStranger(t *transaction, c *logpb.Report) Result {
 	return r
 }
 
-// report joins the branch's word into next, which is decided.
-func (s *State) report(next *transaction, c *logpb.Report) Result {
-	b := next.edit(c.GetBranch())
+// report joins the branch's word into what x makes, which is decided.
+func (s *State) report(x *change, c *logpb.Report) Result {
+	next, b := x.next, x.editBranch(c.GetBranch())
 	b.own = joined(b.own, ownWord(next, b, c.GetOutcome()))
 	b.outcome, b.reported, b.attempts = c.GetOutcome(), s.now, c.GetAttempts()
 	if c.GetDetail() != "" {

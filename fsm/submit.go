@@ -81,21 +81,24 @@ func (s *State) checkSubmit(c *logpb.Submit) (Result, bool) {
 func checkVotes(c *logpb.Submit) (Result, bool) {
 	set := c.GetSet()
 	for i, ballot := range c.GetVotes() {
-		if _, ok := checkBallot("", ballot); !ok {
-			return checkBallot(voteField(i), ballot)
-		}
 		id := ballot.GetBranch().GetId()
-		if i > 0 && c.GetVotes()[i-1].GetBranch().GetId() >= id {
-			return invalid("votes", "are not sorted by unique branch ids at %q", id), false
-		}
 		for len(set) > 0 && set[0].GetId() < id {
 			set = set[1:]
 		}
-		if len(set) == 0 || set[0].GetId() != id {
+		var spec *logpb.BranchSpec // what decode.go reads for both, where they are the same
+		if len(set) > 0 {
+			spec = set[0]
+		}
+		if _, ok := checkBallot("", ballot, spec); !ok {
+			return checkBallot(voteField(i), ballot, nil)
+		}
+		if i > 0 && c.GetVotes()[i-1].GetBranch().GetId() >= id {
+			return invalid("votes", "are not sorted by unique branch ids at %q", id), false
+		}
+		if spec == nil || spec.GetId() != id {
 			return invalid(voteField(i), "is of branch %q, which is not in the set", id), false
 		}
-		spec := set[0]
-		if known(spec) && known(ballot.GetBranch()) && !sameSpec(spec, ballot.GetBranch()) {
+		if spec != ballot.GetBranch() && known(spec) && known(ballot.GetBranch()) && !sameSpec(spec, ballot.GetBranch()) {
 			return invalid(voteField(i)+".branch", "differs from the set's branch %q", id), false
 		}
 	}
@@ -170,13 +173,14 @@ func unchanged(t, next *transaction) bool {
 
 // mergeSet brings the named set in.
 func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
-	ids := setIDs(c)
 	if t.sealed {
-		if !t.hasSet(ids) {
+		if !t.hasSet(setIDs(c)) {
 			return t.answer(CommitConflict, "commit of %s was asked with another set", t.gid), false
 		}
-	} else if outside, ok := memberOutside(t, ids); ok {
-		return t.answer(SetMismatch, "branch %s of %s is not in the set", outside, t.gid), false
+	} else if len(t.branches) > 0 {
+		if outside, ok := memberOutside(t, setIDs(c)); ok {
+			return t.answer(SetMismatch, "branch %s of %s is not in the set", outside, t.gid), false
+		}
 	}
 	explicit := t.begin.GetEntry() == logpb.Entry_ENTRY_EXPLICIT
 	var fresh []branch // they join together, in one piece of memory

@@ -190,10 +190,22 @@ func (t *transaction) require(holds bool, format string, args ...any) {
 // find returns the place of a branch, and whether it is a member. Of a
 // workflow's steps with one id it is the first.
 func (t *transaction) find(id string) (int, bool) {
-	return slices.BinarySearchFunc(t.branches, id, func(b *branch, id string) int {
-		return strings.Compare(b.spec.GetId(), id)
-	})
+	from := 0
+	if len(t.branches) > fewBranches {
+		from, _ = slices.BinarySearchFunc(t.branches, id, func(b *branch, id string) int {
+			return strings.Compare(b.spec.GetId(), id)
+		})
+	}
+	for i := from; i < len(t.branches); i++ {
+		if at := t.branches[i].spec.GetId(); at >= id {
+			return i, at == id
+		}
+	}
+	return len(t.branches), false
 }
+
+// fewBranches are found faster one by one.
+const fewBranches = 8
 
 // findStep is find with a workflow's word for the step, which is part of its
 // name. Branches of other modes have none.
@@ -215,7 +227,11 @@ func (t *transaction) member(id string) *branch {
 }
 
 // edit returns a copy of a member that t alone has, already in its place.
-func (t *transaction) edit(id string) *branch {
+func (t *transaction) edit(id string) *branch { return t.editIn(nil, id) }
+
+// editIn is edit, with memory for copies: each takes one of room's, as long as there
+// are any. The branches of one record may share memory: they live as long as each other.
+func (t *transaction) editIn(room *[]branch, id string) *branch {
 	i, ok := t.find(id)
 	if !ok {
 		t.require(false, "branch %q to change is no member", id)
@@ -224,10 +240,16 @@ func (t *transaction) edit(id string) *branch {
 	if t.branches[i].draft == t {
 		return t.branches[i]
 	}
-	b := *t.branches[i]
+	var b *branch
+	if room != nil && len(*room) > 0 {
+		b, *room = &(*room)[0], (*room)[1:]
+	} else {
+		b = new(branch)
+	}
+	*b = *t.branches[i]
 	b.draft = t
-	t.branches[i] = &b
-	return &b
+	t.branches[i] = b
+	return b
 }
 
 // join adds a branch that is no member yet. One that is known by its name only

@@ -138,6 +138,16 @@ func (l *latelyFiled) put(t *transaction) {
 	l.places[l.place(t.gid)] = t
 }
 
+// rememberFiled keeps a record for who applies and looks at what has ended. A follower
+// has nobody who does.
+func (s *State) rememberFiled(t *transaction) {
+	if !s.follows {
+		s.lately.put(t)
+	} else if s.lately.get(t.gid) != nil {
+		s.lately.places[s.lately.place(t.gid)] = nil // it is another one now
+	}
+}
+
 func (l *latelyFiled) get(gid GID) *transaction {
 	if l.places == nil {
 		return nil

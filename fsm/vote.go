@@ -13,7 +13,7 @@ func (s *State) voteCommand(c *logpb.Vote) Result {
 		return refusal
 	}
 	ballot := c.GetBallot()
-	if refusal, ok := checkBallot("ballot", ballot); !ok {
+	if refusal, ok := checkBallot("ballot", ballot, nil); !ok {
 		return refusal
 	}
 	t := s.find(gid)

@@ -1,0 +1,113 @@
+package fsm
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/quorate/quorate/fsm/logpb"
+)
+
+// What is looked at eight bytes at a time is what is looked at one by one.
+func TestPlain(t *testing.T) {
+	for length := range 26 {
+		if !plain(strings.Repeat(" ", length)) || !plain(strings.Repeat("~", length)) {
+			t.Errorf("%d printable bytes are not plain", length)
+		}
+		for at := range length {
+			for c := range 256 {
+				for _, other := range []byte{' ', 'a', '~'} {
+					text := bytes.Repeat([]byte{other}, length)
+					text[at] = byte(c)
+					if want := c >= 0x20 && c <= 0x7E; plain(string(text)) != want {
+						t.Fatalf("%q: plain is %v", text, !want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A name that comes again is the one that stands, and one in its place is itself.
+func TestNames(t *testing.T) {
+	kept := new(names)
+	read := func(v string) string {
+		f := fields{rest: append([]byte{byte(len(v))}, v...), names: kept, kind: 2}
+		text := f.text()
+		if f.bad || len(f.rest) > 0 {
+			t.Fatalf("%q cannot be read", v)
+		}
+		return text
+	}
+	var all []string
+	for i := range 5000 {
+		all = append(all, strings.Repeat(string(rune('a'+i%26)), i%(nameBytesMax+3))+testGID(1, uint64(i)).String()[20:])
+	}
+	for _, v := range append(all, all...) {
+		if got := read(v); got != v {
+			t.Fatalf("%q was read as %q", v, got)
+		}
+		if a, b := read(v), read(v); len(v) <= nameBytesMax && unsafe.StringData(a) != unsafe.StringData(b) {
+			t.Fatalf("%q was copied again", v)
+		}
+		if got := kept.blob([]byte(v)); string(got) != v || &got[0] != &kept.blob([]byte(v))[0] {
+			t.Fatalf("%q: another blob, or copied again", v)
+		}
+	}
+	if f := (fields{rest: []byte{2, 0xC3, 0x28}, names: kept, kind: 2}); f.text() != "" || !f.bad || read("") != "" {
+		t.Error("what is no UTF-8 was taken")
+	}
+	for _, v := range kept.texts {
+		if v == "\xC3\x28" || len(v) > nameBytesMax {
+			t.Errorf("%q is kept", v)
+		}
+	}
+}
+
+// What a batch was read into is used again; what its records keep is not.
+func TestDecoderIsUsedAgain(t *testing.T) {
+	w := newWorld(t)
+	for i := range 200 {
+		n := 1 + i*37%100
+		submits, reports := fastPath(n, i*100)
+		for _, commands := range [][]*logpb.Command{submits, reports[:n/2]} {
+			w.index++
+			entry := entryOf(commands)
+			if _, err := w.s.ApplyEntry(w.index, 1, entry); err != nil {
+				t.Fatal(err)
+			}
+			clear(entry) // the library's, for the next one
+		}
+		for k := range n {
+			g := testGID(testStartMS, uint64(i*100+k))
+			tx, ok := w.s.Get(g)
+			if !ok || !bytes.Equal(tx.GetBegin().GetGid(), g[:]) || len(tx.GetBegin().GetLabels()) != 1 ||
+				string(tx.GetBranches()[1].GetSpec().GetHolder()) != testHolder || tx.GetBranches()[0].GetVote() != votePrepared {
+				t.Fatalf("step %d, %s: %v", i, g, tx)
+			}
+		}
+	}
+	if err := w.s.CheckInvariants(); err != nil {
+		t.Fatal(err)
+	}
+	d := w.s.decoder
+	for _, n := range []int{len(d.commands.pieces), len(d.submits.pieces), len(d.ballots.pieces)} {
+		if n == 0 || n > slabMax {
+			t.Errorf("%d pieces are kept", n)
+		}
+	}
+	for i := range d.commands.pieces {
+		if d.commands.pieces[i].GetKind() != nil {
+			t.Fatal("a command is kept after its entry was applied")
+		}
+	}
+	submits, _ := fastPath(3*slabMax, 1_000_000)
+	w.index++
+	if _, err := w.s.ApplyEntry(w.index, 1, entryOf(submits)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(d.commands.pieces); n > slabMax {
+		t.Errorf("%d pieces are kept after a huge entry", n)
+	}
+}
