@@ -118,6 +118,15 @@ func (b *Branch) Verdict() Verdict {
 	return b.verdict
 }
 
+// prepareBehind makes room for a prepare that nobody waits for before the commit of the
+// whole; nil where the branch's vote goes elsewhere, or that was not asked for.
+func (b *Branch) prepareBehind() (run func(prepare func() error)) {
+	if !b.carried() {
+		return nil
+	}
+	return b.scope.behind.begin()
+}
+
 // CheckWait returns [ErrWaitsForItself] while the initiator waits for the very
 // call that runs: ask before preparing, when the commit is to [Branch.Wait].
 func (b *Branch) CheckWait() error {

@@ -125,6 +125,9 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 				if i%2 == 0 {
 					opts = append(opts, participant.OneShot()) // but for the held ones' sake
 				}
+				if i%4 == 0 {
+					opts = append(opts, participant.PrepareBehind())
+				}
 				err := initiator.Run(t.Context(), func(ctx context.Context) error {
 					info, _ := participant.FromContext(ctx)
 					gid = info.GID

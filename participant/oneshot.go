@@ -32,6 +32,7 @@ func OneShot() TxOption {
 func (c *Client) oneShot(gid GID, o txOptions) *Transaction {
 	t := c.transaction(gid, o)
 	t.root.mustBegin = t.beginNow
+	t.root.behind.wanted = o.behind
 	return t
 }
 
@@ -57,6 +58,9 @@ func (t *Transaction) beginNow(ctx context.Context) error {
 
 // commitOneShot sends the transaction with its branches and their votes.
 func (t *Transaction) commitOneShot(ctx context.Context, wait quoratev1.Wait) error {
+	if err := t.root.behind.join(); err != nil {
+		return err
+	}
 	tr := t.root.seal()
 	if !tr.complete {
 		return fmt.Errorf("transaction %s: %w", t.gid, ErrIncomplete)
@@ -122,6 +126,7 @@ func (t *Transaction) expire(ctx context.Context) error {
 // cluster has not heard of the transaction, and nobody is left to ask it: then it never
 // hears of it, by a commit that is asked at the same moment neither.
 func (t *Transaction) giveUp() (branches []*quoratev1.BranchSpec, needed bool) {
+	_ = t.root.behind.join() // they may have prepared, and are told either way
 	tr := t.root.seal()
 	ended := make(map[string]bool, len(tr.ballots))
 	for _, b := range tr.ballots {

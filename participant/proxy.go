@@ -46,6 +46,8 @@ type Proxy struct {
 	single atomic.Bool   // driver and server take one statement a request
 	swept  atomic.Uint64 // the highest floor that this process has swept to
 
+	scanned scanned
+
 	mu       sync.Mutex
 	why      error // why it is not attached yet
 	attached *Attachment
@@ -76,6 +78,7 @@ type proxyBranch interface {
 	Ref() BranchRef
 	Prepared() Prepared
 	CheckWait() error
+	prepareBehind() (run func(prepare func() error))
 	Vote(context.Context, Vote) (Verdict, error)
 	Wait(context.Context) (Verdict, Outcome, error)
 	Done(context.Context, Outcome, string) error

@@ -104,7 +104,7 @@ func (c *proxyConn) changed(ctx context.Context, found statements, res driver.Re
 }
 
 func (c *proxyConn) scan(query string) statements {
-	return scanStatements(query, c.p.dialect.mysqlText())
+	return c.p.scanned.scan(query, c.p.dialect.mysqlText())
 }
 
 // ExecContext runs a statement.

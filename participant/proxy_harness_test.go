@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,6 +129,8 @@ func (b *scriptBranch) detail() string {
 	defer b.script.mu.Unlock()
 	return b.vote.Detail
 }
+
+func (b *scriptBranch) prepareBehind() func(func() error) { return b.scope.behind.begin() }
 
 func (b *scriptBranch) CheckWait() error {
 	if b.scope.isWaited() {
@@ -333,10 +336,20 @@ func (r *resource) managedOnce(ctx context.Context, f func(rawSession) error) er
 }
 
 // listed is what the database has prepared now.
+//
+// MySQL lists those of the whole server: tests at the same time have theirs there.
 func (r *resource) listed(ctx context.Context) (found map[string]Prepared, err error) {
 	err = r.managed(ctx, func(s rawSession) (err error) { found, err = r.proxy.engine.list(ctx, s); return err })
+	maps.DeleteFunc(found, func(_ string, p Prepared) bool {
+		by, _ := madeBy.Load(p.GID)
+		name, _ := by.(string)
+		return name == "" || !strings.HasPrefix(name, r.t.Name()) && !strings.HasPrefix(r.t.Name(), name)
+	})
 	return found, err
 }
+
+// madeBy are the names of the tests that made GIDs.
+var madeBy sync.Map
 
 // must runs SQL beside the proxy.
 func (r *resource) must(query string, args ...any) {
@@ -390,7 +403,6 @@ func (r *resource) wantListed(want int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	// MySQL lists those of the whole server: other tests' clusters leave some for a while.
 	maps.DeleteFunc(found, func(_ string, p Prepared) bool { return p.Cluster != clusterA })
 	if len(found) != want {
 		r.t.Fatalf("%d branches are prepared, want %d: %v", len(found), want, found)
@@ -409,6 +421,7 @@ func globalBorn(t *testing.T, ms uint64) (context.Context, GID) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	madeBy.Store(gid, t.Name())
 	ctx, err := Join(t.Context(), Info{GID: gid, Cluster: clusterA, Timeout: 30 * time.Second, Entry: EntryExplicit})
 	if err != nil {
 		t.Fatal(err)

@@ -122,9 +122,38 @@ func (t *branchTx) rolledBack() error {
 }
 
 // Commit prepares the branch and votes. nil means that the vote has arrived, or
-// with [CommitWaits] that the branch is committed.
+// with [CommitWaits] that the branch is committed; with [PrepareBehind] nothing yet.
 func (t *branchTx) Commit() error {
 	t.c.branch = nil
+	if t.c.statements > 0 || t.p.cfg.waits { // open statements are database/sql's to close
+		return t.commit()
+	}
+	run := t.branch.prepareBehind()
+	if run == nil {
+		return t.commit()
+	}
+	pooled := t.c
+	t.c = &proxyConn{p: t.p, raw: pooled.raw, state: pooled.state}
+	pooled.gone.Store(true) // database/sql does not touch it any more
+	run(func() error {
+		defer t.c.handBack()
+		return t.commit()
+	})
+	return nil
+}
+
+// handBack ends the use of a connection that has left its pool.
+func (c *proxyConn) handBack() {
+	switch {
+	case c.gone.Load(): // a prepared branch keeps it
+	case c.IsValid():
+		c.p.pins.give(c.raw, c.state)
+	default:
+		_ = c.raw.Close()
+	}
+}
+
+func (t *branchTx) commit() error {
 	// A cancelled context must not cut a PREPARE in two; the vote may be cut short.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), commandTimeout)
 	defer cancel()

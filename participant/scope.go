@@ -32,6 +32,9 @@ type scope struct {
 	// are the cluster's to watch. Nil where only the initiator can.
 	mustBegin func(context.Context) error
 
+	// behind are prepares of the scope's own branches that its code does not wait for.
+	behind behind
+
 	mu sync.Mutex
 	// next is the number of children given out.
 	next int

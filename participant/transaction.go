@@ -20,6 +20,7 @@ type txOptions struct {
 	timeout time.Duration
 	entry   Entry
 	oneShot bool
+	behind  bool
 	labels  map[string]string
 }
 

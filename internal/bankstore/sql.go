@@ -49,6 +49,9 @@ func (s *sqlStore) attach(ctx context.Context, c Config, client *participant.Cli
 	if c.LockWait > 0 {
 		opts = append(opts, participant.LockWait(c.LockWait))
 	}
+	if c.PinnedMax > 0 {
+		opts = append(opts, participant.PinnedMax(c.PinnedMax))
+	}
 	proxy := wrap(connector, client, c.Resource, opts...)
 	s.db = sql.OpenDB(proxy)
 	if c.IdleConnections > 0 {

@@ -62,6 +62,8 @@ type Config struct {
 	LockWait time.Duration
 	// IdleConnections to a database are kept open; 0: database/sql's default.
 	IdleConnections int
+	// PinnedMax bounds the connections that prepared branches keep; 0: the SDK's default.
+	PinnedMax int
 }
 
 // Move changes the balance of one account.

@@ -61,7 +61,7 @@ func (r *runner) banks(callers int) ([2]bankstore.Config, error) {
 		name := fmt.Sprintf("bench-%s-%c", run, 'a'+i)
 		configs[i] = bankstore.Config{
 			Resource: name, Spec: r.o.Stores[i], Path: filepath.Join(dir, name+".db"), Prefix: strings.ReplaceAll(name, "-", "_") + "_",
-			Accounts: callers * accountsEach, Opening: func(int) int64 { return openingBalance }, LockWait: 10 * time.Second, IdleConnections: callers,
+			Accounts: callers * accountsEach, Opening: func(int) int64 { return openingBalance }, LockWait: 10 * time.Second, IdleConnections: callers, PinnedMax: max(64, callers),
 		}
 	}
 	return configs, nil
@@ -126,7 +126,7 @@ func (r *runner) transferSlice(ctx context.Context, callers int) (one Slice, err
 				return err
 			}
 			return stores[1].Work(ctx, []bankstore.Move{{Account: account, Delta: 1}}, nil)
-		}, participant.OneShot())
+		}, participant.OneShot(), participant.PrepareBehind())
 		return b.decided(gid, quoratev1.Decision_DECISION_COMMIT, "", err)
 	}
 	one, err = r.counted(ctx, r.product, callers, op, b.drain)

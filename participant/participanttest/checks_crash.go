@@ -119,7 +119,7 @@ func checkRecoverList(t testing.TB, h Harness) {
 	b.rollback(rolledBack)
 	working := b.begin()
 	w := b.write(working.Context(b.Context()), "working", "1")
-	found, err := b.m.Recover(b.Context())
+	found, err := b.recovered()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -143,7 +143,7 @@ func checkRecoveryEnds(t testing.TB, h Harness) {
 	}
 	b.crash()
 	b.until("recovery", func() error {
-		found, err := b.m.Recover(b.Context())
+		found, err := b.recovered()
 		if err == nil && len(found) != 1 {
 			err = fmt.Errorf("%d branches are prepared", len(found))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -232,6 +233,13 @@ func (b *bench) listed(ref participant.BranchRef) (participant.Prepared, bool) {
 		}
 	}
 	return participant.Prepared{}, false
+}
+
+// recovered is what recovery lists of this check's cluster: a server that is shared may
+// hold what other tests have prepared.
+func (b *bench) recovered() ([]participant.Prepared, error) {
+	found, err := b.m.Recover(b.Context())
+	return slices.DeleteFunc(found, func(p participant.Prepared) bool { return p.Cluster != b.client.ClusterID() }), err
 }
 
 // until waits for cond to be nil.
