@@ -122,7 +122,8 @@ func newPair(t testing.TB) *pair {
 	return &pair{a: w.s, b: reborn(t, w.s), index: w.index, clock: w.clock}
 }
 
-// step applies commands on both nodes and holds results and digests together.
+// step applies commands on both nodes and holds results and digests together. The one
+// reads entries into memory that it uses again, the other into memory of their own.
 func (p *pair) step(commands ...*logpb.Command) ([]Result, error) {
 	p.index++
 	entry := EncodeEntry(nil, &logpb.Batch{ClockMs: p.clock, WallMs: p.index, FeatureLevel: FeatureLevel, Commands: commands})
@@ -130,7 +131,11 @@ func (p *pair) step(commands ...*logpb.Command) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rb, err := p.b.ApplyEntry(p.index, 1, entry)
+	own, err := DecodeEntry(entry)
+	if err != nil {
+		return nil, err
+	}
+	rb, err := p.b.Apply(Meta{Index: p.index, Term: 1}, own)
 	if err != nil {
 		return nil, err
 	}
