@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/quorate/quorate/fsm"
@@ -35,6 +36,17 @@ type batcher struct {
 type batched struct {
 	Propose
 	done func(result) // or nil
+	// doubtful: it was proposed before, and may have been appended then.
+	doubtful bool
+}
+
+// failed is what the failure of a try is for who waits: nobody may hear that nothing was
+// done because the last of several tries did nothing.
+func (b *batched) failed(err error) error {
+	if err == nil || !b.doubtful {
+		return err
+	}
+	return fmt.Errorf("%w: it may have been appended; the last try: %v", ErrUnknown, err) //nolint:errorlint // the last error's kind is not what happened
 }
 
 // result is what a command came to.
@@ -44,6 +56,7 @@ type result struct {
 }
 
 func (b *batched) tell(r fsm.Result, err error) {
+	err = b.failed(err)
 	b.Tell(r, err)
 	if b.done != nil {
 		b.done(result{r, err})
@@ -102,7 +115,7 @@ func tellAll(batch []batched, results []fsm.Result, err error) (told []ProposeRe
 		}
 		batch[i].tell(r, err)
 		if batch[i].Token != 0 {
-			told = append(told, ProposeResult{batch[i].Token, r, err})
+			told = append(told, ProposeResult{batch[i].Token, r, batch[i].failed(err)})
 		}
 	}
 	return told

@@ -73,6 +73,12 @@ func (c *Coordinator) notLeader() error {
 	return &NotLeaderError{Leader: leader}
 }
 
+// notAppended says that nothing of a proposal that failed so is in the log, nor will be.
+func notAppended(err error) bool {
+	return !errors.Is(err, ErrUnknown) &&
+		(errors.Is(err, ErrNotLeader) || errors.Is(err, ErrNoLeader) || errors.Is(err, ErrOverload) || errors.Is(err, ErrTooLarge))
+}
+
 // proposeError sorts the log's errors: what was not appended keeps its own
 // error, all else is unknown.
 func (c *Coordinator) proposeError(gid fsm.GID, err error) error {

@@ -143,7 +143,11 @@ func (c *Coordinator) appendOne(ctx context.Context, command *logpb.Command) (fs
 	}
 	results, _, err := c.replog.Propose(ctx, commands...)
 	if err != nil {
-		// Whether they were appended or not: a report may be repeated.
+		// Whether they were appended or not: a report may be repeated. But whoever waits
+		// for it must not hear of the last try alone.
+		for i := range along {
+			along[i].doubtful = !notAppended(err)
+		}
 		c.batcher.add(along...)
 		if errors.Is(err, ErrTooLarge) { // not because of the caller's, perhaps
 			return c.appendAlone(ctx, command)

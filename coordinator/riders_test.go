@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -381,6 +382,48 @@ func TestWhatRides(t *testing.T) {
 			c.make(w)
 			if fmt.Sprint(got) != fmt.Sprint(c.want) {
 				t.Errorf("proposed %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// A report rode with a command whose outcome is unknown, and nobody leads any more when it
+// is repeated: the entry may stand, here it does, so its branch must not hear that nothing
+// was done.
+func TestAReportWhoseRideIsUnknownStaysSo(t *testing.T) {
+	for name, last := range map[string]error{
+		"no longer the leader": ErrNotLeader,
+		"nobody leads":         ErrNoLeader,
+		"overload":             &OverloadError{Limit: "queue", Max: 1},
+		"closed":               ErrClosed,
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newRidingNode(t, time.Hour)
+			gid := n.told()
+			heard := n.report(gid)
+			n.rides(1)
+			var lost atomic.Bool
+			n.log.meet(func([]*logpb.Command) error {
+				if lost.Load() {
+					return last
+				}
+				return nil
+			}, func(commands []*logpb.Command) error {
+				if commands[0].GetBegin() == nil {
+					return nil
+				}
+				lost.Store(true)
+				return fmt.Errorf("%w: the leadership went", ErrUnknown)
+			})
+			if _, err := n.Begin(n.ctx, &logpb.Begin{}); !errors.Is(err, ErrUnknown) {
+				t.Errorf("the Begin: %v", err)
+			}
+			var unknown *UnknownError
+			if err := n.hears(heard); !errors.As(err, &unknown) || unknown.GID != gid {
+				t.Errorf("the report was appended, and its branch hears: %v", err)
+			}
+			if n.state(gid) != fsm.StateCommitted {
+				t.Errorf("the transaction is %v", n.state(gid))
 			}
 		})
 	}
