@@ -15,6 +15,7 @@ import (
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // reasonOngoing is ErrorInfo's reason for "still working".
@@ -100,10 +101,10 @@ func (c *Caller) connect(t target) (*connection, error) {
 	if t.scheme == "grpcs" {
 		creds = credentials.NewTLS(c.tls.Clone())
 	}
-	conn, err := grpc.NewClient("passthrough:///"+t.address,
+	conn, err := grpc.NewClient("passthrough:///"+t.address, append(wire.DialOptions(),
 		grpc.WithTransportCredentials(creds), grpc.WithContextDialer(c.dialer), grpc.WithNoProxy(), grpc.WithConnectParams(reconnecting),
 		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(idleTimeout),
-		grpc.WithMaxHeaderListSize(16<<10), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(AnswerBytesMax)))
+		grpc.WithMaxHeaderListSize(16<<10), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(AnswerBytesMax)))...)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/quorate/quorate/internal/callheader"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // The methods of the branches.
@@ -38,7 +39,7 @@ func serveBranches(g *gate, seen *wireCount) (*branches, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := []grpc.ServerOption{grpc.ForceServerCodecV2(rawCodec{})}
+	options := append(wire.ServerOptions(), grpc.ForceServerCodecV2(rawCodec{}))
 	if seen != nil {
 		options = append(options, grpc.StatsHandler(seen))
 	}
@@ -51,7 +52,7 @@ func serveBranches(g *gate, seen *wireCount) (*branches, error) {
 			{MethodName: methodCheckBack, Handler: b.handler(&b.asked)},
 		},
 	}, b)
-	if b.conn, err = grpc.NewClient(b.address, grpc.WithTransportCredentials(insecure.NewCredentials())); err != nil {
+	if b.conn, err = grpc.NewClient(b.address, append(wire.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	go func() { _ = b.server.Serve(l) }() // ends with close

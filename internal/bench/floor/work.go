@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/wire"
 )
 
 // work is what is left to do of a transaction once it is decided.
@@ -145,7 +146,7 @@ func (c *caller) conn(address string) (*grpc.ClientConn, error) {
 	if conn := c.conns[address]; conn != nil {
 		return conn, nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+address, append(wire.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err == nil {
 		c.conns[address] = conn
 	}
