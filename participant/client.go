@@ -26,6 +26,8 @@ type Client struct {
 	clock  clock
 	live   *registry
 	sess   *session
+	// submits are those of one-shot transactions over a stream, where that is wanted.
+	submits *Submits
 
 	ctx    context.Context // ends when the client is closed
 	cancel context.CancelFunc
@@ -57,6 +59,9 @@ func Dial(ctx context.Context, seeds []string, opts ...Option) (*Client, error) 
 	c := &Client{cfg: cfg, holder: holder.String(), live: newRegistry(), attached: make(map[string]*Attachment)}
 	c.nodes = newNodes(seeds, c.dial)
 	c.sess = newSession(c)
+	if cfg.submitStream {
+		c.submits = c.SubmitStream()
+	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	if err := c.refreshClock(ctx); err != nil {
 		_ = c.Close()
@@ -79,6 +84,9 @@ func (c *Client) finish() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.work.Wait()
+	if c.submits != nil {
+		c.submits.Close(c.ctx) // at once: it has ended
+	}
 	c.nodes.close()
 	return nil
 }

@@ -107,7 +107,7 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 	t.Parallel()
 	const workers, transfers = 4, 10
 	cl := realcluster.New(t)
-	initiator := dialReal(t, cl)
+	initiators := []*participant.Client{dialReal(t, cl), dialReal(t, cl, participant.WithSubmitStream())}
 	banks := []*databaseBank{openBank(t, cl, postgresKV), openBank(t, cl, mysqlKV), openBank(t, cl, sqliteKV)}
 	var serving sync.RWMutex // a bank's process does not change under a transfer's feet
 
@@ -128,7 +128,7 @@ func TestMoneyOverDatabasesWhileLeadersDie(t *testing.T) {
 				if i%4 == 0 {
 					opts = append(opts, participant.PrepareBehind())
 				}
-				err := initiator.Run(t.Context(), func(ctx context.Context) error {
+				err := initiators[w%2].Run(t.Context(), func(ctx context.Context) error {
 					info, _ := participant.FromContext(ctx)
 					gid = info.GID
 					if err := from.add(ctx, (w+i)%accounts, -30); err != nil {

@@ -76,9 +76,7 @@ func (t *Transaction) commitOneShot(ctx context.Context, wait quoratev1.Wait) er
 	ctx, cancel := t.c.boundBy(ctx, t.root.timeout+t.c.cfg.callTimeout)
 	defer cancel()
 	for {
-		got, err := call(ctx, t.c, t.gid, func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.SubmitResponse, error) {
-			return quoratev1.NewTransactionServiceClient(cc).Submit(ctx, req)
-		})
+		got, err := t.c.submit(ctx, t.gid, req)
 		if err != nil {
 			return t.c.why(ctx, outcomeOf(t.gid, err))
 		}
@@ -90,6 +88,16 @@ func (t *Transaction) commitOneShot(ctx context.Context, wait quoratev1.Wait) er
 			return &OutcomeUnknownError{GID: t.gid, Err: err}
 		}
 	}
+}
+
+// submit sends one Submit, over the stream where that is wanted.
+func (c *Client) submit(ctx context.Context, gid GID, req *quoratev1.SubmitRequest) (*quoratev1.SubmitResponse, error) {
+	if c.submits != nil {
+		return c.submits.Submit(ctx, req)
+	}
+	return call(ctx, c, gid, func(ctx context.Context, cc grpc.ClientConnInterface) (*quoratev1.SubmitResponse, error) {
+		return quoratev1.NewTransactionServiceClient(cc).Submit(ctx, req)
+	})
 }
 
 // send notes that the transaction is sent, unless it was dropped, or its time is over.

@@ -2,8 +2,11 @@ package participant_test
 
 import (
 	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -57,7 +60,27 @@ func TestOneShotBranchesOfOneNameInTwoStores(t *testing.T) {
 // it, without, and one that refuses.
 func TestOneShotOnARealCluster(t *testing.T) {
 	cl := realcluster.New(t)
-	client := dialReal(t, cl)
+	oneShotOnARealCluster(t, cl, dialReal(t, cl))
+}
+
+// Over the stream of submits it is no different, and no commit is a call of its own.
+func TestOneShotOverAStream(t *testing.T) {
+	cl := realcluster.New(t)
+	var called atomic.Int32
+	oneShotOnARealCluster(t, cl, dialReal(t, cl, participant.WithSubmitStream(), participant.WithDialOptions(grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			if strings.HasSuffix(method, "/Submit") {
+				called.Add(1)
+			}
+			return invoker(ctx, method, req, reply, cc, opts...)
+		}))))
+	if n := called.Load(); n != 0 {
+		t.Errorf("%d commits were calls", n)
+	}
+}
+
+func oneShotOnARealCluster(t *testing.T, cl *realcluster.Cluster, client *participant.Client) {
+	t.Helper()
 	store, f := bank(t, client, "bank"), serve(t, client, "held")
 	for name, work := range map[string]func(context.Context) error{
 		"plain": func(ctx context.Context) error { return put(ctx, store, "plain", "1") },

@@ -43,6 +43,8 @@ type config struct {
 	scanIdle time.Duration
 	// deliveries bounds the deliveries that run at once for one resource.
 	deliveries int
+	// submitStream has one-shot transactions committed over a stream.
+	submitStream bool
 	// staleAfter is ClockStaleMax, less in tests.
 	staleAfter time.Duration
 	// witness, when set, hears of each step of each branch.
@@ -114,6 +116,11 @@ func WithScanInterval(longest, idle time.Duration) Option {
 
 // WithDeliveries bounds the deliveries that run at once for one resource (default 16).
 func WithDeliveries(n int) Option { return func(o *config) { o.deliveries = n } }
+
+// WithSubmitStream has one-shot transactions committed over one stream to the leader, as
+// by [Client.SubmitStream], instead of by a call each: it costs less at both ends, and
+// gRPC's interceptors for calls do not see them.
+func WithSubmitStream() Option { return func(o *config) { o.submitStream = true } }
 
 // WithDialOptions adds options of gRPC's, such as a stats handler.
 func WithDialOptions(opts ...grpc.DialOption) Option {

@@ -20,7 +20,7 @@ import (
 // The scenario whose participants do real work. Its floor needs no cluster.
 const (
 	transferName  = "transfer"
-	transferDoc   = "money moves between two stores by the SDK: begin, a prepared branch in each, commit"
+	transferDoc   = "money moves between two stores by the SDK: begin, a branch in each that prepares behind the function, commit over a stream"
 	transferFloor = "the same work in the same stores, prepared and committed by a loop with no coordinator"
 )
 
@@ -88,7 +88,7 @@ func (r *runner) transferSlice(ctx context.Context, callers int) (one Slice, err
 	if err := r.product.t.resize(ctx, callers); err != nil {
 		return Slice{}, err
 	}
-	client, err := participant.Dial(ctx, r.product.t.seeds, participant.WithDeliveries(max(16, callers)))
+	client, err := participant.Dial(ctx, r.product.t.seeds, participant.WithDeliveries(max(16, callers)), participant.WithSubmitStream())
 	if err != nil {
 		return Slice{}, err
 	}
