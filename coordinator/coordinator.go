@@ -40,6 +40,7 @@ type Coordinator struct {
 	pending atomic.Int64 // callers' proposals under way
 	batcher *batcher
 	riders  *riders
+	calls   *callPool
 
 	inbox   *inbox
 	closing chan struct{}
@@ -70,6 +71,7 @@ func New(cfg Config) (*Coordinator, error) {
 		nodeID: cfg.NodeID, replog: cfg.Log, caller: cfg.Caller, observer: cfg.Observer, log: cfg.Logger,
 		now: cfg.Now, settings: cfg.Settings, entropy: cfg.Entropy,
 		inbox:    newInbox(),
+		calls:    newCallPool(),
 		closing:  make(chan struct{}),
 		closed:   make(chan struct{}),
 		stop:     stop,

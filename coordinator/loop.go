@@ -202,21 +202,6 @@ func (c *Coordinator) closeSession(id SessionID, cause error) {
 	s.finish(cause)
 }
 
-// startCall calls an endpoint in a goroutine of its own; the core bounds them.
-func (c *Coordinator) startCall(d Delivery) {
-	lead := c.lead.Load()
-	if c.caller == nil || lead == nil {
-		c.later(func(core *Core, now time.Time) { core.Called(now, d, Answered{}, errNoCaller) })
-		return
-	}
-	c.goroutines.Go(func() {
-		ctx, cancel := context.WithTimeout(lead.ctx, d.Timeout)
-		defer cancel()
-		a, err := c.caller.Call(ctx, d)
-		c.step(func(core *Core, now time.Time) { core.Called(now, d, a, err) })
-	})
-}
-
 var errNoCaller = errors.New("this node delivers to no endpoints")
 
 // later runs f as a step of its own, from the core's goroutine, which must not

@@ -237,8 +237,12 @@ func (n *node) watch(ctx context.Context, r WatchRequest) (<-chan seen, <-chan e
 			for _, e := range events {
 				s.kinds = append(s.kinds, e.Kind)
 			}
-			out <- s
-			return nil
+			select {
+			case out <- s:
+				return nil
+			case <-ctx.Done(): // nobody reads, and there is no room for more
+				return context.Cause(ctx)
+			}
 		})
 	}()
 	return out, done

@@ -101,7 +101,12 @@ func carried(d coordinator.Delivery, cluster string) []told {
 	if dialectOf(d) != nil {
 		return present([]told{{callheader.Epoch, epochText(d)}, {callheader.Trace, d.Traceparent}})
 	}
-	return present([]told{
+	return present(everything(d, cluster))
+}
+
+// everything is what a call carries in our own tongue, what has no value included.
+func everything(d coordinator.Delivery, cluster string) []told {
+	return []told{
 		{callheader.GID, d.GID.String()},
 		{callheader.Operation, operationWord(d.Operation)},
 		{callheader.Mode, modeWord(d.Mode)},
@@ -112,7 +117,7 @@ func carried(d coordinator.Delivery, cluster string) []told {
 		{callheader.Key, callheader.Escape(d.Key)}, {callheader.Branch, callheader.Escape(d.Branch)},
 		{callheader.Topic, callheader.Escape(d.Topic)}, {callheader.Workflow, callheader.Escape(d.Plan.GetWorkflow())},
 		{callheader.Trace, d.Traceparent},
-	})
+	}
 }
 
 // present leaves out what has no value.
@@ -121,7 +126,8 @@ func present(list []told) []told {
 }
 
 func epochText(d coordinator.Delivery) string {
-	return fmt.Sprintf("%d.%d", d.Epoch.Incarnation, d.Epoch.Term)
+	text := strconv.AppendUint(make([]byte, 0, 24), d.Epoch.Incarnation, 10)
+	return string(strconv.AppendUint(append(text, '.'), d.Epoch.Term, 10))
 }
 
 // setHeaders writes the caller's own headers, then ours over them.
@@ -140,24 +146,53 @@ func setHeaders(header http.Header, d coordinator.Delivery, cluster string) {
 
 // metadataOf is the same for gRPC.
 func metadataOf(d coordinator.Delivery, cluster string) metadata.MD {
-	md := metadata.MD{}
+	ours := carried(d, cluster)
+	md, values := make(metadata.MD, len(ours)+len(d.Plan.GetHeaders())), make([]string, len(ours))
 	for _, own := range d.Plan.GetHeaders() {
 		if !callheader.Reserved(own.GetName()) {
 			md.Set(own.GetName(), own.GetValue())
 		}
 	}
-	for _, ours := range carried(d, cluster) {
-		md.Set(ours.name, ours.value)
+	for i, one := range ours {
+		values[i] = one.value
+		md[metadataNames[one.name]] = values[i : i+1 : i+1]
 	}
 	return md
 }
 
-func operationWord(op fsm.Operation) string { return enumWord(op.String(), "OPERATION_") }
+// metadataNames are the names of what a call carries as metadata has them.
+var metadataNames = func() map[string]string {
+	names := make(map[string]string)
+	for _, one := range append(everything(coordinator.Delivery{}, ""), told{name: callheader.Trace}) {
+		names[one.name] = strings.ToLower(one.name)
+	}
+	return names
+}()
 
-func modeWord(mode fsm.Mode) string { return enumWord(mode.String(), "MODE_") }
+func operationWord(op fsm.Operation) string { return enumWord(operationWords, op) }
 
-func enumWord(name, prefix string) string {
-	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, prefix), "_", "-"))
+func modeWord(mode fsm.Mode) string { return enumWord(modeWords, mode) }
+
+// The words of what every call names: to ask protobuf for them takes longer than many
+// another part of the call.
+var (
+	operationWords = enumWords[fsm.Operation](logpb.Operation_name, "OPERATION_")
+	modeWords      = enumWords[fsm.Mode](logpb.Mode_name, "MODE_")
+)
+
+func enumWords[E ~int32](names map[int32]string, prefix string) map[E]string {
+	words := make(map[E]string, len(names))
+	for number, name := range names {
+		words[E(number)] = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, prefix), "_", "-"))
+	}
+	return words
+}
+
+func enumWord[E ~int32](words map[E]string, e E) string {
+	if word, known := words[e]; known {
+		return word
+	}
+	return strconv.Itoa(int(e))
 }
 
 // payloadOf is the body of a call.

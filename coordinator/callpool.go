@@ -1,0 +1,66 @@
+package coordinator
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// callersRestingMax bounds the goroutines that rest between two calls to endpoints.
+const callersRestingMax = 256
+
+// callPool runs the calls to endpoints, as many at once as the core starts. A goroutine
+// that has ended one takes the next: a new one would grow its stack anew for each call,
+// which is a good part of what a call costs.
+type callPool struct {
+	next    chan startedCall
+	resting atomic.Int64
+}
+
+// startedCall is a call, and the leadership whose end ends it.
+type startedCall struct {
+	d    Delivery
+	lead *leadership
+}
+
+func newCallPool() *callPool { return &callPool{next: make(chan startedCall)} }
+
+// startCall calls an endpoint beside the core, which bounds the calls.
+func (c *Coordinator) startCall(d Delivery) {
+	lead := c.lead.Load()
+	if c.caller == nil || lead == nil {
+		c.later(func(core *Core, now time.Time) { core.Called(now, d, Answered{}, errNoCaller) })
+		return
+	}
+	call := startedCall{d, lead}
+	select {
+	case c.calls.next <- call:
+	default:
+		c.goroutines.Go(func() { c.callOn(call) })
+	}
+}
+
+// callOn makes a call, and those that come while its goroutine rests.
+func (c *Coordinator) callOn(call startedCall) {
+	for {
+		c.makeCall(call)
+		if c.calls.resting.Add(1) > callersRestingMax {
+			c.calls.resting.Add(-1)
+			return
+		}
+		select {
+		case call = <-c.calls.next:
+			c.calls.resting.Add(-1)
+		case <-c.closing:
+			c.calls.resting.Add(-1)
+			return
+		}
+	}
+}
+
+func (c *Coordinator) makeCall(call startedCall) {
+	ctx, cancel := context.WithTimeout(call.lead.ctx, call.d.Timeout)
+	defer cancel()
+	a, err := c.caller.Call(ctx, call.d)
+	c.step(func(core *Core, now time.Time) { core.Called(now, call.d, a, err) })
+}

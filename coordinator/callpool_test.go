@@ -1,0 +1,59 @@
+package coordinator
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/testkit"
+)
+
+// countingCaller counts its calls, each of which waits until it may end.
+type countingCaller struct {
+	called atomic.Int64
+	end    chan struct{} // nil: at once
+}
+
+func (c *countingCaller) Call(ctx context.Context, _ Delivery) (Answered, error) {
+	c.called.Add(1)
+	if c.end != nil {
+		select {
+		case <-c.end:
+		case <-ctx.Done():
+		}
+	}
+	return Answered{}, context.Cause(ctx)
+}
+
+// Calls one after the other take one goroutine, or two; those at once one each.
+func TestCallsShareGoroutines(t *testing.T) {
+	submit := func(n *node, wait Wait) {
+		action := actionOf("01")
+		_, err := n.Submit(n.ctx, SubmitRequest{Wait: wait, Submit: &logpb.Submit{
+			Begin: &logpb.Begin{Mode: logpb.Mode_MODE_MESSAGE}, Set: []*logpb.BranchSpec{action}}})
+		n.must(err)
+	}
+	const many = 40
+	caller := new(countingCaller)
+	n := newNode(t, func(c *Config) { c.Caller = caller })
+	for range many {
+		submit(n, WaitFinish)
+	}
+	if got, resting := caller.called.Load(), n.calls.resting.Load(); got != many || resting > many/4 {
+		t.Errorf("%d calls, one after the other, took more than %d goroutines", got, resting)
+	}
+	caller = &countingCaller{end: make(chan struct{})}
+	n = newNode(t, func(c *Config) { c.Caller = caller })
+	for range many {
+		submit(n, WaitDecision)
+	}
+	testkit.Eventually(t, 5*time.Second, func() bool { return caller.called.Load() == many }, "all are called at once")
+	close(caller.end)
+	testkit.Eventually(t, 5*time.Second, func() bool { return n.calls.resting.Load() == many }, "they rest")
+	submit(n, WaitFinish)
+	if resting := n.calls.resting.Load(); resting > many {
+		t.Errorf("%d goroutines rest, and %d could have made the call", resting, many)
+	}
+}
