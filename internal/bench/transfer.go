@@ -20,7 +20,7 @@ import (
 // The scenario whose participants do real work. Its floor needs no cluster.
 const (
 	transferName  = "transfer"
-	transferDoc   = "money moves between two stores by the SDK: begin, a branch in each that prepares behind the function, commit over a stream"
+	transferDoc   = "money moves between two stores by the SDK: begin, a prepared branch in each, commit"
 	transferFloor = "the same work in the same stores, prepared and committed by a loop with no coordinator"
 )
 
