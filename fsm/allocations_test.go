@@ -38,19 +38,19 @@ func TestAllocationsOfApply(t *testing.T) {
 		before  commands
 	}{
 		{"begin", allocated{2, 4}, explicit, nil},
-		{"enlist", allocated{4, 5}, enlists("1"), commands{explicit}},
-		{"vote", allocated{4, 5}, votes("1"), commands{explicit, enlists("1")}},
+		{"enlist", allocated{3, 4}, enlists("1"), commands{explicit}},
+		{"vote", allocated{3, 4}, votes("1"), commands{explicit, enlists("1")}},
 		{"commit", allocated{2, 2}, commits, voted},
 		{"report", allocated{3, 3}, reports("1"), decided},
 		{"last report", allocated{3, 3}, reports("2"), append(decided[:len(decided):len(decided)], reports("1"))},
-		{"submit", allocated{7, 9}, func(g GID) *logpb.Command {
+		{"submit", allocated{3, 5}, func(g GID) *logpb.Command {
 			return submit(namedBegin(g), specs("1", "2"), ballots(votePrepared, "1", "2")...)
 		}, nil},
 		{"reports of both", allocated{4, 4}, func(g GID) *logpb.Command { return reportsAll(g, committed, "1", "2") }, decided},
-		{"answers of both", allocated{17, 21}, func(g GID) *logpb.Command { return answersOf(g, said("1", answerDone), said("2", answerDone)) }, commands{sagas}},
+		{"answers of both", allocated{15, 19}, func(g GID) *logpb.Command { return answersOf(g, said("1", answerDone), said("2", answerDone)) }, commands{sagas}},
 		{"submit of a saga", allocated{12, 14}, sagas, nil},
-		{"answer", allocated{4, 4}, answers("1"), commands{sagas}},
-		{"last answer", allocated{14, 14}, answers("2"), commands{sagas, answers("1")}},
+		{"answer", allocated{3, 3}, answers("1"), commands{sagas}},
+		{"last answer", allocated{13, 13}, answers("2"), commands{sagas, answers("1")}},
 		{"rollback of nothing", allocated{7, 7}, func(g GID) *logpb.Command { return rollback(g, participant) }, nil},
 		{"tick", allocated{1, 3}, func(GID) *logpb.Command { return tick() }, nil},
 	} {

@@ -484,10 +484,9 @@ func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
 }
 
 func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
-	n := countField(raw, 2)
+	n, k := countFields(raw, 2, 3)
 	specs := make([]logpb.BranchSpec, n) // they belong to one transaction
 	m.Set = d.specAt.some(n, d.left)[:0]
-	k := countField(raw, 3)
 	ballots := d.ballots.some(k, d.left)
 	m.Votes = d.ballotAt.some(k, d.left)[:0]
 	d.raws = d.raws[:0]

@@ -107,20 +107,32 @@ func (f *fields) copied(v []byte) string {
 }
 
 // countField counts a field's occurrences, as far as the message can be read.
-func countField(message []byte, number protowire.Number) (count int) {
-	for len(message) > 0 {
-		field, kind, n := protowire.ConsumeTag(message)
-		if n < 0 {
-			return count
+func countField(message []byte, number protowire.Number) int {
+	count, _ := countFields(message, number, 0)
+	return count
+}
+
+// countFields is countField for two of them.
+func countFields(message []byte, first, second protowire.Number) (firsts, seconds int) {
+	for f := (fields{rest: message}); f.next(); {
+		switch f.kind {
+		case protowire.BytesType:
+			f.bytes()
+		case protowire.VarintType:
+			f.varint()
+		default:
+			n := protowire.ConsumeFieldValue(f.number, f.kind, f.rest)
+			if f.bad = n < 0; !f.bad {
+				f.rest = f.rest[n:]
+			}
 		}
-		message = message[n:]
-		if n = protowire.ConsumeFieldValue(field, kind, message); n < 0 {
-			return count
-		}
-		message = message[n:]
-		if field == number {
-			count++
+		switch {
+		case f.bad:
+		case f.number == first:
+			firsts++
+		case f.number == second:
+			seconds++
 		}
 	}
-	return count
+	return firsts, seconds
 }

@@ -14,6 +14,7 @@ import (
 
 // appendTransaction appends the logpb.Transaction of t.
 func appendTransaction(dst []byte, t *transaction) []byte {
+	var memo stampMemo
 	dst = appendMessage(dst, 1, func(d []byte) []byte { return appendBegin(d, t.begin) })
 	dst = appendUint(dst, 2, uint64(t.state))
 	dst = appendBool(dst, 3, t.tombstone)
@@ -28,12 +29,12 @@ func appendTransaction(dst []byte, t *transaction) []byte {
 	dst = appendUint(dst, 12, t.deadlineMS)
 	dst = appendBool(dst, 13, t.withheld)
 	for _, b := range t.branches {
-		dst = appendMessage(dst, 14, func(d []byte) []byte { return appendBranch(d, b) })
+		dst = appendMessage(dst, 14, func(d []byte) []byte { return appendBranch(d, b, &memo) })
 	}
-	dst = appendStamp(dst, 15, t.began)
-	dst = appendStamp(dst, 16, t.sealedAt)
-	dst = appendStamp(dst, 17, t.decided)
-	dst = appendStamp(dst, 18, t.finished)
+	dst = memo.append(dst, 15, t.began)
+	dst = memo.append(dst, 16, t.sealedAt)
+	dst = memo.append(dst, 17, t.decided)
+	dst = memo.append(dst, 18, t.finished)
 	dst = appendUint(dst, 19, t.filedMS)
 	dst = appendBytes(dst, 20, t.content())
 	dst = appendBytes(dst, 21, t.result())
@@ -41,7 +42,7 @@ func appendTransaction(dst []byte, t *transaction) []byte {
 }
 
 func appendBegin(dst []byte, b *logpb.Begin) []byte {
-	dst = appendText(dst, 1, string(b.GetGid()))
+	dst = appendBytes(dst, 1, b.GetGid())
 	dst = appendText(dst, 2, b.GetNamespace())
 	dst = appendText(dst, 3, b.GetKey())
 	dst = appendUint(dst, 4, uint64(b.GetMode()))
@@ -107,7 +108,7 @@ func appendSpec(dst []byte, spec *logpb.BranchSpec) []byte {
 	return appendText(dst, 11, spec.GetTopic())
 }
 
-func appendBranch(dst []byte, b *branch) []byte {
+func appendBranch(dst []byte, b *branch, memo *stampMemo) []byte {
 	dst = appendMessage(dst, 1, func(d []byte) []byte { return appendSpec(d, b.spec) })
 	dst = appendBool(dst, 2, b.hint)
 	dst = appendUint(dst, 3, uint64(b.vote))
@@ -116,10 +117,10 @@ func appendBranch(dst []byte, b *branch) []byte {
 	dst = appendUint(dst, 6, uint64(b.resolved))
 	dst = appendText(dst, 7, b.resolvedBy)
 	dst = appendText(dst, 8, b.resolvedReason)
-	dst = appendStamp(dst, 9, b.enlisted)
-	dst = appendStamp(dst, 10, b.voted)
-	dst = appendStamp(dst, 11, b.reported)
-	dst = appendStamp(dst, 12, b.resolvedAt)
+	dst = memo.append(dst, 9, b.enlisted)
+	dst = memo.append(dst, 10, b.voted)
+	dst = memo.append(dst, 11, b.reported)
+	dst = memo.append(dst, 12, b.resolvedAt)
 	dst = appendText(dst, 13, b.detail)
 	dst = appendUint(dst, 14, uint64(b.attempts))
 	dst = appendUint(dst, 15, uint64(b.outcome))
@@ -130,15 +131,43 @@ func appendBranch(dst []byte, b *branch) []byte {
 
 // appendStamp appends a stamp; one of zeros is absent.
 func appendStamp(dst []byte, field protowire.Number, s stamp) []byte {
+	return new(stampMemo).append(dst, field, s)
+}
+
+// stampMemo holds the bytes of the last two stamps: those of a record are mostly of
+// two entries, of the one that decided it and the one that ended it.
+type stampMemo struct {
+	of    [2]stamp
+	bytes [2][stampBytesMax]byte
+	size  [2]uint8
+	older uint8
+}
+
+// stampBytesMax is what a stamp's four fields take at most.
+const stampBytesMax = 4 * (1 + 10)
+
+// append is appendStamp.
+func (m *stampMemo) append(dst []byte, field protowire.Number, s stamp) []byte {
 	if s == (stamp{}) {
 		return dst
 	}
-	return appendMessage(dst, field, func(d []byte) []byte {
-		d = appendUint(d, 1, s.index)
-		d = appendUint(d, 2, s.term)
-		d = appendUint(d, 3, s.clockMS)
-		return appendUint(d, 4, s.wallMS)
-	})
+	var i uint8
+	switch s {
+	case m.of[0]:
+	case m.of[1]:
+		i = 1
+	default:
+		i = m.older
+		b := appendUint(m.bytes[i][:0], 1, s.index)
+		b = appendUint(b, 2, s.term)
+		b = appendUint(b, 3, s.clockMS)
+		b = appendUint(b, 4, s.wallMS)
+		m.of[i], m.size[i] = s, uint8(len(b))
+	}
+	m.older = 1 - i
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	dst = append(dst, m.size[i]) // as a varint, which it is: fewer than 0x80
+	return append(dst, m.bytes[i][:m.size[i]]...)
 }
 
 // appendMessage appends a nested message. The length stands in front of what it

@@ -107,7 +107,9 @@ func (s *State) castVote(t *transaction, ballot *logpb.Ballot) {
 		s.introduce(t, ballot.GetBranch())
 	}
 	b := t.edit(id)
-	t.require(b.vote == voteNone, "branch %q votes twice", id)
+	if b.vote != voteNone {
+		t.require(false, "branch %q votes twice", id)
+	}
 	b.vote, b.maybePrepared, b.voted = ballot.GetKind(), ballot.GetMaybePrepared(), s.now
 	b.detail = s.clip(ballot.GetDetail())
 }
