@@ -108,8 +108,12 @@ func BenchmarkApplyEntry(b *testing.B) {
 // fastPath is the log of n transactions on the fast path, of two branches and 512
 // bytes of labels: an entry of their submits, and one of their reports.
 func fastPath(n, from int) (submits, reports []*logpb.Command) {
+	return fastPathAt(testStartMS, n, from)
+}
+
+func fastPathAt(bornMS uint64, n, from int) (submits, reports []*logpb.Command) {
 	for k := range n {
-		g := testGID(testStartMS, uint64(from+k))
+		g := testGID(bornMS, uint64(from+k))
 		b := namedBegin(g)
 		b.Initiator, b.Labels = "checkout-7", []*logpb.Label{{Name: "payload", Value: strings.Repeat("x", 512)}}
 		set := specs("1", "2")

@@ -274,7 +274,10 @@ func (s *State) fork() *State {
 	c.unhashed = nil
 	c.live = maps.Clone(s.live)
 	c.keys = maps.Clone(s.keys)
-	c.stubs.index = maps.Clone(s.stubs.index)
+	c.stubs.index.windows = maps.Clone(s.stubs.index.windows)
+	for at, w := range c.stubs.index.windows {
+		c.stubs.index.windows[at] = maps.Clone(w)
+	}
 	c.stubs.buckets = nil
 	for _, b := range s.stubs.buckets {
 		c.stubs.buckets = append(c.stubs.buckets, &bucket{data: slices.Clone(b.data), dead: slices.Clone(b.dead)})

@@ -13,14 +13,17 @@ import (
 // some seconds of load leave them.
 const retained = 100_000
 
-// pairEntries are entries of n submits each, every one followed by that of their
-// reports.
-func pairEntries(n, from, count int) (entries [][]byte) {
+// pairs are the batches of n Submits each, every one followed by that of their Reports.
+// Ten transactions are born in a millisecond.
+func pairs(n, from, count int) (batches []*logpb.Batch) {
 	for at := from; at < from+count; at += n {
-		submits, reports := fastPath(n, at)
-		entries = append(entries, entryOf(submits), entryOf(reports))
+		bornMS := testStartMS + uint64(at/10)
+		submits, reports := fastPathAt(bornMS, n, at)
+		for _, commands := range [][]*logpb.Command{submits, reports} {
+			batches = append(batches, &logpb.Batch{ClockMs: bornMS, WallMs: 1_700_000_000_000, FeatureLevel: FeatureLevel, Commands: commands})
+		}
 	}
-	return entries
+	return batches
 }
 
 // cpuTime is what the process has used, the collector's work too. It says more than
@@ -42,12 +45,13 @@ func BenchmarkPair(b *testing.B) {
 			name := map[bool]string{false: "apply", true: "follow"}[follows]
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				x := newBencher(b)
-				for from := 0; from < retained; from += 500 {
-					submits, reports := fastPath(500, from)
-					x.apply(&logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel, Commands: submits})
-					x.apply(&logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel, Commands: reports})
+				for _, batch := range pairs(500, 0, retained) {
+					x.apply(batch)
 				}
-				entries := pairEntries(n, retained, b.N)
+				var entries [][]byte
+				for _, batch := range pairs(n, retained, b.N) {
+					entries = append(entries, EncodeEntry(nil, batch))
+				}
 				b.ReportAllocs()
 				b.ResetTimer()
 				begun := cpuTime(b)

@@ -290,3 +290,47 @@ func TestStubsAreAQueue(t *testing.T) {
 		})
 	})
 }
+
+// The index is a map, whenever its GIDs are born, and keeps no memory for what is gone.
+func TestGIDIndexIsAMap(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x, model := newGIDIndex(), map[GID]filedRef{}
+		gid := func(t *rapid.T) GID {
+			return testGID(rapid.Uint64Range(0, 4<<windowBits).Draw(t, "born"), rapid.Uint64Range(0, 2).Draw(t, "gid"))
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"put": func(t *rapid.T) {
+				g, ref := gid(t), filedRef{bucket: rapid.Uint32().Draw(t, "bucket")}
+				x.put(g, ref)
+				model[g] = ref
+			},
+			"remove": func(t *rapid.T) { g := gid(t); x.remove(g); delete(model, g) },
+			"remove one that stands": func(t *rapid.T) {
+				for _, g := range slices.SortedFunc(maps.Keys(model), func(a, b GID) int { return slices.Compare(a[:], b[:]) }) {
+					x.remove(g)
+					delete(model, g)
+					break
+				}
+			},
+			"": func(t *rapid.T) {
+				windows := map[uint64]bool{}
+				for g, want := range model {
+					windows[windowOf(g)] = true
+					if ref, ok := x.get(g); !ok || ref != want {
+						t.Fatalf("%s: %v, %v, want %v", g, ref, ok, want)
+					}
+				}
+				if g := gid(t); x.len() != len(model) || len(x.windows) != len(windows) {
+					t.Fatalf("%d in %d windows, want %d in %d", x.len(), len(x.windows), len(model), len(windows))
+				} else if _, ok := x.get(g); ok != has(model, g) {
+					t.Fatalf("%s stands is %v", g, ok)
+				}
+			},
+		})
+	})
+}
+
+func has(model map[GID]filedRef, g GID) bool {
+	_, ok := model[g]
+	return ok
+}

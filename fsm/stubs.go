@@ -39,7 +39,7 @@ type filedRef struct {
 
 // stubs are the filed records.
 type stubs struct {
-	index   map[GID]filedRef
+	index   gidIndex
 	buckets []*bucket
 	// first is the number of buckets[0]; head is the next place in it to drop.
 	first uint32
@@ -48,13 +48,13 @@ type stubs struct {
 	headMS uint64
 }
 
-func newStubs() stubs { return stubs{index: make(map[GID]filedRef), headMS: math.MaxUint64} }
+func newStubs() stubs { return stubs{index: newGIDIndex(), headMS: math.MaxUint64} }
 
-func (f *stubs) len() int { return len(f.index) }
+func (f *stubs) len() int { return f.index.len() }
 
 // file writes a record's bytes where they stay, and returns them.
 func (f *stubs) file(gid GID, filedMS uint64, write func([]byte) []byte) []byte {
-	if len(f.index) == 0 {
+	if f.len() == 0 {
 		// Nothing that stands is alive: whatever is left in the buckets is dead.
 		f.first += uint32(len(f.buckets))
 		f.buckets, f.head, f.headMS = nil, 0, filedMS
@@ -68,7 +68,7 @@ func (f *stubs) file(gid GID, filedMS uint64, write func([]byte) []byte) []byte 
 		}
 	}
 	b := f.buckets[last]
-	f.index[gid] = filedRef{f.first + uint32(last), uint32(len(b.data))}
+	f.index.put(gid, filedRef{f.first + uint32(last), uint32(len(b.data))})
 	head := len(b.data)
 	b.data = append(append(b.data, make([]byte, filedLengthBytes)...), gid[:]...)
 	b.data = write(b.data)
@@ -79,7 +79,7 @@ func (f *stubs) file(gid GID, filedMS uint64, write func([]byte) []byte) []byte 
 
 // get returns a filed record's bytes, which must not be changed.
 func (f *stubs) get(gid GID) ([]byte, bool) {
-	ref, ok := f.index[gid]
+	ref, ok := f.index.get(gid)
 	if !ok {
 		return nil, false
 	}
@@ -96,11 +96,11 @@ func (b *bucket) at(offset uint32) (GID, []byte) {
 
 // remove takes a record out.
 func (f *stubs) remove(gid GID) {
-	ref, ok := f.index[gid]
+	ref, ok := f.index.get(gid)
 	if !ok {
 		return
 	}
-	delete(f.index, gid)
+	f.index.remove(gid)
 	b := f.buckets[ref.bucket-f.first]
 	b.dead = append(b.dead, ref.offset)
 	f.advance()
@@ -119,7 +119,7 @@ func (f *stubs) advance() {
 			continue
 		}
 		gid, record := b.at(f.head)
-		if ref, ok := f.index[gid]; ok && ref == (filedRef{f.first, f.head}) {
+		if ref, ok := f.index.get(gid); ok && ref == (filedRef{f.first, f.head}) {
 			f.headMS = filedMSOf(record)
 			return
 		}
@@ -130,7 +130,7 @@ func (f *stubs) advance() {
 
 // oldest is the record that retention drops next.
 func (f *stubs) oldest() (GID, bool) {
-	if len(f.index) == 0 {
+	if f.len() == 0 {
 		return GID{}, false
 	}
 	gid, _ := f.buckets[0].at(f.head)

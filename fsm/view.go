@@ -28,7 +28,7 @@ func (s *State) Read(gid GID) (Record, bool) {
 		return Record{t}, true
 	}
 	if t := s.lately.get(gid); t != nil {
-		if _, filed := s.stubs.index[gid]; filed {
+		if _, filed := s.stubs.index.get(gid); filed {
 			return Record{t}, true
 		}
 	}
