@@ -58,7 +58,7 @@ func TestPurity(t *testing.T) {
 			return true
 		})
 	}
-	if !maps["live"] || !maps["keys"] || !maps["index"] || !maps["place"] {
+	if !maps["live"] || !maps["keys"] || !maps["windows"] || !maps["place"] {
 		t.Fatalf("the maps were not found: %v", maps)
 	}
 	for _, f := range parsed {
