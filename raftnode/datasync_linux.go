@@ -12,7 +12,7 @@ func datasync(f syscall.Conn) error {
 	var failed error
 	err = raw.Control(func(fd uintptr) {
 		for {
-			if failed = syscall.Fdatasync(int(fd)); failed != syscall.EINTR { //nolint:errorlint // an errno is compared as it is
+			if failed = syscall.Fdatasync(int(fd)); failed != syscall.EINTR {
 				return
 			}
 		}

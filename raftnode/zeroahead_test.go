@@ -27,7 +27,7 @@ func TestZeroAhead_TheFileIsTheSame(t *testing.T) {
 		t.Fatalf("raft-wal's files are %T: nothing is written ahead in them", ahead)
 	}
 	at := int64(0)
-	append := func(length int) {
+	add := func(length int) {
 		t.Helper()
 		b := bytes.Repeat([]byte{byte(at%251) + 1}, length)
 		for _, f := range []interface {
@@ -57,12 +57,12 @@ func TestZeroAhead_TheFileIsTheSame(t *testing.T) {
 			t.Fatalf("the files differ, of %d and %d bytes", len(a), len(b))
 		}
 	}
-	append(32)
+	add(32)
 	for range 40 {
-		append(700)
+		add(700)
 	}
 	compare()
-	append(zeroAheadBytes + 17)
+	add(zeroAheadBytes + 17)
 	compare()
 
 	if err := ahead.Close(); err != nil {
@@ -71,13 +71,13 @@ func TestZeroAhead_TheFileIsTheSame(t *testing.T) {
 	if ahead, err = newZeroAheadFS().OpenWriter(dir, "ahead"); err != nil {
 		t.Fatal(err)
 	}
-	append(900)
+	add(900)
 	compare()
 	for at < size {
-		append(70_000)
+		add(70_000)
 		compare()
 	}
-	append(70_000) // raft-wal's last batch may pass the limit
+	add(70_000) // raft-wal's last batch may pass the limit
 	compare()
 }
 
