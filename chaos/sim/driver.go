@@ -134,13 +134,21 @@ func (n *node) proposeForCore(e coordinator.Propose) {
 			})
 		}
 	}
-	if n.reign == nil {
-		n.after(0, func() { bring(nil, coordinator.ErrNotLeader) })
+	submit := func() {
+		if n.reign == nil {
+			n.after(0, func() { bring(nil, coordinator.ErrNotLeader) })
+			return
+		}
+		n.submit([]*logpb.Command{e.Command}, func(results []fsm.Result, err error) {
+			n.after(0, func() { bring(results, err) }) // never within the step that asked
+		})
+	}
+	if e.Rides { // as where no caller comes: for as long as it may wait
+		n.w.cover.meet("words that ride")
+		n.after(n.w.plan.Settings.ReportRideMax, submit)
 		return
 	}
-	n.submit([]*logpb.Command{e.Command}, func(results []fsm.Result, err error) {
-		n.after(0, func() { bring(results, err) }) // never within the step that asked
-	})
+	submit()
 }
 
 // wordsOf writes what endpoints have answered into the history, for each part of the

@@ -198,6 +198,7 @@ func (p *Plan) settings(r *rand.Rand) {
 	s.BackoffMin, s.BackoffMax = 100*time.Millisecond, between(r, time.Second, 4*time.Second)
 	s.TickIdle = between(r, 3*time.Second, 9*time.Second)
 	s.ReportHoldMax = []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond, 500 * time.Millisecond}[p.Seed%4]
+	s.ReportRideMax = []time.Duration{0, 10 * time.Millisecond, 300 * time.Millisecond}[p.Seed%3]
 	s.SurveyPage = 1 + s.SessionWindowMax%3 // a new leader's first look takes several steps
 	p.Settings = s
 	p.Lease = between(r, 500*time.Millisecond, 900*time.Millisecond)
