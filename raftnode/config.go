@@ -111,10 +111,9 @@ type Config struct {
 	// SnapshotEntries is how many entries after the last snapshot make the next one due.
 	SnapshotEntries uint64
 	// SnapshotBytes is how many bytes of commands after the last snapshot make
-	// the next one due at once, or half of that snapshot's when that is more: a
-	// node that comes back reads the snapshot and applies what follows it, which
-	// takes four times as long a byte, and what is written for snapshots stays
-	// within twice of what is written to the log.
+	// the next one due at once, or as many as that snapshot has when that is more: a
+	// node that comes back reads the snapshot and applies what follows it, and what
+	// is written for snapshots stays within what is written to the log.
 	SnapshotBytes int64
 	// SnapshotInterval is how often the node looks whether entries make one due; the
 	// library adds up to as much again.

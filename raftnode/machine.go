@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -216,10 +217,34 @@ func (p *pinned) Persist(sink raft.SnapshotSink) error {
 	if _, err := sink.Write(header); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
-	if _, err := p.state.WriteTo(sink); err != nil {
+	if _, err := p.state.WriteTo(&paced{w: sink, begun: time.Now()}); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	return sink.Close()
 }
 
 func (p *pinned) Release() {}
+
+// paced lets others work for as long as it has: all nodes make a snapshot of the same
+// entry, and where they share processors or a disk clients would wait for all of them.
+type paced struct {
+	w     io.Writer
+	begun time.Time
+	bytes int
+}
+
+const (
+	// pacedBytes is written between two pauses.
+	pacedBytes = 1 << 20
+	// pauseMax bounds one.
+	pauseMax = 100 * time.Millisecond
+)
+
+func (p *paced) Write(b []byte) (int, error) {
+	n, err := p.w.Write(b)
+	if p.bytes += n; p.bytes >= pacedBytes && err == nil {
+		time.Sleep(min(time.Since(p.begun), pauseMax))
+		p.bytes, p.begun = 0, time.Now()
+	}
+	return n, err
+}

@@ -166,7 +166,7 @@ func (n *Node) Snapshot(ctx context.Context) error {
 // snapshotDue is how many bytes of commands after the last snapshot make the next
 // one due.
 func (n *Node) snapshotDue() int64 {
-	return max(n.cfg.SnapshotBytes, n.stores.snapshots.latest.Load().bytes/2)
+	return max(n.cfg.SnapshotBytes, n.stores.snapshots.latest.Load().bytes)
 }
 
 // watchGrowth takes the snapshots that the log's bytes make due.

@@ -187,17 +187,47 @@ type snapshotSink struct {
 	store  *snapshotStore
 	saved  saved
 	begun  time.Time
+	out    *os.File // the content, to be synced while it is written
+	synced int64    // bytes of it
 	closed bool
 }
+
+// snapshotSyncBytes is how much of a snapshot is written before it is synced. What
+// piles up in memory until the end goes to the disk in one go then, and the log, which
+// every decision waits for, goes behind it.
+const snapshotSyncBytes = 1 << 20
 
 func (s *snapshotSink) Write(p []byte) (int, error) {
 	n, err := s.SnapshotSink.Write(p)
 	s.saved.bytes += int64(n)
+	if err == nil && s.saved.bytes-s.synced >= snapshotSyncBytes {
+		err = s.sync()
+	}
 	if err != nil {
 		err = fmt.Errorf("write snapshot %s: %w", s.path(), err)
 		s.store.fail.halt(err)
 	}
 	return n, err
+}
+
+// sync writes to the disk what was written up to now. The library has the file open,
+// under these names.
+func (s *snapshotSink) sync() (err error) {
+	if s.out == nil {
+		if s.out, err = os.Open(filepath.Join(s.path()+".tmp", "state.bin")); err != nil {
+			return err
+		}
+	}
+	s.synced = s.saved.bytes
+	return datasync(s.out)
+}
+
+// end closes what sync opened.
+func (s *snapshotSink) end() {
+	s.closed = true
+	if s.out != nil {
+		_ = s.out.Close() // it was read only
+	}
 }
 
 // Close makes the snapshot durable. The library syncs the files and the
@@ -206,7 +236,7 @@ func (s *snapshotSink) Close() error {
 	if s.closed {
 		return nil
 	}
-	s.closed = true
+	s.end()
 	err := s.SnapshotSink.Close()
 	if err == nil {
 		err = sumMeta(s.path()) // syncs the names of all the files
@@ -225,7 +255,7 @@ func (s *snapshotSink) Cancel() error {
 	if s.closed {
 		return nil
 	}
-	s.closed = true
+	s.end()
 	return s.SnapshotSink.Cancel()
 }
 

@@ -76,7 +76,7 @@ type Storage struct {
 type Raft struct {
 	Profile           string        `key:"raft.profile" flag:"profile" unit:"fast|default" help:"Timing: fast is heartbeat and election 300 ms (one machine, one rack), default is 1 s."`
 	SnapshotThreshold uint64        `key:"raft.snapshot_threshold" flag:"raft-snapshot-threshold" unit:"entries" help:"Log entries after which a snapshot is taken."`
-	SnapshotBytes     uint64        `key:"raft.snapshot_bytes" flag:"raft-snapshot-bytes" unit:"bytes" help:"Bytes of the log after which a snapshot is taken at once; half of the last snapshot's, when that is more."`
+	SnapshotBytes     uint64        `key:"raft.snapshot_bytes" flag:"raft-snapshot-bytes" unit:"bytes" help:"Bytes of the log after which a snapshot is taken at once; as many as the last snapshot has, when that is more."`
 	SnapshotInterval  time.Duration `key:"raft.snapshot_interval" flag:"raft-snapshot-interval" unit:"duration" help:"How often a node counts the log's entries for that; up to as much again is added."`
 	TrailingLogs      uint64        `key:"raft.trailing_logs" flag:"raft-trailing-logs" unit:"entries" help:"Log entries kept behind a snapshot, so that a node that is a little behind needs no snapshot."`
 	TrailingBytes     uint64        `key:"raft.trailing_bytes" flag:"raft-trailing-bytes" unit:"bytes" help:"Bytes of the log kept behind a snapshot at most; as many as the snapshot has, when that is more. A node verifies its whole log when it starts."`
