@@ -19,7 +19,7 @@ TEST_TIMEOUT ?= 15m
 RACE_PACKAGES ?= ./coordinator/... ./api/... ./participant/embedded
 TOOLS_MOD := tools/go.mod
 
-.PHONY: help build test race lint generate demo demo-databases cover bench bench-go mutants mutants-fsm chaos chaos-disks
+.PHONY: help build test race lint generate demo demo-databases cover bench bench-go mutants mutants-fsm mutants-random chaos chaos-disks
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ mutants: ## Plant known bugs, one at a time, and see which suites find them (MUT
 
 mutants-fsm: ## Break fsm in 50 ways and count how many its tests notice
 	$(GO) run ./internal/tools/mutate -pkg ./fsm -n 50 -seed 1 -min 45 -testflags -rapid.nofailfile
+
+mutants-random: ## Break PKG in N ways drawn by SEED (make mutants-random PKG=./coordinator N=20 SEED=3) and keep what its tests say
+	$(GO) run ./internal/tools/mutate -pkg $(or $(PKG),./coordinator) -n $(or $(N),20) -seed $(or $(SEED),1) -skip Allocat -results internal/tools/mutate/results
 
 # The tools, each built once for the versions in tools/go.mod.
 bin/golangci-lint: $(TOOLS_MOD)

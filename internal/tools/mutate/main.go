@@ -1,193 +1,185 @@
-// Mutate asks whether a package's tests would notice a bug: it plants one at a
-// time, a negated condition or a dropped statement, and runs the package's own
-// tests against it. The source is never touched: `go test -overlay` reads the
-// mutant from a temporary file. The same seed plants the same bugs.
+// Mutate asks whether the tests would notice a bug: it plants one at a time, of
+// the kinds that a reader of a change might pass over, and runs the tests
+// against it: first those that come to the changed line, then the package's
+// others, then other packages' suites. The source is never touched: `go test
+// -overlay` reads the mutant from a temporary file. The same seed plants the
+// same bugs.
 //
 //	go run ./internal/tools/mutate -pkg ./fsm -n 50 -seed 1 -min 45 -testflags -rapid.nofailfile
+//	go run ./internal/tools/mutate -pkg ./coordinator -n 40 -results internal/tools/mutate/results \
+//		-also './api; ./chaos/sim -test.run=TestSeeds$ -sim.seeds=400'
 //
 // Tests that keep what failed beside the source must be told not to, as above:
 // one mutant's failure would be replayed against the next.
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
+	"regexp"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
 // config is what the flags say.
 type config struct {
-	pkg     string
-	n       int
-	seed    uint64
-	min     int
-	jobs    int
-	timeout time.Duration
-	only    string
-	flags   string
-	list    bool
+	pkg      string
+	n        int
+	seed     uint64
+	min      int
+	only     string
+	kinds    string
+	patience time.Duration
+	quick    time.Duration
+	also     []suite
+	whole    bool
+	again    bool
+	holdFile string
+	results  string
+	list     bool
 }
+
+// none is a regular expression that fits nothing.
+const none = `^$`
 
 func main() {
 	var c config
+	var flags, skip, also string
 	flag.StringVar(&c.pkg, "pkg", "./fsm", "directory of the package to mutate")
 	flag.IntVar(&c.n, "n", 50, "mutants that build to try")
 	flag.Uint64Var(&c.seed, "seed", 1, "seed of the sample")
 	flag.IntVar(&c.min, "min", 0, "mutants that must be killed")
-	flag.IntVar(&c.jobs, "jobs", runtime.GOMAXPROCS(0), "mutants tried at a time")
-	flag.DurationVar(&c.timeout, "timeout", 2*time.Minute, "time for one mutant's tests; one that hangs is killed")
-	flag.StringVar(&c.only, "only", "", "plant only in files whose name holds this")
-	flag.StringVar(&c.flags, "testflags", "", "flags for the package's tests, separated by spaces")
+	flag.StringVar(&c.only, "only", "", "only mutants whose name this regular expression fits")
+	flag.StringVar(&c.kinds, "kinds", "", "only these kinds, separated by commas (all: "+strings.Join(kindNames(), ",")+")")
+	flag.DurationVar(&c.patience, "patience", 30*time.Second, "beyond three times its usual time, after which a run of tests hangs")
+	flag.DurationVar(&c.quick, "quick", 10*time.Second, "tests that reach the mutant run in two groups, the first of those that take so long in all")
+	flag.StringVar(&flags, "testflags", "", "flags for the package's tests, separated by spaces")
+	flag.StringVar(&skip, "skip", none, "tests of the package that do not count: a regular expression")
+	flag.StringVar(&also, "also", "", "suites for what survives, separated by semicolons: a directory, then flags of its test binary")
+	flag.BoolVar(&c.whole, "whole", true, "run the package's tests that do not come to the mutant's line too")
+	flag.BoolVar(&c.again, "again", false, "try again what is kept as a survivor, and nothing else; what was judged equivalent is not tried")
+	flag.StringVar(&c.holdFile, "hold", "", "wait while this file exists: the machine is wanted for a measurement")
+	flag.StringVar(&c.results, "results", "", "directory where results are kept; what is there is not tried again")
 	flag.BoolVar(&c.list, "list", false, "list all mutants and stop")
 	flag.Parse()
-	if err := run(c); err != nil {
+	c.also = parseSuites(also)
+	skipped, err := regexp.Compile(skip)
+	if err == nil {
+		err = run(&bench{config: c, skip: skipped, flags: strings.Fields(flags), usual: make(map[string]time.Duration), clean: make(map[string]string)})
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
 }
 
-func run(c config) error {
-	mutants, err := find(c.pkg, c.only)
+func kindNames() []string {
+	var names []string
+	for name := range kinds {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func run(b *bench) (err error) {
+	if b.source, err = load(b.pkg); err != nil {
+		return err
+	}
+	standing := b.source.mutants()
+	kept, err := resultsOf(b.results, filepath.ToSlash(b.source.dir))
 	if err != nil {
 		return err
 	}
-	if c.list {
+	kept.forget(standing)
+	mutants, err := b.wanted(standing, kept)
+	if err != nil {
+		return err
+	}
+	if b.list {
 		for _, m := range mutants {
-			fmt.Println(m)
+			fmt.Printf("%d %s\n", m.line, m.name())
 		}
 		return nil
 	}
 	if len(mutants) == 0 {
-		return fmt.Errorf("nothing to mutate in %s", c.pkg)
+		return fmt.Errorf("nothing to mutate in %s", b.pkg)
 	}
-	// The package must be green as it is, or every mutant would seem killed.
-	if out, err := test(c, ""); err != nil {
-		return fmt.Errorf("%s fails without a mutant: %w\n%s", c.pkg, err, out)
+	if b.tmp, err = os.MkdirTemp("", "mutate-"); err != nil {
+		return err
 	}
-	random := rand.New(rand.NewPCG(c.seed, 0))
-	random.Shuffle(len(mutants), func(i, j int) { mutants[i], mutants[j] = mutants[j], mutants[i] })
-
-	killed, survived, err := try(c, mutants)
+	defer func() { _ = os.RemoveAll(b.tmp) }()
+	cache, err := os.UserCacheDir()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\n%d of %d mutants killed (seed %d, %d possible)\n", killed, killed+survived, c.seed, len(mutants))
-	if killed < c.min {
-		return fmt.Errorf("%d mutants killed, at least %d must be", killed, c.min)
+	b.cache = filepath.Join(cache, "quorate-mutate")
+	if err := os.Chmod(b.tmp, 0o755); err != nil { // databases run as users of their own
+		return err
 	}
-	return nil
+	killed, tried, err := b.try(mutants, kept)
+	fmt.Printf("\n%d of %d mutants killed (seed %d, %d possible)\n", killed, tried, b.seed, len(mutants))
+	if err == nil && b.results != "" {
+		err = page(b.results)
+	}
+	if err == nil && killed < b.min {
+		err = fmt.Errorf("%d mutants killed, at least %d must be", killed, b.min)
+	}
+	return err
+}
+
+// wanted are the mutants to try, in the sample's order.
+func (b *bench) wanted(standing []mutant, kept *results) ([]mutant, error) {
+	fits, err := regexp.Compile(b.only)
+	if err != nil {
+		return nil, err
+	}
+	of := strings.Split(b.kinds, ",")
+	return slices.DeleteFunc(sample(standing, b.seed), func(m mutant) bool {
+		if !fits.MatchString(m.name()) || b.kinds != "" && !slices.Contains(of, m.kind) {
+			return true
+		}
+		before := kept.find(m.name())
+		if b.again {
+			return before == nil || before.Killer != "" || strings.HasPrefix(before.Judged, "equivalent")
+		}
+		return before != nil
+	}), nil
 }
 
 // try plants mutants until n have built, and reports each.
-func try(c config, mutants []mutant) (killed, survived int, err error) {
-	dir, err := os.MkdirTemp("", "mutate-")
+func (b *bench) try(mutants []mutant, kept *results) (killed, tried int, err error) {
+	all, err := b.reaches()
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-
-	var (
-		mu      sync.Mutex
-		next    int
-		running int
-		failed  error
-		group   sync.WaitGroup
-	)
-	// take hands out the next mutant while more are wanted.
-	take := func() (int, bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if failed != nil || next == len(mutants) || killed+survived+running >= c.n {
-			return 0, false
+	for _, m := range mutants {
+		if tried == b.n {
+			break
 		}
-		running++
-		next++
-		return next - 1, true
+		if !b.source.builds(m) {
+			continue
+		}
+		r, err := b.judge(m, all)
+		if unbuildable(err) {
+			continue // vet for the tests, or a test file that needs what was left out
+		}
+		if err != nil {
+			return killed, tried, err
+		}
+		tried++
+		if r.Killer != "" {
+			killed++
+			fmt.Printf("killed    %s (line %d) by %s in %.1f s\n", m.name(), m.line, r.Killer, r.Seconds)
+		} else {
+			fmt.Printf("SURVIVED  %s (line %d): %s\n", m.name(), m.line, strings.Join(r.Tried, "; "))
+		}
+		if err := kept.put(r); err != nil {
+			return killed, tried, err
+		}
 	}
-	for range c.jobs {
-		group.Go(func() {
-			for i, ok := take(); ok; i, ok = take() {
-				verdict, err := judge(c, dir, i, mutants[i])
-				mu.Lock()
-				running--
-				switch {
-				case err != nil:
-					failed = errors.Join(failed, err)
-				case verdict == "killed":
-					killed++
-				case verdict == "SURVIVED":
-					survived++
-				}
-				if verdict != "unbuildable" {
-					fmt.Printf("%-9s %s\n", verdict, mutants[i])
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	group.Wait()
-	return killed, survived, failed
-}
-
-// judge runs the tests against one mutant.
-func judge(c config, dir string, i int, m mutant) (string, error) {
-	source, err := os.ReadFile(m.file)
-	if err != nil {
-		return "", err
-	}
-	path, err := filepath.Abs(m.file)
-	if err != nil {
-		return "", err
-	}
-	mutated := filepath.Join(dir, fmt.Sprintf("%d.go", i))
-	if err := os.WriteFile(mutated, m.apply(source), 0o600); err != nil {
-		return "", err
-	}
-	overlay := filepath.Join(dir, fmt.Sprintf("%d.json", i))
-	content, err := json.Marshal(map[string]any{"Replace": map[string]string{path: mutated}})
-	if err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(overlay, content, 0o600); err != nil {
-		return "", err
-	}
-	if err := exec.Command("go", "build", "-overlay", overlay, c.pkg).Run(); err != nil {
-		return "unbuildable", nil // an unused variable, most often
-	}
-	out, err := test(c, overlay)
-	if err == nil {
-		return "SURVIVED", nil
-	}
-	if bytes.Contains(out, []byte("[build failed]")) {
-		return "unbuildable", nil
-	}
-	return "killed", nil
-}
-
-// test runs the package's own tests.
-func test(c config, overlay string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), c.timeout+30*time.Second)
-	defer cancel()
-	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-timeout", c.timeout.String()}
-	if overlay != "" {
-		args = append(args, "-overlay", overlay)
-	}
-	args = append(append(args, c.pkg), strings.Fields(c.flags)...)
-	return exec.CommandContext(ctx, "go", args...).CombinedOutput()
-}
-
-// String names a mutant: where it is, and what is planted.
-func (m mutant) String() string {
-	return fmt.Sprintf("%s:%d %s: %s", m.file, m.line, m.kind, strings.Join(strings.Fields(m.text), " "))
+	return killed, tried, nil
 }

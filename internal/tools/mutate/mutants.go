@@ -1,23 +1,24 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
-	"go/parser"
-	"go/token"
-	"os"
-	"path/filepath"
+	"math/rand/v2"
 	"slices"
 	"strings"
 )
 
 // mutant is one planted bug: the bytes [from, to) of a file become with.
 type mutant struct {
-	file     string
+	file     string // its name in the package's directory
 	line     int
+	function string
 	kind     string
 	text     string // what stood there
 	from, to int
 	with     string
+	// nth tells apart what is otherwise named alike.
+	nth int
 }
 
 // apply returns the mutated source.
@@ -25,93 +26,75 @@ func (m mutant) apply(source []byte) []byte {
 	return slices.Concat(source[:m.from], []byte(m.with), source[m.to:])
 }
 
-// find lists every mutant of the package in dir, in order of place. Tests and
-// generated files are left alone.
-func find(dir, only string) ([]mutant, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
-	if err != nil {
-		return nil, err
+// name names a mutant for as long as the code around it stands, wherever in the
+// file it comes to stand.
+func (m mutant) name() string {
+	name := fmt.Sprintf("%s %s %s: %s", m.file, m.function, m.kind, short(m.text))
+	if with := short(m.with); with != "" {
+		name += " -> " + with
 	}
-	var all []mutant
-	for _, path := range paths {
-		if strings.HasSuffix(path, "_test.go") || !strings.Contains(filepath.Base(path), only) {
-			continue
-		}
-		source, err := os.ReadFile(path)
-		if err != nil {
-			return nil, err
-		}
-		files := token.NewFileSet()
-		parsed, err := parser.ParseFile(files, path, source, parser.ParseComments)
-		if err != nil {
-			return nil, err
-		}
-		if ast.IsGenerated(parsed) {
-			continue
-		}
-		all = append(all, mutantsOf(files, parsed, path, source)...)
+	if m.nth > 0 {
+		name += fmt.Sprintf(" (%d)", m.nth+1)
 	}
-	return all, nil
+	return name
 }
 
-func mutantsOf(files *token.FileSet, parsed *ast.File, path string, source []byte) (all []mutant) {
-	plant := func(kind string, n ast.Node, with func(text string) string) {
-		from, to := files.Position(n.Pos()).Offset, files.Position(n.End()).Offset
-		text := string(source[from:to])
-		all = append(all, mutant{
-			file: path, line: files.Position(n.Pos()).Line, kind: kind,
-			text: text, from: from, to: to, with: with(text),
-		})
+// short is a text in one line.
+func short(text string) string {
+	const runes = 110
+	text = strings.Join(strings.Fields(text), " ")
+	if r := []rune(text); len(r) > runes {
+		return string(r[:runes]) + "…"
 	}
-	negate := func(cond ast.Expr) {
-		if cond != nil {
-			plant("negated", cond, func(text string) string { return "!(" + text + ")" })
+	return text
+}
+
+// mutants lists every mutant of the package, in order of place. Generated files
+// are left alone.
+func (s *source) mutants() []mutant {
+	var all []mutant
+	for _, name := range s.names {
+		if file := s.files[name]; !ast.IsGenerated(file) {
+			f := finder{source: s, file: name, whole: make(map[ast.Expr]bool)}
+			f.findIn(file)
+			all = append(all, f.found...)
 		}
 	}
-	drop := func(statement ast.Stmt) {
-		if droppable(statement) {
-			plant("dropped", statement, func(text string) string {
-				return strings.Repeat("\n", strings.Count(text, "\n")) // lines stay where they are
-			})
-		}
+	seen := make(map[string]int)
+	for i := range all {
+		name := all[i].name()
+		all[i].nth = seen[name]
+		seen[name]++
 	}
-	ast.Inspect(parsed, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.IfStmt:
-			negate(n.Cond)
-		case *ast.ForStmt:
-			negate(n.Cond)
-		case *ast.SwitchStmt:
-			if n.Tag == nil {
-				for _, clause := range n.Body.List {
-					for _, cond := range clause.(*ast.CaseClause).List {
-						negate(cond)
-					}
-				}
-			}
-		case *ast.BlockStmt:
-			for _, statement := range n.List {
-				drop(statement)
-			}
-		case *ast.CaseClause:
-			for _, statement := range n.Body {
-				drop(statement)
-			}
-		}
-		return true
-	})
 	return all
 }
 
-// droppable says that a package may still build without a statement.
-func droppable(statement ast.Stmt) bool {
-	switch s := statement.(type) {
-	case *ast.ExprStmt, *ast.IncDecStmt, *ast.BranchStmt, *ast.DeferStmt, *ast.GoStmt, *ast.SendStmt:
-		return true
-	case *ast.AssignStmt:
-		return s.Tok != token.DEFINE
-	case *ast.IfStmt, *ast.RangeStmt, *ast.ForStmt, *ast.ReturnStmt:
-		return true
+// sample orders mutants by chance so that every kind comes up as often as any
+// other, while it lasts: conditions negated are the most numerous by far and the
+// least like a slip.
+func sample(all []mutant, seed uint64) []mutant {
+	random := rand.New(rand.NewPCG(seed, 0))
+	byKind := make(map[string][]mutant)
+	var kinds []string
+	for _, m := range all {
+		if byKind[m.kind] == nil {
+			kinds = append(kinds, m.kind)
+		}
+		byKind[m.kind] = append(byKind[m.kind], m)
 	}
-	return false
+	slices.Sort(kinds)
+	random.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+	for _, kind := range kinds {
+		of := byKind[kind]
+		random.Shuffle(len(of), func(i, j int) { of[i], of[j] = of[j], of[i] })
+	}
+	sampled := make([]mutant, 0, len(all))
+	for i := 0; len(sampled) < len(all); i++ {
+		for _, kind := range kinds {
+			if i < len(byKind[kind]) {
+				sampled = append(sampled, byKind[kind][i])
+			}
+		}
+	}
+	return sampled
 }
