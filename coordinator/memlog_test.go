@@ -204,6 +204,11 @@ func followingNode(t testing.TB, change ...func(*Config)) *node {
 		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
+		// Whatever became of what was asked: a place that is not given back is lost for
+		// as long as the process lives.
+		if n := c.pending.Load(); n != 0 {
+			t.Errorf("%d callers' places are not given back", n)
+		}
 	})
 	return &node{Coordinator: c, t: t, log: l, ctx: ctx}
 }

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -27,6 +29,8 @@ type bench struct {
 	// usual is how long each suite takes without a mutant.
 	usual map[string]time.Duration
 	clean map[string]string // test binaries without a mutant, by directory
+	// running is the process group of the tests that run, 0 for none.
+	running atomic.Int64
 }
 
 // verdict is what a run of tests said.
@@ -79,7 +83,11 @@ func (b *bench) execute(binary, dir string, limit time.Duration, args ...string)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	begun := time.Now()
-	err = cmd.Run()
+	if err = cmd.Start(); err == nil {
+		b.running.Store(int64(cmd.Process.Pid))
+		err = cmd.Wait()
+		b.running.Store(0)
+	}
 	v := verdict{red: err != nil, took: time.Since(begun)}
 	switch {
 	case ctx.Err() != nil:
@@ -92,6 +100,21 @@ func (b *bench) execute(binary, dir string, limit time.Duration, args ...string)
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 	return v
+}
+
+// interruptible ends what runs, and removes what was made, when the process is
+// told to end: tests run in a group of their own, which a terminal does not reach.
+func (b *bench) interruptible() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-told
+		if group := b.running.Load(); group != 0 {
+			_ = syscall.Kill(-int(group), syscall.SIGKILL)
+		}
+		_ = os.RemoveAll(b.tmp)
+		os.Exit(1)
+	}()
 }
 
 // signs are the lines by which a test binary tells what it found, the most

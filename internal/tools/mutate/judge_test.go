@@ -59,7 +59,7 @@ func TestFateOfAMutant(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := &bench{
-		config: config{patience: time.Second, quick: time.Second, whole: true},
+		config: config{patience: time.Second, quick: time.Second, whole: true, measure: time.Hour},
 		source: s, tmp: t.TempDir(), cache: t.TempDir(), skip: regexp.MustCompile(none), usual: make(map[string]time.Duration), clean: make(map[string]string),
 	}
 	all, err := b.reaches()

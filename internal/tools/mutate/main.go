@@ -36,6 +36,7 @@ type config struct {
 	quick    time.Duration
 	also     []suite
 	whole    bool
+	measure  time.Duration
 	again    bool
 	holdFile string
 	results  string
@@ -60,6 +61,7 @@ func main() {
 	flag.StringVar(&skip, "skip", none, "tests of the package that do not count: a regular expression")
 	flag.StringVar(&also, "also", "", "suites for what survives, separated by semicolons: a directory, then flags of its test binary")
 	flag.BoolVar(&c.whole, "whole", true, "run the package's tests that do not come to the mutant's line too")
+	flag.DurationVar(&c.measure, "measure", time.Hour, "time for finding out which tests reach which lines; it is kept, and gone on with by the next run")
 	flag.BoolVar(&c.again, "again", false, "try again what is kept as a survivor, and nothing else; what was judged equivalent is not tried")
 	flag.StringVar(&c.holdFile, "hold", "", "wait while this file exists: the machine is wanted for a measurement")
 	flag.StringVar(&c.results, "results", "", "directory where results are kept; what is there is not tried again")
@@ -112,6 +114,7 @@ func run(b *bench) (err error) {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(b.tmp) }()
+	b.interruptible()
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return err
@@ -122,9 +125,6 @@ func run(b *bench) (err error) {
 	}
 	killed, tried, err := b.try(mutants, kept)
 	fmt.Printf("\n%d of %d mutants killed (seed %d, %d possible)\n", killed, tried, b.seed, len(mutants))
-	if err == nil && b.results != "" {
-		err = page(b.results)
-	}
 	if err == nil && killed < b.min {
 		err = fmt.Errorf("%d mutants killed, at least %d must be", killed, b.min)
 	}

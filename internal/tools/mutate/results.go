@@ -84,7 +84,10 @@ func (r *results) write() error {
 	if err := e.Encode(r.all); err != nil {
 		return err
 	}
-	return os.WriteFile(r.path, content.Bytes(), 0o644)
+	if err := os.WriteFile(r.path, content.Bytes(), 0o644); err != nil {
+		return err
+	}
+	return page(filepath.Dir(r.path))
 }
 
 // forget drops what was said of mutants that the sources no longer hold.
