@@ -108,7 +108,8 @@ type Config struct {
 	// ConnectionsMax bounds the incoming connections.
 	ConnectionsMax int
 
-	// SnapshotEntries is how many entries after the last snapshot make the next one due.
+	// SnapshotEntries is how many entries after the last snapshot make the next one due,
+	// and so many times more as that snapshot is larger than SnapshotBytes.
 	SnapshotEntries uint64
 	// SnapshotBytes is how many bytes of commands after the last snapshot make
 	// the next one due at once, or as many as that snapshot has when that is more: a

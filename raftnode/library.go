@@ -90,7 +90,7 @@ func (n *Node) raftConfig() *raft.Config {
 	cfg.ShutdownOnRemove = false
 	cfg.TrailingLogs = n.cfg.TrailingEntries
 	cfg.SnapshotInterval = n.cfg.SnapshotInterval
-	cfg.SnapshotThreshold = n.cfg.SnapshotEntries
+	cfg.SnapshotThreshold = n.snapshotDueEntries()
 	cfg.NoLegacyTelemetry = true
 	cfg.Logger = libraryLogger(n.cfg.Logger, "raft")
 	return cfg

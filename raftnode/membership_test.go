@@ -371,6 +371,36 @@ func TestSnapshotsAreDueByBytes(t *testing.T) {
 	}
 }
 
+// A large state is not written anew for every few entries: as it grows, so does the
+// number that makes a snapshot due, also after a restart.
+func TestSnapshotsOfALargeStateAreDueByMoreEntries(t *testing.T) {
+	const due, entries = 4 << 10, 10
+	c := newCluster(t, 1, func(_ int, cfg *Config) { cfg.SnapshotBytes, cfg.SnapshotEntries = due, entries })
+	node := c.leader()
+	threshold := func() uint64 { return node.raft().ReloadableConfig().SnapshotThreshold }
+	if n := threshold(); n != entries {
+		t.Errorf("without a snapshot %d entries make one due", n)
+	}
+	for i := range 40 {
+		c.set(fmt.Sprint("k", i), strings.Repeat("x", 1<<10))
+	}
+	for i := range 2 { // the first one's size counts from the second on
+		c.set(fmt.Sprint("last", i), "1")
+		if err := node.Snapshot(c.ctx()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := threshold(); n < 9*entries {
+		t.Errorf("%d entries make a snapshot of more than 40 KiB due", n)
+	}
+	c.stop(node)
+	c.start(node)
+	node = c.leader()
+	if n := threshold(); n < 9*entries {
+		t.Errorf("%d entries make a snapshot of more than 40 KiB due after the restart", n)
+	}
+}
+
 // Snapshots are taken by themselves, while commands are applied.
 func TestSnapshotsAreTakenByThemselves(t *testing.T) {
 	c := newCluster(t, 1, func(_ int, cfg *Config) {

@@ -169,6 +169,12 @@ func (n *Node) snapshotDue() int64 {
 	return max(n.cfg.SnapshotBytes, n.stores.snapshots.latest.Load().bytes)
 }
 
+// snapshotDueEntries is the same for their number, which grows with the state as well:
+// else a large state would be written anew with every few megabytes of the log.
+func (n *Node) snapshotDueEntries() uint64 {
+	return n.cfg.SnapshotEntries * uint64(max(1, n.stores.snapshots.latest.Load().bytes/n.cfg.SnapshotBytes))
+}
+
 // watchGrowth takes the snapshots that the log's bytes make due.
 func (n *Node) watchGrowth() {
 	defer n.wait.Done()

@@ -41,7 +41,7 @@ func (s *sizes) trailing(bytes int64, most uint64) (entries uint64) {
 }
 
 // boundTrailing tells the library how many entries stay in the log when a snapshot
-// is taken now. It counts entries alone.
+// is taken now, and how many make the next one due. It counts entries alone.
 func (n *Node) boundTrailing() {
 	library := n.raft()
 	if library == nil {
@@ -51,12 +51,12 @@ func (n *Node) boundTrailing() {
 	s.mu.Lock()
 	entries := s.sizes.trailing(max(n.cfg.TrailingBytes, n.stores.snapshots.latest.Load().bytes), n.cfg.TrailingEntries)
 	s.mu.Unlock()
-	settings := library.ReloadableConfig()
-	if settings.TrailingLogs == entries {
+	settings, due := library.ReloadableConfig(), n.snapshotDueEntries()
+	if settings.TrailingLogs == entries && settings.SnapshotThreshold == due {
 		return
 	}
-	settings.TrailingLogs = entries
+	settings.TrailingLogs, settings.SnapshotThreshold = entries, due
 	if err := library.ReloadConfig(settings); err != nil {
-		n.cfg.Logger.Warn("the log's trailing entries are bounded by their number alone", "error", err)
+		n.cfg.Logger.Warn("the log's trailing entries, and those that make a snapshot due, stay as many as they were", "error", err)
 	}
 }

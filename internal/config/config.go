@@ -75,7 +75,7 @@ type Storage struct {
 // Raft is the replication's timing.
 type Raft struct {
 	Profile           string        `key:"raft.profile" flag:"profile" unit:"fast|default" help:"Timing: fast is heartbeat and election 300 ms (one machine, one rack), default is 1 s."`
-	SnapshotThreshold uint64        `key:"raft.snapshot_threshold" flag:"raft-snapshot-threshold" unit:"entries" help:"Log entries after which a snapshot is taken."`
+	SnapshotThreshold uint64        `key:"raft.snapshot_threshold" flag:"raft-snapshot-threshold" unit:"entries" help:"Log entries after which a snapshot is taken; as many times more as the last one is larger than raft.snapshot_bytes."`
 	SnapshotBytes     uint64        `key:"raft.snapshot_bytes" flag:"raft-snapshot-bytes" unit:"bytes" help:"Bytes of the log after which a snapshot is taken at once; as many as the last snapshot has, when that is more."`
 	SnapshotInterval  time.Duration `key:"raft.snapshot_interval" flag:"raft-snapshot-interval" unit:"duration" help:"How often a node counts the log's entries for that; up to as much again is added."`
 	TrailingLogs      uint64        `key:"raft.trailing_logs" flag:"raft-trailing-logs" unit:"entries" help:"Log entries kept behind a snapshot, so that a node that is a little behind needs no snapshot."`
