@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -111,6 +112,9 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
+	if s.overtaken(index) {
+		return nil, errOvertaken
+	}
 	sink, err := s.create(version, index, term, configuration, configurationIndex, trans)
 	if err != nil {
 		err = fmt.Errorf("create a snapshot in %s: %w", s.dir, err)
@@ -119,6 +123,14 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	}
 	return &snapshotSink{SnapshotSink: sink, store: s, saved: saved{place: place{index, term}}, begun: time.Now()}, nil
 }
+
+// errOvertaken keeps the library from counting a snapshot of its own that was pinned
+// before a leader's newer one was installed, and written after. It would take the
+// older one for its latest: the log, which the newer one has replaced, seems to end
+// there, and the leader would take this node for one that was set back.
+var errOvertaken = errors.New("a newer snapshot was installed meanwhile")
+
+func (s *snapshotStore) overtaken(index uint64) bool { return index < s.latest.Load().index }
 
 // hit is a place where a test may stop the node; an error there ends it as one
 // of the disk does.
@@ -237,6 +249,9 @@ func (s *snapshotSink) Close() error {
 		return nil
 	}
 	s.end()
+	if s.store.overtaken(s.saved.index) {
+		return errors.Join(errOvertaken, s.SnapshotSink.Cancel())
+	}
 	err := s.SnapshotSink.Close()
 	if err == nil {
 		err = sumMeta(s.path()) // syncs the names of all the files

@@ -2,6 +2,7 @@ package raftnode
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -81,4 +82,38 @@ func TestSnapshots_AreSyncedAsTheyGrow(t *testing.T) {
 	if err == nil || <-failed == nil {
 		t.Error("a snapshot that cannot be synced is written on")
 	}
+}
+
+// A snapshot of this node's own and one that a leader installs are written at the same
+// time. The one that is finished second is not the latest if it is the older one.
+func TestSnapshots_AnOlderOneIsNotTheLatest(t *testing.T) {
+	cfg := &Config{DataDir: t.TempDir(), SnapshotsKept: 2, Logger: slog.New(slog.DiscardHandler)}
+	s, err := openSnapshots(cfg, newFailStop(func(err error) { t.Error(err) }))
+	must(t, err)
+	_, trans := raft.NewInmemTransport("here")
+	create := func(index uint64) (raft.SnapshotSink, error) {
+		return s.Create(1, index, 3, raft.Configuration{}, 1, trans)
+	}
+	own, err := create(7)
+	must(t, err)
+	installed, err := create(9)
+	must(t, err)
+	must(t, installed.Close())
+	if err := own.Close(); !errors.Is(err, errOvertaken) {
+		t.Errorf("it is finished: %v", err)
+	}
+	if _, err := create(8); !errors.Is(err, errOvertaken) {
+		t.Errorf("it is begun: %v", err)
+	}
+	if latest := s.latest.Load().index; latest != 9 {
+		t.Errorf("the latest is of entry %d", latest)
+	}
+	names, err := s.names()
+	must(t, err)
+	if len(names) != 1 || names[0] != installed.ID() {
+		t.Errorf("there are %v", names)
+	}
+	again, err := create(9) // of the same entry, as an operator may ask for
+	must(t, err)
+	must(t, again.Close())
 }
