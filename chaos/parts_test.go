@@ -35,6 +35,12 @@ func begin(n byte) *logpb.Command {
 // merged merges logs of two nodes; committed says to where they must be equal.
 func merged(t *testing.T, committed uint64, logs ...[]*raft.Log) *Replay {
 	t.Helper()
+	return mergedBehind(t, committed, nil, logs...)
+}
+
+// mergedBehind is merged, where some nodes had not caught up.
+func mergedBehind(t *testing.T, committed uint64, behind []int, logs ...[]*raft.Log) *Replay {
+	t.Helper()
 	r := &Replay{Compared: committed}
 	var stores []raft.LogStore
 	for i, entries := range logs {
@@ -42,7 +48,7 @@ func merged(t *testing.T, committed uint64, logs ...[]*raft.Log) *Replay {
 		if err := store.StoreLogs(entries); err != nil {
 			t.Fatal(err)
 		}
-		l := NodeLog{Node: "n" + string(rune('1'+i))}
+		l := NodeLog{Node: "n" + string(rune('1'+i)), CaughtUp: !slices.Contains(behind, i)}
 		if len(entries) > 0 {
 			l.First, l.Last = entries[0].Index, entries[len(entries)-1].Index
 		}
@@ -88,6 +94,9 @@ func TestReplaySeesWhatDiffers(t *testing.T) {
 	}
 	if r := merged(t, 3, []*raft.Log{a[0], damaged, a[2]}); len(r.Findings) != 1 || r.Findings[0].Promise != "S18" {
 		t.Errorf("a damaged entry that all agree on: %v", r.Findings)
+	}
+	if r := mergedBehind(t, 3, []int{1}, a, a[:2]); len(r.Findings) != 0 || !r.Whole {
+		t.Errorf("a node that had not caught up: %v, whole %v", r.Findings, r.Whole)
 	}
 	if r := merged(t, 3, a[2:], a[2:]); r.Whole || r.FromStart {
 		t.Error("a log that nobody has from its start is called whole")

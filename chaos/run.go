@@ -298,7 +298,7 @@ func short(s *quoratev1.StatusResponse) string {
 // judge reads the stopped nodes' logs and lets every workload compare.
 func (r *run) judge(ctx context.Context, committed uint64, digests map[string]string, at uint64) error {
 	v := r.verdict
-	replay, err := replayLogs(r.env.Cluster.Nodes(), committed)
+	replay, err := replayLogs(r.env.Cluster.Nodes(), committed, digests)
 	if err != nil {
 		return err
 	}
