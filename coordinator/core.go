@@ -48,9 +48,10 @@ type Core struct {
 
 	resources map[string]*resource
 	hosts     map[string]*host
-	unused    []*host     // without a resource, the longest unused first
-	runnable  []*resource // well, with a call ready and room for it, in turn
-	crowd     []*resource // the same of those that are not known to be well
+	named     map[string]endpointNames // of the endpoints seen last
+	unused    []*host                  // without a resource, the longest unused first
+	runnable  []*resource              // well, with a call ready and room for it, in turn
+	crowd     []*resource              // the same of those that are not known to be well
 	// crowdSpare is where the crowd stood at the last look at it, to be used again.
 	crowdSpare []*resource
 	stirred    bool // there may be a place for one of the crowd
@@ -104,7 +105,7 @@ func (c *Core) forget() {
 	c.processes = make(map[string]holderID)
 	c.idle = nil
 	c.resources = make(map[string]*resource)
-	c.hosts, c.unused = make(map[string]*host), nil
+	c.hosts, c.unused, c.named = make(map[string]*host), nil, nil
 	c.runnable, c.crowd, c.crowdSpare, c.stirred, c.roomy, c.outgoing = nil, nil, nil, false, nil, nil
 	c.calls, c.doubtful, c.unproven, c.repeated = 0, 0, 0, 0
 	c.under = make(map[BranchRef]*call)

@@ -58,8 +58,30 @@ func (c *Core) resourceOf(d *delivery) *resource {
 	if name := d.spec.GetResource(); name != "" && !called(d.op) {
 		return c.resource(name, name)
 	}
-	endpoint := endpointOf(d.spec, d.op)
-	return c.resource(endpointName(endpoint, called(d.op)), endpointName(endpoint, false))
+	names := c.endpointNames(endpointOf(d.spec, d.op))
+	if called(d.op) {
+		return c.resource(names.path, names.host)
+	}
+	return c.resource(names.host, names.host)
+}
+
+// endpointNames are those of the resource that an endpoint's path is, and of the one that
+// its host is.
+type endpointNames struct{ path, host string }
+
+// endpointNamesMax is how many endpoints' names are kept: most transactions name the same.
+const endpointNamesMax = 1024
+
+func (c *Core) endpointNames(endpoint string) endpointNames {
+	names, ok := c.named[endpoint]
+	if !ok {
+		if c.named == nil || len(c.named) >= endpointNamesMax {
+			c.named = make(map[string]endpointNames)
+		}
+		names = endpointNames{path: endpointName(endpoint, true), host: endpointName(endpoint, false)}
+		c.named[endpoint] = names
+	}
+	return names
 }
 
 // endpointName names an endpoint's resource. No participant can attach under it.

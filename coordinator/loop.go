@@ -8,13 +8,15 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/failpoint"
+	"github.com/quorate/quorate/internal/timebox"
 )
 
 // leadership is one term of leading; calls to endpoints end with its context.
 type leadership struct {
-	term uint64
-	ctx  context.Context
-	end  context.CancelCauseFunc
+	term  uint64
+	ctx   context.Context
+	end   context.CancelCauseFunc
+	calls timebox.Contexts // of the calls that have the node's own timeout
 }
 
 // step runs f on the core, in its goroutine. It returns false when the

@@ -29,6 +29,7 @@ const dialTimeout = 5 * time.Second
 type Allow struct {
 	hosts    map[string]bool
 	networks []netip.Prefix
+	known    endpoints
 }
 
 // ParseAllow reads entries of --endpoint-allow: HOST, ADDRESS or CIDR. No
@@ -61,7 +62,7 @@ func ParseAllow(entries ...string) (*Allow, error) {
 // Check says whether an endpoint may be named. It asks no DNS: a host name that
 // only its address could allow passes here and is judged when it is dialed.
 func (a *Allow) Check(endpoint string) error {
-	_, err := a.parse(endpoint)
+	_, err := a.target(endpoint)
 	return err
 }
 

@@ -103,7 +103,7 @@ func New(cfg Config) *Caller {
 
 // Call implements coordinator.Caller.
 func (c *Caller) Call(ctx context.Context, d coordinator.Delivery) (coordinator.Answered, error) {
-	target, err := c.allow.parse(spelled(d))
+	target, err := c.allow.target(spelled(d))
 	if err != nil {
 		return coordinator.Answered{}, err
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -301,7 +300,11 @@ func TestGRPCS(t *testing.T) {
 func TestConnectionsAreBounded(t *testing.T) {
 	caller := newCaller(t, nil)
 	for port := range connectionsMax + 10 {
-		_, release, err := caller.connection(target{scheme: "grpc", address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))})
+		to, err := caller.allow.parse("grpc://127.0.0.1:" + strconv.Itoa(port+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, release, err := caller.connection(to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,8 +339,11 @@ func TestACallKeepsItsConnection(t *testing.T) {
 	}()
 	<-asked
 	for port := range connectionsMax + 10 {
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))
-		_, release, err := caller.connection(target{scheme: "grpc", address: address})
+		to, err := caller.allow.parse("grpc://127.0.0.1:" + strconv.Itoa(port+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, release, err := caller.connection(to)
 		if err != nil {
 			t.Fatal(err)
 		}

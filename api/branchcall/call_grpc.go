@@ -32,7 +32,11 @@ func (c *Caller) invoke(ctx context.Context, t target, d coordinator.Delivery) (
 	var answer []byte
 	err = conn.Invoke(metadata.NewOutgoingContext(ctx, md), t.method, &body, &answer, grpc.ForceCodecV2(rawCodec{}))
 	st := status.Convert(err)
-	return answeredCall(d, read(st), fmt.Sprintf("%s → %s", d.Endpoint, st.Code()), st.Message())
+	said := read(st)
+	if said == done {
+		return answeredCall(d, done, "", "") // of which nobody reads more
+	}
+	return answeredCall(d, said, fmt.Sprintf("%s → %s", d.Endpoint, st.Code()), st.Message())
 }
 
 // codeMeaning is gRPC's column of the table.

@@ -18,6 +18,8 @@ type target struct {
 	url           *url.URL
 	// method is `/package.Service/Method` of a gRPC endpoint that names one.
 	method string
+	// server is scheme and address: what a connection is kept by.
+	server string
 }
 
 // overGRPC tells which of the two protocols reaches it.
@@ -62,6 +64,7 @@ func (a *Allow) parse(endpoint string) (target, error) {
 		return target{}, fmt.Errorf("%w: %q has no valid port", ErrNotAllowed, endpoint)
 	}
 	t.address = net.JoinHostPort(t.host, port)
+	t.server = t.scheme + "://" + t.address
 	if err := a.checkHost(t.host); err != nil {
 		return target{}, err
 	}

@@ -73,19 +73,18 @@ var reconnecting = grpc.ConnectParams{
 // connection returns a connection to the target, made at its first use, and what must
 // be called once the call on it has ended.
 func (c *Caller) connection(t target) (conn *grpc.ClientConn, release func(), err error) {
-	key := t.scheme + "://" + t.address
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return nil, nil, context.Canceled
 	}
-	known := c.conns[key]
+	known := c.conns[t.server]
 	if known == nil {
 		if known, err = c.connect(t); err != nil {
 			return nil, nil, err
 		}
 		c.makeRoom()
-		c.conns[key] = known
+		c.conns[t.server] = known
 	}
 	known.calls++
 	known.used = time.Now()
