@@ -37,7 +37,7 @@ func TestAllocationsOfFrames(t *testing.T) {
 		want float64
 		f    func() error
 	}{
-		{"a submit with two votes, converted", 16, func() error {
+		{"a submit with two votes, converted", 2, func() error {
 			_, err := read(server.reader, func(r *reader) *logpb.Submit { return readSubmit(t.Context(), r, submit) })
 			return err
 		}},

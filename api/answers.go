@@ -73,7 +73,7 @@ func transactionAnswer(view coordinator.View) *quoratev1.Transaction {
 	if !t.GetTombstone() {
 		answer.Timeout = millisecondsAnswer(begin.GetTimeoutMs())
 	}
-	if begin.GetTimeoutMs() == 0 && traits[begin.GetMode()].endless {
+	if begin.GetTimeoutMs() == 0 && traitsOf(begin.GetMode()).endless {
 		answer.DeadlineMs = 0 // the record holds the end of time
 	}
 	for _, label := range begin.GetLabels() {

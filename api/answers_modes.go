@@ -90,7 +90,7 @@ func ended(t *logpb.Transaction, b *logpb.Branch) bool {
 	switch {
 	case terminal(b):
 		return true
-	case !traits[mode].called || t.GetTombstone():
+	case !traitsOf(mode).called || t.GetTombstone():
 		return false
 	case mode == logpb.Mode_MODE_WORKFLOW:
 		return true // what is recorded has ended

@@ -136,7 +136,7 @@ func (t *transactions) enlistMode(ctx context.Context, r *reader, gid fsm.GID, s
 		return // the state machine says what is wrong
 	}
 	switch mode := view.Transaction.GetBegin().GetMode(); {
-	case traits[mode].called:
+	case traitsOf(mode).called:
 		r.methodNamed("branch.endpoint", spec.GetEndpoint())
 	case mode == logpb.Mode_MODE_TWO_PHASE:
 		r.plainSpec("branch", spec)

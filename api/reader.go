@@ -24,6 +24,7 @@ type reader struct {
 	violations []Violation
 	// nameless: what is refused is only counted. See read.
 	nameless bool
+	slab     *slab // or nil
 }
 
 // read reads a request without naming its fields, which costs more than to check them;
@@ -134,7 +135,7 @@ func (r *reader) holder(field, text string) []byte {
 		r.refuse(field, "an instance id is a ULID: %v", err)
 		return nil
 	}
-	return id.Bytes()
+	return r.bytesOf(id)
 }
 
 // text checks what is stored and shown.
@@ -152,6 +153,15 @@ func (r *reader) text(field, text string, bytesMax uint32) {
 
 // plain tells of text that needs no closer look: printable ASCII, as nearly all is.
 func plain(text string) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for ; len(text) >= 8; text = text[8:] {
+		// Eight at a time. A borrow, or a carry, comes only from one that is not plain.
+		c := uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+			uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
+		if (c|(c+ones)|(c-' '*ones))&tops != 0 {
+			return false
+		}
+	}
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' {
 			return false

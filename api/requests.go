@@ -28,12 +28,13 @@ const initiatorHeader = "quorate-initiator"
 // begin reads a Begin and puts the defaults in, so that repeating it with or
 // without them is the same.
 func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginRequest) *logpb.Begin {
-	begin := &logpb.Begin{
+	begin := r.newBegin()
+	*begin = logpb.Begin{
 		Namespace: Namespace, Key: req.GetKey(), Mode: logpb.Mode(req.GetMode()), Entry: logpb.Entry(req.GetEntry()),
 		Traceparent: traceparent(ctx), Initiator: initiator(ctx), Holder: r.holder(r.at(prefix, "holder"), req.GetHolder()),
 	}
 	if req.GetGid() != "" {
-		begin.Gid = r.gid(r.at(prefix, "gid"), req.GetGid()).Bytes()
+		begin.Gid = r.bytesOf(r.gid(r.at(prefix, "gid"), req.GetGid()))
 	}
 	r.text(r.at(prefix, "key"), req.GetKey(), r.limits.GetKeyBytesMax())
 	if begin.Mode == logpb.Mode_MODE_UNSPECIFIED {
@@ -54,7 +55,7 @@ func (r *reader) begin(ctx context.Context, prefix string, req *quoratev1.BeginR
 	}
 	if _, ok := logpb.Entry_name[int32(begin.Entry)]; !ok {
 		r.refuse(r.at(prefix, "entry"), "%d is neither explicit nor named", begin.Entry)
-	} else if begin.Entry == logpb.Entry_ENTRY_NAMED && traits[begin.Mode].called {
+	} else if begin.Entry == logpb.Entry_ENTRY_NAMED && traitsOf(begin.Mode).called {
 		r.refuse(r.at(prefix, "entry"), "by name belongs to branches that vote: %s has none, so leave it out", modeText(begin.Mode))
 	}
 	begin.Labels = r.labels(r.at(prefix, "labels"), req.GetLabels())
@@ -84,9 +85,14 @@ func (r *reader) labels(field string, labels map[string]string) []*logpb.Label {
 		r.refuse(field, "are %d: at most %d are allowed", len(labels), most)
 		return nil
 	}
-	sorted := make([]*logpb.Label, 0, len(labels))
+	if len(labels) == 0 {
+		return nil
+	}
+	sorted, own := make([]*logpb.Label, 0, len(labels)), make([]logpb.Label, len(labels))
 	for name, value := range labels {
-		sorted = append(sorted, &logpb.Label{Name: name, Value: value})
+		label := &own[len(sorted)]
+		label.Name, label.Value = name, value
+		sorted = append(sorted, label)
 	}
 	slices.SortFunc(sorted, func(a, b *logpb.Label) int { return strings.Compare(a.Name, b.Name) })
 	for _, label := range sorted {
@@ -121,7 +127,8 @@ func (r *reader) spec(field string, spec *quoratev1.BranchSpec) *logpb.BranchSpe
 			r.refuse(r.at(field, ".endpoint"), "%v", err)
 		}
 	}
-	read := &logpb.BranchSpec{
+	read := r.newSpec()
+	*read = logpb.BranchSpec{
 		Id: spec.GetId(), Resource: spec.GetResource(), Endpoint: spec.GetEndpoint(), Held: spec.GetHeld(),
 		Holder: r.holder(r.at(field, ".holder"), spec.GetHolder()),
 	}
@@ -134,19 +141,20 @@ func (r *reader) specs(field string, specs []*quoratev1.BranchSpec) []*logpb.Bra
 	if !r.count(field, len(specs)) {
 		return nil
 	}
-	read := make([]*logpb.BranchSpec, 0, len(specs))
-	seen := make(map[string]bool, len(specs))
+	read := r.slab.setOf(len(specs))
+	var seen seen
 	for i, spec := range specs {
 		at := r.item(field, i)
-		if seen[spec.GetId()] {
+		if r.again(&seen, spec.GetId()) {
 			r.refuse(r.at(at, ".id"), "%q stands twice", spec.GetId())
 		}
-		seen[spec.GetId()] = true
-		if one := r.spec(at, spec); one != nil {
+		one := r.spec(at, spec)
+		if r.slab.note(one); one != nil {
 			read = append(read, one)
 		}
 	}
 	slices.SortFunc(read, func(a, b *logpb.BranchSpec) int { return strings.Compare(a.Id, b.Id) })
+	once(r, read, (*logpb.BranchSpec).GetId)
 	return read
 }
 
@@ -158,8 +166,9 @@ func (r *reader) count(field string, branches int) bool {
 	return true
 }
 
-// ballot reads a vote. It must not be absent.
-func (r *reader) ballot(field string, ballot *quoratev1.Ballot) *logpb.Ballot {
+// ballot reads a vote. It must not be absent. known is its branch, where that was read
+// already.
+func (r *reader) ballot(field string, ballot *quoratev1.Ballot, known *logpb.BranchSpec) *logpb.Ballot {
 	if ballot == nil {
 		r.refuse(field, "is missing")
 		return nil
@@ -172,32 +181,36 @@ func (r *reader) ballot(field string, ballot *quoratev1.Ballot) *logpb.Ballot {
 	if ballot.GetMaybePrepared() && ballot.GetVote() != quoratev1.Vote_VOTE_REFUSED {
 		r.refuse(r.at(field, ".maybe_prepared"), "belongs to a refusal only")
 	}
-	return &logpb.Ballot{
-		Branch: r.spec(r.at(field, ".branch"), ballot.GetBranch()), Kind: logpb.VoteKind(ballot.GetVote()),
+	if known == nil {
+		known = r.spec(r.at(field, ".branch"), ballot.GetBranch())
+	}
+	read := r.newBallot()
+	*read = logpb.Ballot{
+		Branch: known, Kind: logpb.VoteKind(ballot.GetVote()),
 		MaybePrepared: ballot.GetMaybePrepared(), Detail: r.shownText(ballot.GetDetail()),
 	}
+	return read
 }
 
 func (r *reader) ballots(field string, ballots []*quoratev1.Ballot) []*logpb.Ballot {
 	if !r.count(field, len(ballots)) {
 		return nil
 	}
-	read := make([]*logpb.Ballot, 0, len(ballots))
-	seen := make(map[string]bool, len(ballots))
+	read := r.slab.votesOf(len(ballots))
+	var seen seen
 	for i, ballot := range ballots {
 		at := r.item(field, i)
-		if id := ballot.GetBranch().GetId(); seen[id] {
+		if id := ballot.GetBranch().GetId(); r.again(&seen, id) {
 			r.refuse(r.at(at, ".branch.id"), "%q votes twice", id)
-		} else {
-			seen[id] = true
 		}
-		if one := r.ballot(at, ballot); one != nil {
+		if one := r.ballot(at, ballot, r.slab.known(i, ballot.GetBranch())); one != nil {
 			read = append(read, one)
 		}
 	}
 	slices.SortFunc(read, func(a, b *logpb.Ballot) int {
 		return strings.Compare(a.GetBranch().GetId(), b.GetBranch().GetId())
 	})
+	once(r, read, func(b *logpb.Ballot) string { return b.GetBranch().GetId() })
 	return read
 }
 
@@ -290,7 +303,7 @@ func initiator(ctx context.Context) string {
 		return from[0]
 	}
 	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
-		return p.Addr.String()
+		return addressText(p.Addr)
 	}
 	return ""
 }

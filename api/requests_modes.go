@@ -38,6 +38,22 @@ var traits = map[logpb.Mode]modeTraits{
 	logpb.Mode_MODE_NOTIFY:    {called: true, endless: true, timeless: true, submits: true, topics: true},
 }
 
+// traitsByMode are traits again, where every request looks: in an array.
+var traitsByMode = func() (list [modesMax]modeTraits) {
+	for mode, t := range traits {
+		list[mode] = t
+	}
+	return list
+}()
+
+// traitsOf are a mode's traits; of an unknown one, none.
+func traitsOf(mode logpb.Mode) modeTraits {
+	if mode < 0 || int(mode) >= len(traitsByMode) {
+		return modeTraits{}
+	}
+	return traitsByMode[mode]
+}
+
 // opens refuses a request that does not open a transaction of the mode.
 func (r *reader) opens(field string, mode logpb.Mode, submit bool) {
 	switch t, known := traits[mode]; {
@@ -51,7 +67,7 @@ func (r *reader) opens(field string, mode logpb.Mode, submit bool) {
 
 // modeTimeout reads the timeout of a mode: some have none unless they are given one.
 func (r *reader) modeTimeout(field string, mode logpb.Mode, timeout *durationpb.Duration) uint64 {
-	t := traits[mode]
+	t := traitsOf(mode)
 	none := timeout == nil || timeout.CheckValid() == nil && timeout.AsDuration() == 0
 	switch {
 	case t.endless && none:
@@ -131,7 +147,7 @@ func (r *reader) calledSpec(field string, spec *quoratev1.BranchSpec, into *logp
 // beginMode checks a Begin as its mode wants it.
 func (r *reader) beginMode(begin *logpb.Begin) {
 	r.opens("mode", begin.GetMode(), false)
-	t, dialected := traits[begin.GetMode()], begin.GetPlan().GetDialect() != 0
+	t, dialected := traitsOf(begin.GetMode()), begin.GetPlan().GetDialect() != 0
 	switch {
 	case t.prepares:
 		r.modeSet("branches", begin, begin.GetBranches())
@@ -151,15 +167,15 @@ func (r *reader) submitMode(submit *logpb.Submit) {
 	if len(begin.GetBranches()) > 0 {
 		r.refuse("begin.branches", "are given: those of a submit are its set")
 	}
-	if traits[begin.GetMode()].called && len(submit.GetVotes()) > 0 {
+	if traitsOf(begin.GetMode()).called && len(submit.GetVotes()) > 0 {
 		r.refuse("votes", "are given, and branches of a %s do not vote", modeText(begin.GetMode()))
 	}
 	r.modeSet("set", begin, submit.GetSet())
-	if traits[begin.GetMode()].called {
+	if traitsOf(begin.GetMode()).called {
 		r.fits("set", proto.Size(submit))
 	}
 	for _, vote := range submit.GetVotes() {
-		if spec := vote.GetBranch(); spec != nil && !traits[begin.GetMode()].called {
+		if spec := vote.GetBranch(); spec != nil && !traitsOf(begin.GetMode()).called {
 			at := r.at(r.branchField("votes", spec), ".branch")
 			r.plainSpec(at, spec)
 			if !slices.ContainsFunc(submit.GetSet(), func(s *logpb.BranchSpec) bool { return s.GetId() == spec.GetId() }) {
@@ -171,7 +187,7 @@ func (r *reader) submitMode(submit *logpb.Submit) {
 
 // modeSet checks the branches that a Begin or a Submit of a mode brings.
 func (r *reader) modeSet(field string, begin *logpb.Begin, set []*logpb.BranchSpec) {
-	t, dialected := traits[begin.GetMode()], begin.GetPlan().GetDialect() != 0
+	t, dialected := traitsOf(begin.GetMode()), begin.GetPlan().GetDialect() != 0
 	if !t.called {
 		for _, spec := range set {
 			r.plainSpec(r.branchField(field, spec), spec)
@@ -223,6 +239,9 @@ func (r *reader) branchField(field string, spec *logpb.BranchSpec) string {
 
 // plainSpec refuses what a branch that votes has no use for.
 func (r *reader) plainSpec(field string, spec *logpb.BranchSpec) {
+	if r.nameless && plainest(spec) {
+		return
+	}
 	for _, f := range []struct {
 		name  string
 		given bool
@@ -240,6 +259,13 @@ func (r *reader) plainSpec(field string, spec *logpb.BranchSpec) {
 	if scheme, method := grpcMethod(spec.GetEndpoint()); method != "" {
 		r.refuse(r.at(field, ".endpoint"), "names a method, and a two-phase branch is told by BranchService: give %s://host:port", scheme)
 	}
+}
+
+// plainest tells of what most branches that vote are: it holds nothing that plainSpec
+// looks at.
+func plainest(spec *logpb.BranchSpec) bool {
+	return spec.GetEndpoint() == "" && spec.GetUndo() == "" && len(spec.GetPayload()) == 0 && len(spec.GetAfter()) == 0 &&
+		spec.GetAttemptsMax() == 0 && spec.GetCallTimeoutMs() == 0
 }
 
 // order refuses dependencies that lead nowhere, or in a circle.

@@ -32,7 +32,7 @@ var dialects = map[string]logpb.Dialect{
 
 // plan reads what modes with called branches carry. nil stays nil.
 func (r *reader) plan(field string, mode logpb.Mode, plan *quoratev1.Plan) *logpb.Plan {
-	t := traits[mode]
+	t := traitsOf(mode)
 	switch {
 	case plan == nil && t.callback:
 		plan = new(quoratev1.Plan) // refused below, where a callback is needed
@@ -63,7 +63,7 @@ func (r *reader) plan(field string, mode logpb.Mode, plan *quoratev1.Plan) *logp
 // callback checks whom a message or a workflow is asked back at.
 func (r *reader) callback(field string, mode logpb.Mode, plan *logpb.Plan) {
 	at, dialected := r.at(field, ".callback"), plan.GetDialect() != 0
-	if !traits[mode].callback {
+	if !traitsOf(mode).callback {
 		if plan.GetCallback() != "" || len(plan.GetCallbackPayload()) > 0 || plan.GetCallbackAfterMs() != 0 {
 			r.refuse(at, "is given, and the initiator of a %s is never called back: leave it out", modeText(mode))
 		}

@@ -76,7 +76,7 @@ func (t *transactions) Vote(ctx context.Context, req *quoratev1.VoteRequest) (*q
 func readVote(fresh func() *reader, req *quoratev1.VoteRequest) (gid fsm.GID, ballot *logpb.Ballot, err error) {
 	ballot, err = read(fresh, func(r *reader) *logpb.Ballot {
 		gid = r.gid("gid", req.GetGid())
-		ballot := r.ballot("ballot", req.GetBallot())
+		ballot := r.ballot("ballot", req.GetBallot(), nil)
 		r.plainSpec("ballot.branch", ballot.GetBranch())
 		return ballot
 	})
@@ -162,10 +162,12 @@ func (t *transactions) submitted(ctx context.Context, req *quoratev1.SubmitReque
 // readSubmit reads a whole transaction. Nothing said how branches enter means
 // by name: the set is there.
 func readSubmit(ctx context.Context, r *reader, req *quoratev1.SubmitRequest) *logpb.Submit {
-	submit := &logpb.Submit{
-		Begin: r.begin(ctx, "begin.", req.GetBegin()), Set: r.specs("set", req.GetSet()), Votes: r.ballots("votes", req.GetVotes()),
-	}
-	if mode := submit.Begin.GetMode(); req.GetBegin().GetEntry() == quoratev1.Entry_ENTRY_UNSPECIFIED && !traits[mode].called {
+	submit := r.newSubmit(req)
+	submit.Begin = r.begin(ctx, "begin.", req.GetBegin())
+	r.slab.reading(req.GetSet())
+	submit.Set = r.specs("set", req.GetSet())
+	submit.Votes = r.ballots("votes", req.GetVotes())
+	if mode := submit.Begin.GetMode(); req.GetBegin().GetEntry() == quoratev1.Entry_ENTRY_UNSPECIFIED && !traitsOf(mode).called {
 		submit.Begin.Entry = logpb.Entry_ENTRY_NAMED
 	}
 	r.submitMode(submit)
