@@ -84,7 +84,7 @@ func (s *State) applyInto(m Meta, b *logpb.Batch, room []Result) ([]Result, erro
 		results = append(results, r)
 	}
 	s.findOldest()
-	if worthRemembering(m.Index, len(results)) {
+	if s.worthRemembering(m.Index, len(results)) {
 		s.remember(m.Index)
 	} else {
 		s.boundUnhashed()

@@ -69,16 +69,18 @@ func (s *State) Digest() Digest {
 // unhashedMax bounds what is hashed at once, and what a reader of Digest hashes.
 const unhashedMax = 1024
 
-// rememberEvery and fewCommands choose the entries whose digest is remembered, alike on
-// all nodes: all of them while little happens, every so many under load.
+// rememberEvery, fewCommands and fewLive choose the entries whose digest is remembered,
+// alike on all nodes: all of them while little happens, every so many under load. A small
+// entry among large ones finds their records unhashed, which will be over in a moment.
 const (
 	rememberEvery = 128
 	fewCommands   = 4
+	fewLive       = 64
 )
 
 // worthRemembering says that the digest after an entry is kept.
-func worthRemembering(index uint64, commands int) bool {
-	return commands <= fewCommands || index%rememberEvery == 0
+func (s *State) worthRemembering(index uint64, commands int) bool {
+	return commands <= fewCommands && len(s.live) <= fewLive || index%rememberEvery == 0
 }
 
 // hashLater takes in a live record whose hash the sum lacks.

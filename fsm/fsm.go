@@ -62,10 +62,11 @@ type State struct {
 	decoder *decoder // of entries; nil before the first one
 
 	// follows: nobody waits for the results of the entry being applied. unheard and
-	// unheardParts are memory for them.
+	// unheardParts are memory for them, and spare for records that are filed at once.
 	follows      bool
 	unheard      []Result
 	unheardParts []Result
+	spare        *spare
 }
 
 // key is a caller's own id for a transaction, unique in its namespace.

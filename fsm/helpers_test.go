@@ -291,6 +291,6 @@ func (s *State) fork() *State {
 	}
 	c.deadlines.items, c.deadlines.place = slices.Clone(s.deadlines.items), maps.Clone(s.deadlines.place)
 	c.digests, c.events = nil, eventRing{}
-	c.scratch, c.lately = nil, latelyFiled{}
+	c.scratch, c.lately, c.spare = nil, latelyFiled{}, nil
 	return &c
 }

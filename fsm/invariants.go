@@ -201,6 +201,9 @@ func (s *State) checkRecords() error {
 		if filed := t.filedMS != 0; filed != t.droppable() {
 			return fmt.Errorf("%s: filed is %v", at.GID, filed)
 		}
+		if s.spare.has(t) {
+			return fmt.Errorf("%s stands in memory that the next record is made in", at.GID)
+		}
 		h := hashRecord(appendTransaction(nil, t))
 		if t.unhashedAt == 0 && h != t.hash {
 			return fmt.Errorf("%s: its hash is %s, kept as %s", at.GID, h, t.hash)

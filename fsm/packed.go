@@ -20,6 +20,7 @@ type change struct {
 	// parts is how many branches may have their say, and room memory for what they change.
 	parts int
 	room  []branch
+	spare *spare // nil: what is changed gets memory of its own
 }
 
 // stands is what the next command finds.
@@ -33,15 +34,15 @@ func (x *change) stands() *transaction {
 // edit is what the next command may change.
 func (x *change) edit() *transaction {
 	if x.next == nil {
-		x.next = x.old.clone()
+		x.next = x.spare.clone(x.old)
 	}
 	return x.next
 }
 
 // editBranch is what the next command may change of one branch.
 func (x *change) editBranch(id string) *branch {
-	if x.parts > 1 && x.room == nil {
-		x.room = make([]branch, min(x.parts, len(x.next.branches)))
+	if x.room == nil && (x.parts > 1 || x.spare != nil) {
+		x.room = x.spare.room(min(x.parts, len(x.next.branches)))
 	}
 	return x.next.editIn(&x.room, id)
 }
@@ -60,6 +61,7 @@ func (s *State) store(x *change, answers ...Result) {
 			}
 		}
 	}
+	s.reuse(x)
 }
 
 // reportsCommand applies what several branches report.
@@ -71,7 +73,7 @@ func (s *State) reportsCommand(c *logpb.Reports) Result {
 	if refusal, ok := checkPacked("reports", c.GetReports()); !ok {
 		return refusal
 	}
-	x := change{old: s.find(gid), parts: len(c.GetReports())}
+	x := s.changeOf(gid, len(c.GetReports()))
 	parts := s.partsOf(len(c.GetReports()))
 	for i, r := range c.GetReports() {
 		parts[i] = s.reportTo(&x, gid, r)
@@ -89,7 +91,7 @@ func (s *State) answersCommand(c *logpb.Answers) Result {
 	if refusal, ok := checkPacked("answers", c.GetAnswers()); !ok {
 		return refusal
 	}
-	x := change{old: s.find(gid)}
+	x := s.changeOf(gid, len(c.GetAnswers()))
 	parts := s.partsOf(len(c.GetAnswers()))
 	for i, a := range c.GetAnswers() {
 		parts[i] = s.answerTo(&x, gid, a)

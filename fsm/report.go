@@ -9,7 +9,7 @@ func (s *State) reportCommand(c *logpb.Report) Result {
 	if !ok {
 		return refusal
 	}
-	x := change{old: s.find(gid)}
+	x := s.changeOf(gid, 1)
 	answer := [1]Result{s.reportTo(&x, gid, c)}
 	s.store(&x, answer[:]...)
 	return answer[0]

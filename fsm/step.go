@@ -16,7 +16,7 @@ func (s *State) answerCommand(c *logpb.Answer) Result {
 	if !ok {
 		return refusal
 	}
-	x := change{old: s.find(gid)}
+	x := s.changeOf(gid, 1)
 	answer := [1]Result{s.answerTo(&x, gid, c)}
 	s.store(&x, answer[:]...)
 	return answer[0]

@@ -172,11 +172,14 @@ const (
 
 // clone is a copy that may be changed until it is put. Its branches are shared:
 // they change through edit.
-func (t *transaction) clone() *transaction {
-	next := *t
+func (t *transaction) clone() *transaction { return t.cloneTo(new(transaction)) }
+
+// cloneTo is clone, with the memory for the copy.
+func (t *transaction) cloneTo(next *transaction) *transaction {
+	*next = *t
 	next.branches = append(next.room[:0], t.branches...)
 	next.breach = ""
-	return &next
+	return next
 }
 
 // require notes a pre-condition that does not hold: put then quarantines the

@@ -39,6 +39,8 @@ func Over(m raftnode.Machine) *Machine { return &Machine{Machine: m} }
 // Changed says whether the machine below was changed since the last call.
 func (m *Machine) Changed() bool { return m.changed.Swap(false) }
 
+var _ raftnode.Follower = (*Machine)(nil)
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // errDamaged stops the node, as it stops one of the product.
@@ -47,51 +49,83 @@ var errDamaged = errors.New("floor: log entry is damaged")
 // ApplyEntry reads the entry's frame by hand: to build messages would be a part
 // of the protocol's price.
 func (m *Machine) ApplyEntry(index, term uint64, entry []byte) ([]fsm.Result, error) {
+	e, err := readEntry(entry)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]fsm.Result, e.commands)
+	if len(e.plain) == 0 && e.commands > 0 {
+		return results, nil
+	}
+	below, err := m.Machine.ApplyEntry(index, term, m.handedOn(e))
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range e.places {
+		results[at] = below[i]
+	}
+	return results, nil
+}
+
+// Follow is ApplyEntry where nobody waits for the results, as the product's machine has
+// it: none are made.
+func (m *Machine) Follow(index, term uint64, entry []byte) error {
+	e, err := readEntry(entry)
+	if err != nil || len(e.plain) == 0 && e.commands > 0 {
+		return err
+	}
+	if f, ok := m.Machine.(raftnode.Follower); ok {
+		return f.Follow(index, term, m.handedOn(e))
+	}
+	_, err = m.Machine.ApplyEntry(index, term, m.handedOn(e))
+	return err
+}
+
+// read is an entry's frame.
+type read struct {
+	commands int
+	stamps   [4]uint64 // clock, wall and feature level, by field number
+	plain    [][]byte  // the commands that are not the floor's
+	places   []int     // of these, among all
+}
+
+func readEntry(entry []byte) (e read, err error) {
 	if len(entry) < fsm.EntryOverheadBytes {
-		return nil, fmt.Errorf("%w: %d bytes", errDamaged, len(entry))
+		return e, fmt.Errorf("%w: %d bytes", errDamaged, len(entry))
 	}
 	body := entry[fsm.EntryOverheadBytes:]
 	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(entry[1:]) {
-		return nil, fmt.Errorf("%w: its checksum does not match", errDamaged)
+		return e, fmt.Errorf("%w: its checksum does not match", errDamaged)
 	}
-	results := make([]fsm.Result, 0, 64)
-	var stamps [4]uint64 // clock, wall and feature level, by field number
-	var plain [][]byte
-	var places []int // of plain, in results
 	for len(body) > 0 {
 		number, kind, n := protowire.ConsumeTag(body)
 		if n < 0 {
-			return nil, fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
+			return e, fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
 		}
 		body = body[n:]
 		switch {
 		case kind == protowire.VarintType && number < 4:
-			stamps[number], n = protowire.ConsumeVarint(body)
+			e.stamps[number], n = protowire.ConsumeVarint(body)
 		case kind == protowire.BytesType && number == 4:
 			var command []byte
 			command, n = protowire.ConsumeBytes(body)
 			if n >= 0 && (len(command) == 0 || command[0] != mark) {
-				plain, places = append(plain, command), append(places, len(results))
+				e.plain, e.places = append(e.plain, command), append(e.places, e.commands)
 			}
-			results = append(results, fsm.Result{})
+			e.commands++
 		default:
 			n = protowire.ConsumeFieldValue(number, kind, body)
 		}
 		if n < 0 {
-			return nil, fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
+			return e, fmt.Errorf("%w: %w", errDamaged, protowire.ParseError(n))
 		}
 		body = body[n:]
 	}
-	if len(plain) == 0 && len(results) > 0 {
-		return results, nil
-	}
+	return e, nil
+}
+
+// handedOn is the entry with what is not the floor's.
+func (m *Machine) handedOn(e read) []byte {
 	m.changed.Store(true)
-	below, err := m.Machine.ApplyEntry(index, term, fsm.EncodeEntryRaw(nil, stamps[1], stamps[2], uint32(stamps[3]), plain))
-	if err != nil {
-		return nil, err
-	}
-	for i, at := range places {
-		results[at] = below[i]
-	}
-	return results, nil
+	return fsm.EncodeEntryRaw(nil, e.stamps[1], e.stamps[2], uint32(e.stamps[3]), e.plain)
 }

@@ -12,12 +12,17 @@ import (
 // below remembers what reaches it.
 type below struct {
 	commands [][]byte
+	followed [][]byte
 	results  []fsm.Result
 }
 
 func (b *below) ApplyEntry(_, _ uint64, entry []byte) ([]fsm.Result, error) {
 	b.commands = append(b.commands, bytes.Clone(entry))
 	return b.results, nil
+}
+func (b *below) Follow(_, _ uint64, entry []byte) error {
+	b.followed = append(b.followed, bytes.Clone(entry))
+	return nil
 }
 func (b *below) Pin() io.WriterTo         { return nil }
 func (b *below) Restore(io.Reader) error  { return nil }
@@ -50,6 +55,12 @@ func TestMachinePassesByWhatIsTheFloors(t *testing.T) {
 	}
 	if len(b.commands) != 1 || m.Changed() {
 		t.Error("an entry of the floor's alone reached the machine below")
+	}
+	if err := m.Follow(7, 1, entry); err != nil || len(b.followed) != 1 || !bytes.Equal(b.followed[0], want) || !m.Changed() {
+		t.Errorf("followed: %v, handed on %q", err, b.followed)
+	}
+	if err := m.Follow(8, 1, fsm.EncodeEntryRaw(nil, 12, 23, 2, [][]byte{own})); err != nil || len(b.followed) != 1 || len(b.commands) != 1 || m.Changed() {
+		t.Errorf("an entry of the floor's alone was followed below: %v", err)
 	}
 }
 

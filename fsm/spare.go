@@ -1,0 +1,72 @@
+package fsm
+
+import "slices"
+
+// A report mostly ends its transaction: the record is made, encoded where it is filed,
+// and nobody looks at it again, on a node that only follows. There it is made in memory
+// that the next one uses again; a record that stays takes that memory with it.
+
+// spare is memory for one record and for the branches that change in it.
+type spare struct {
+	record   transaction
+	branches []branch
+}
+
+// spareBranchesMax bounds what is kept for the next record.
+const spareBranchesMax = 16
+
+// changeOf begins to change what stands for a GID, by so many parts at the most.
+func (s *State) changeOf(gid GID, parts int) change {
+	x := change{old: s.find(gid), parts: parts}
+	if s.follows && x.old != nil {
+		if s.spare == nil {
+			s.spare = new(spare)
+		}
+		x.spare = s.spare
+	}
+	return x
+}
+
+// reuse takes memory back that a change had, unless the record stays.
+func (s *State) reuse(x *change) {
+	switch {
+	case x.spare == nil:
+	case s.live[x.next.gid] == x.next || len(x.spare.branches) > spareBranchesMax:
+		s.spare = nil
+	default:
+		x.spare.record = transaction{} // it keeps nothing alive
+		clear(x.spare.branches)
+	}
+}
+
+// clone is a copy of a record, in the spare's memory where there is any.
+func (p *spare) clone(t *transaction) *transaction {
+	if p == nil {
+		return t.clone()
+	}
+	return t.cloneTo(&p.record)
+}
+
+// room is memory for n branches.
+func (p *spare) room(n int) []branch {
+	if p == nil {
+		return make([]branch, n)
+	}
+	if len(p.branches) < n {
+		p.branches = make([]branch, n)
+	}
+	return p.branches[:n]
+}
+
+// has says that a part of the record is in the spare's memory.
+func (p *spare) has(t *transaction) bool {
+	if p == nil {
+		return false
+	}
+	for i := range p.branches {
+		if slices.Contains(t.branches, &p.branches[i]) {
+			return true
+		}
+	}
+	return t == &p.record
+}
