@@ -76,7 +76,7 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 		}
 		f := failureOf(err)
 		if f.final(tries) {
-			return none, f.typed(gid)
+			return none, f.told(gid, unknown)
 		}
 		unknown = unknown || !f.certain()
 		last = err

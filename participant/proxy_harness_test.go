@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -340,12 +341,25 @@ func (r *resource) managedOnce(ctx context.Context, f func(rawSession) error) er
 // MySQL lists those of the whole server: tests at the same time have theirs there.
 func (r *resource) listed(ctx context.Context) (found map[string]Prepared, err error) {
 	err = r.managed(ctx, func(s rawSession) (err error) { found, err = r.proxy.engine.list(ctx, s); return err })
-	maps.DeleteFunc(found, func(_ string, p Prepared) bool {
-		by, _ := madeBy.Load(p.GID)
-		name, _ := by.(string)
-		return name == "" || !strings.HasPrefix(name, r.t.Name()) && !strings.HasPrefix(r.t.Name(), name)
-	})
+	maps.DeleteFunc(found, func(_ string, p Prepared) bool { return !r.own(p) })
 	return found, err
+}
+
+// own says that this test made the branch.
+func (r *resource) own(p Prepared) bool {
+	by, _ := madeBy.Load(p.GID)
+	name, _ := by.(string)
+	return name != "" && (strings.HasPrefix(name, r.t.Name()) || strings.HasPrefix(r.t.Name(), name))
+}
+
+// recovered is what the proxy's recovery finds of this test's.
+func (r *resource) recovered() []Prepared {
+	r.t.Helper()
+	found, err := r.proxy.Recover(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return slices.DeleteFunc(found, func(p Prepared) bool { return !r.own(p) })
 }
 
 // madeBy are the names of the tests that made GIDs.

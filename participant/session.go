@@ -167,7 +167,7 @@ func (s *session) request(ctx context.Context, gid GID, req *quoratev1.SessionRe
 		}
 		f := failureOf(err)
 		if f.final(tries) {
-			return nil, f.typed(gid)
+			return nil, f.told(gid, unknown)
 		}
 		last = err
 		unknown = unknown || !f.certain()

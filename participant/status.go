@@ -28,6 +28,9 @@ const (
 	reasonQuarantined    = "QUARANTINED"
 	reasonAlreadyDecided = "ALREADY_DECIDED"
 	reasonSealed         = "SEALED"
+	reasonDenied         = "DENIED"
+	reasonUnimplemented  = "UNIMPLEMENTED"
+	reasonInternal       = "INTERNAL"
 )
 
 // failure is an error of one try, taken apart.
@@ -83,6 +86,24 @@ func (f failure) final(tries int) bool {
 			f.code == codes.PermissionDenied || f.code == codes.Unauthenticated
 	}
 	return true
+}
+
+// blind reports that whoever refused looked at nothing that stands: a full queue, a proxy
+// on the way. An earlier try of the same request may have been done all the same.
+func (f failure) blind() bool {
+	switch f.reason {
+	case "", reasonQuota, reasonDenied, reasonUnimplemented, reasonInternal:
+		return true
+	}
+	return false
+}
+
+// told is the final failure of a request, of whose earlier tries one may have taken effect.
+func (f failure) told(gid GID, unknown bool) error {
+	if unknown && f.blind() {
+		return &OutcomeUnknownError{GID: gid, Err: f.typed(gid)}
+	}
+	return f.typed(gid)
 }
 
 // pause is how long to wait before the next try. An election is over sooner than
