@@ -329,12 +329,17 @@ func (s *squall) judgeWord(command *logpb.Command) {
 }
 
 func (s *squall) leaderChange() {
+	late := s.held
 	s.hold, s.held = false, nil
 	s.stale = append(s.stale, s.flying...)
 	s.flying = nil
 	s.term++
 	s.apply(&logpb.Command{Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}})
 	s.core.Lead(s.now, s.term)
+	s.flow()
+	for _, p := range late {
+		s.core.Proposed(s.now, ProposeResult{Token: p.Token, Err: ErrNotLeader})
+	}
 	s.flow()
 }
 
@@ -503,6 +508,7 @@ func TestAnyInterleavingOfCallsKeepsTheDriversPromises(t *testing.T) {
 		for _, gid := range s.gids {
 			s.judgeEnd(gid)
 		}
+		s.leavesNothing(rt.Fatalf)
 	})
 	t.Logf("met %v", met)
 	// A squall in which nothing happens proves nothing.

@@ -319,14 +319,22 @@ func (s *storm) wait() {
 }
 
 func (s *storm) leaderChange() {
+	late := s.held
 	s.hold, s.held = false, nil // what was under way is lost with the old leader
 	if rapid.Bool().Draw(s.rt, "a follower in between") {
 		s.core.Follow(s.now)
+		if left := remembers(s.core); len(left) > 0 {
+			s.rt.Fatalf("left over from the leadership: %v", left)
+		}
 		s.flow()
 	}
 	s.term++
 	s.apply(&logpb.Command{Kind: &logpb.Command_Tick{Tick: &logpb.Tick{}}})
 	s.core.Lead(s.now, s.term)
+	s.flow()
+	for _, p := range late { // and what came of it is heard late
+		s.core.Proposed(s.now, ProposeResult{Token: p.Token, Err: ErrNotLeader})
+	}
 	s.flow()
 	for _, p := range s.procs {
 		p.session, p.inbox = 0, nil
@@ -535,6 +543,7 @@ func TestAnyInterleavingKeepsTheDriversPromises(t *testing.T) {
 			}
 		}
 		s.meet(met)
+		s.leavesNothing(rt.Fatalf)
 	})
 	t.Logf("met %v", met)
 	// A storm in which nothing happens proves nothing.
