@@ -53,6 +53,9 @@ type Session interface {
 	Vouch(branches []coordinator.BranchRef)
 	Enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (coordinator.Status, error)
 	Vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (coordinator.Status, error)
+	// Together does for each of at most coordinator.TogetherMax requests what Enlist or
+	// Vote does.
+	Together(ctx context.Context, asked []coordinator.Asked) []coordinator.Told
 	// ReportAsync tells done what came of it, once; done does not block.
 	ReportAsync(r coordinator.ReportRequest, done func(coordinator.Status, error))
 	Inquire(ctx context.Context, r coordinator.InquireRequest) (coordinator.Inquired, error)

@@ -25,6 +25,7 @@ type fakeSession struct {
 	closed   error
 	vouched  []coordinator.BranchRef
 	reports  []coordinator.ReportRequest
+	together []int // how many requests were made at once
 }
 
 func newFakeSession() *fakeSession {
@@ -94,6 +95,22 @@ func (s *fakeSession) Enlist(ctx context.Context, _ fsm.GID, _ *logpb.BranchSpec
 
 func (s *fakeSession) Vote(ctx context.Context, _ fsm.GID, _ *logpb.Ballot) (coordinator.Status, error) {
 	return testStatus, s.request(ctx, "Vote")
+}
+
+// Together makes each request by itself; together notes how many there were.
+func (s *fakeSession) Together(ctx context.Context, asked []coordinator.Asked) []coordinator.Told {
+	s.mu.Lock()
+	s.together = append(s.together, len(asked))
+	s.mu.Unlock()
+	told := make([]coordinator.Told, len(asked))
+	for i, a := range asked {
+		if a.Branch != nil {
+			told[i].Status, told[i].Err = s.Enlist(ctx, a.GID, a.Branch)
+		} else {
+			told[i].Status, told[i].Err = s.Vote(ctx, a.GID, a.Ballot)
+		}
+	}
+	return told
 }
 
 func (s *fakeSession) ReportAsync(r coordinator.ReportRequest, done func(coordinator.Status, error)) {

@@ -114,6 +114,107 @@ func TestBatchOfRequests(t *testing.T) {
 	}
 }
 
+func enlisting(id uint64) *quoratev1.SessionRequest {
+	return &quoratev1.SessionRequest{Id: id, Frame: &quoratev1.SessionRequest_Enlist{
+		Enlist: &quoratev1.EnlistRequest{Gid: testGID.String(), Branch: &quoratev1.BranchSpec{Id: fmt.Sprint(id), Resource: "a"}}}}
+}
+
+func voting(id uint64) *quoratev1.SessionRequest {
+	return &quoratev1.SessionRequest{Id: id, Frame: &quoratev1.SessionRequest_Vote{Vote: &quoratev1.VoteRequest{
+		Gid: testGID.String(), Ballot: &quoratev1.Ballot{Branch: &quoratev1.BranchSpec{Id: fmt.Sprint(id), Resource: "a"}, Vote: quoratev1.Vote_VOTE_PREPARED}}}}
+}
+
+// answeredBy reads answers until so many have come, and says of each what it is.
+func answeredBy(t *testing.T, stream sessionStream, many int) map[uint64]string {
+	t.Helper()
+	answers := map[uint64]string{}
+	for len(answers) < many {
+		for _, frame := range frames.Responses(receive(t, stream)) {
+			if _, twice := answers[frame.GetId()]; twice {
+				t.Fatalf("%d is answered twice", frame.GetId())
+			}
+			answers[frame.GetId()] = fmt.Sprintf("%T", frame.GetFrame())
+		}
+	}
+	return answers
+}
+
+// TestEnlistsAndVotesOfOneMessageGoTogether, and each is answered by its id, one that
+// cannot be read among them; nobody waits for id 0.
+func TestEnlistsAndVotesOfOneMessageGoTogether(t *testing.T) {
+	stream, session := attachedTaking(t, 100)
+	bad := enlisting(6)
+	bad.GetEnlist().Gid = "none"
+	send(t, stream, frames.PackRequests([]*quoratev1.SessionRequest{enlisting(2), voting(3), enlisting(0), voting(4), bad, enlisting(5)}))
+	got := answeredBy(t, stream, 5)
+	for id, want := range map[uint64]string{2: "Enlist", 3: "Vote", 4: "Vote", 5: "Enlist", 6: "Error"} {
+		if got[id] != "*quoratev1.SessionResponse_"+want {
+			t.Errorf("%d was answered %q, want %s", id, got[id], want)
+		}
+	}
+	session.mu.Lock()
+	if fmt.Sprint(session.together) != "[5]" {
+		t.Errorf("made together: %v, want the five that can be read at once", session.together)
+	}
+	session.together = nil
+	session.fail = coordinator.ErrOverload
+	session.mu.Unlock()
+	send(t, stream, frames.PackRequests([]*quoratev1.SessionRequest{enlisting(7), voting(8)}))
+	for id, got := range answeredBy(t, stream, 2) {
+		if got != "*quoratev1.SessionResponse_Error" {
+			t.Errorf("%d failed, and was answered %s", id, got)
+		}
+	}
+}
+
+// TestMoreTogetherThanThereIsRoomFor: a message may hold more requests than may be under
+// way at once. None of them waits for one that has not begun.
+func TestMoreTogetherThanThereIsRoomFor(t *testing.T) {
+	stream, session := attachedTaking(t, 100)
+	session.release = make(chan struct{})
+	first, second := make([]*quoratev1.SessionRequest, 0, 200), make([]*quoratev1.SessionRequest, 0, 200)
+	for i := range uint64(200) {
+		first, second = append(first, enlisting(2+i)), append(second, voting(1000+i))
+	}
+	send(t, stream, frames.PackRequests(first))
+	send(t, stream, frames.PackRequests(second))
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		session.mu.Lock()
+		defer session.mu.Unlock()
+		made := 0
+		for _, n := range session.together {
+			made += n
+		}
+		return made == sessionRequestsMax
+	}, "all that there is room for are under way")
+	close(session.release)
+	if got := answeredBy(t, stream, 400); len(got) != 400 {
+		t.Errorf("%d were answered", len(got))
+	}
+	for i, n := range session.together {
+		if n > coordinator.TogetherMax {
+			t.Errorf("group %d is of %d", i, n)
+		}
+	}
+}
+
+// TestGoodbyeAfterRequestsTogether: they are made before it.
+func TestGoodbyeAfterRequestsTogether(t *testing.T) {
+	stream, session := attachedTaking(t, 100)
+	send(t, stream, frames.PackRequests([]*quoratev1.SessionRequest{
+		enlisting(2), voting(3), {Frame: &quoratev1.SessionRequest_Detach{Detach: &quoratev1.Detach{}}}, enlisting(4),
+	}))
+	if got := answeredBy(t, stream, 2); got[2] == "" || got[3] == "" {
+		t.Errorf("answered: %v", got)
+	}
+	if got, err := stream.Recv(); err == nil {
+		t.Errorf("after the goodbye: %v", got)
+	}
+	if n := len(session.entered); n != 2 {
+		t.Errorf("%d requests were made, want 2", n)
+	}
+}
+
 // TestBatchBeyondTheLimit ends the session, and nothing of it is done: who sent it waits
 // for answers, and must not wait in vain.
 func TestBatchBeyondTheLimit(t *testing.T) {

@@ -37,12 +37,7 @@ func (s *participantSession) take(message *quoratev1.SessionRequest) bool {
 		s.end(invalidField("batch.frames", "are %d: a leader takes at most %d in one message", len(batch), frames.SessionFramesMax))
 		return false
 	}
-	for _, frame := range batch {
-		if !s.takeFrame(frame) {
-			return false
-		}
-	}
-	return true
+	return s.takeAll(batch)
 }
 
 // takeFrame handles one frame, and returns false after the last.

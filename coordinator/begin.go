@@ -129,18 +129,36 @@ func heldElsewhere(gid fsm.GID, branch *logpb.BranchSpec) error {
 }
 
 func (c *Coordinator) enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (Status, error) {
+	if err := c.pass(failpoint.BeforeEnlist, gid); err != nil {
+		return Status{}, err
+	}
+	r, err := c.proposeOne(ctx, gid, ordinary, enlistOf(gid, branch))
+	if err != nil {
+		return Status{}, err
+	}
+	return c.enlisted(r, branch)
+}
+
+// enlistOf is the command that adds a branch.
+func enlistOf(gid fsm.GID, branch *logpb.BranchSpec) *logpb.Command {
 	if len(branch.GetAfter()) > 1 {
 		branch = proto.CloneOf(branch)
 		sortAfter(branch)
 	}
-	if err := c.pass(failpoint.BeforeEnlist, gid); err != nil {
-		return Status{}, err
-	}
-	r, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Enlist{
-		Enlist: &logpb.Enlist{Gid: gid.Bytes(), Branch: branch}}})
-	if err != nil {
-		return Status{}, err
-	}
+	c := &struct { // one piece of memory
+		command logpb.Command
+		kind    logpb.Command_Enlist
+		enlist  logpb.Enlist
+		gid     fsm.GID
+	}{gid: gid}
+	c.enlist.Gid, c.enlist.Branch = c.gid[:], branch
+	c.kind.Enlist = &c.enlist
+	c.command.Kind = &c.kind
+	return &c.command
+}
+
+// enlisted is the answer once that was applied.
+func (c *Coordinator) enlisted(r fsm.Result, branch *logpb.BranchSpec) (Status, error) {
 	if err := refusal(r, "", branch.GetId()); err != nil {
 		return Status{}, err
 	}
@@ -162,11 +180,29 @@ func (c *Coordinator) vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballo
 	if err := c.pass(failpoint.BeforeVote, gid); err != nil {
 		return Status{}, err
 	}
-	r, err := c.proposeOne(ctx, gid, ending, &logpb.Command{Kind: &logpb.Command_Vote{
-		Vote: &logpb.Vote{Gid: gid.Bytes(), Ballot: ballot}}})
+	r, err := c.proposeOne(ctx, gid, ending, voteOf(gid, ballot))
 	if err != nil {
 		return Status{}, err
 	}
+	return c.voted(r, ballot)
+}
+
+// voteOf is the command that records a vote.
+func voteOf(gid fsm.GID, ballot *logpb.Ballot) *logpb.Command {
+	c := &struct { // one piece of memory
+		command logpb.Command
+		kind    logpb.Command_Vote
+		vote    logpb.Vote
+		gid     fsm.GID
+	}{gid: gid}
+	c.vote.Gid, c.vote.Ballot = c.gid[:], ballot
+	c.kind.Vote = &c.vote
+	c.command.Kind = &c.kind
+	return &c.command
+}
+
+// voted is the answer once that was applied.
+func (c *Coordinator) voted(r fsm.Result, ballot *logpb.Ballot) (Status, error) {
 	if err := refusal(r, "", ballot.GetBranch().GetId()); err != nil {
 		return Status{}, err
 	}
