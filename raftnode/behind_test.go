@@ -13,6 +13,9 @@ import (
 	"github.com/quorate/quorate/internal/testkit"
 )
 
+// unhurried is the profile of a leader that stays, whatever the test holds up.
+var unhurried = Profile{Name: "unhurried", HeartbeatTimeout: within, ElectionTimeout: within, LeaseTimeout: within, RPCTimeout: within}
+
 // heldDisk lets no append through until it is released.
 func heldDisk(t *testing.T, d *disk) (release func()) {
 	hold := make(chan struct{})
@@ -69,7 +72,8 @@ func TestBehind_OfAMessageTheLastEntryCounts(t *testing.T) {
 	net := newNetwork()
 	disks := []*disk{{}, {}, {}}
 	c := newCluster(t, 3, func(i int, cfg *Config) {
-		steady(cfg)
+		cfg.Profile = unhurried
+		cfg.StoreOperationMax = 2 * within
 		cfg.WrapTransport = net.wire()
 		disks[i].on(cfg)
 	})

@@ -233,6 +233,9 @@ func (c *cluster) open(m *member) error {
 // written what it is told is committed, and a leader counts itself, and whoever answers
 // it, only for what it has written. What is applied may be told to anyone.
 func appliedIsOnTheDisk(t testing.TB, n *Node, index uint64) {
+	if applied := n.progress.applied(); applied < index {
+		t.Errorf("node %s tells of entry %d, and says that %d is applied", n.self, index, applied)
+	}
 	if disk := max(n.stores.log.onDisk.index.Load(), n.stores.snapshots.latest.Load().index); disk < index {
 		t.Errorf("node %s has applied entry %d, and its disk has %d", n.self, index, disk)
 	}
@@ -252,6 +255,25 @@ func queueAddsUp(t testing.TB, q *queue) {
 	}
 }
 
+// nothingIsLeft holds of a node that was closed: every call was answered, and every entry
+// has landed and given back its slot. What is lost here is lost to all later callers.
+func nothingIsLeft(t testing.TB, n *Node) {
+	t.Helper()
+	left := func() string {
+		n.flights.mu.Lock()
+		defer n.flights.mu.Unlock()
+		return fmt.Sprintf("%d calls, %d slots, %d entries (%d), %d awaited",
+			n.counters.pending.Load(), len(n.slots), len(n.flights.entries), n.flights.count.Load(), n.machine.awaited.Load())
+	}
+	const nothing = "0 calls, 0 slots, 0 entries (0), 0 awaited"
+	testkit.EventuallyNoError(t, within, func() error {
+		if now := left(); now != nothing {
+			return errors.New(now)
+		}
+		return nil
+	}, "node %s is closed, and nothing is left", n.self)
+}
+
 // stop closes a node.
 func (c *cluster) stop(m *member) {
 	c.t.Helper()
@@ -262,6 +284,9 @@ func (c *cluster) stop(m *member) {
 	queueAddsUp(c.t, m.queue)
 	if err := m.Close(); err != nil && m.fail.cause() == nil {
 		c.t.Errorf("close: %v", err)
+	}
+	if m.fail.cause() == nil {
+		nothingIsLeft(c.t, m.Node)
 	}
 }
 

@@ -289,6 +289,8 @@ func TestOutcomeOfTheLibrarysErrors(t *testing.T) {
 		{raft.ErrEnqueueTimeout, ErrBusy, false},
 		{raft.ErrLeadershipLost, raft.ErrLeadershipLost, true},
 		{raft.ErrRaftShutdown, raft.ErrRaftShutdown, true},
+		{ErrClosed, ErrClosed, true},
+		{ErrFailed, ErrFailed, true},
 		{raft.ErrAbortedByRestore, raft.ErrAbortedByRestore, true},
 		{errors.New("a store's error"), ErrUnknown, true},
 	} {

@@ -86,6 +86,9 @@ func TestRounds_Quorum(t *testing.T) {
 	if confirmed(five) {
 		t.Error("two of five are a quorum")
 	}
+	if confirmed(voters("me", "a", "b", "c")) || confirmed(voters("me", "c")) {
+		t.Error("half of the voters are a quorum")
+	}
 	if confirmed(voters("a", "b", "c")) {
 		t.Error("a leader that has no vote counted itself")
 	}
