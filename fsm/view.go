@@ -123,8 +123,9 @@ func (s Stamp) GetClockMs() uint64 { return s.at.clockMS }
 // takes the place of an earlier one, and always that of the same GID.
 type latelyFiled struct{ places []*transaction }
 
-// latelyFiledMax is more than one entry ends, as a rule.
-const latelyFiledMax = 1024
+// latelyFiledMax is many times what one entry ends: GIDs choose their places by chance, and
+// each that was filed meanwhile may take the place of one that nobody has looked at yet.
+const latelyFiledMax = 4096
 
 func (l *latelyFiled) place(gid GID) int {
 	n := len(gid)
