@@ -180,7 +180,7 @@ func (c *Core) Applied(now time.Time) {
 // Expire says what time it is.
 func (c *Core) Expire(now time.Time) {
 	c.begin(now)
-	c.timers.expire(c.now, c.elapsed)
+	c.timers.expire(c.now, c.route)
 	c.end()
 }
 

@@ -46,7 +46,7 @@ func (c *Core) answered(d *delivery, a Answered) {
 		d.r.callFailed()
 		c.attemptFailed(d, ResultError, "refused, which "+operationName(d.op)+" cannot be: "+a.Detail)
 	default:
-		d.word = c.wordOf(d.t, d.spec.GetId(), d.op, d.attempts, a)
+		d.word = c.wordOf(d.t, d.branch, d.op, d.attempts, a)
 		c.release(d)
 		c.say(d)
 	}
@@ -128,11 +128,11 @@ func (c *Core) gaveUp(d *delivery, detail string) {
 	c.release(d)
 	if d.t.mode() == logpb.Mode_MODE_SAGA {
 		d.word = answerWord(&logpb.Answer{
-			Gid: d.t.gid.Bytes(), Branch: d.spec.GetId(), Kind: logpb.Answer_KIND_GAVE_UP, Detail: detail, Attempts: d.attempts,
+			Gid: d.t.gid.Bytes(), Branch: d.branch, Kind: logpb.Answer_KIND_GAVE_UP, Detail: detail, Attempts: d.attempts,
 		})
 	} else {
 		d.word = reportWord(&logpb.Report{
-			Gid: d.t.gid.Bytes(), Branch: d.spec.GetId(), Outcome: logpb.Outcome_OUTCOME_GAVE_UP, Detail: detail, Attempts: d.attempts,
+			Gid: d.t.gid.Bytes(), Branch: d.branch, Outcome: logpb.Outcome_OUTCOME_GAVE_UP, Detail: detail, Attempts: d.attempts,
 		})
 	}
 	c.say(d)
@@ -141,7 +141,7 @@ func (c *Core) gaveUp(d *delivery, detail string) {
 // say appends what the branch has answered.
 func (c *Core) say(d *delivery) {
 	d.phase = phaseReporting
-	branch := d.spec.GetId()
+	branch := d.branch
 	c.append(d.t, branch, d.word, true, func(r fsm.Result, err error) {
 		if d.gone || d.phase != phaseReporting {
 			return // the log has it

@@ -50,7 +50,7 @@ func (c *Core) routeCall(d *delivery) {
 	}
 }
 
-func (d *delivery) ref() BranchRef { return BranchRef{GID: d.t.gid, Branch: d.spec.GetId()} }
+func (d *delivery) ref() BranchRef { return BranchRef{GID: d.t.gid, Branch: d.branch} }
 
 // queueCall queues a delivery for a place in the pool.
 func (c *Core) queueCall(d *delivery) {
@@ -147,7 +147,7 @@ func (c *Core) afterCall(k *call) {
 		return
 	}
 	for _, d := range t.due {
-		if d.phase == phaseHeld && d.spec.GetId() == k.ref.Branch {
+		if d.phase == phaseHeld && d.branch == k.ref.Branch {
 			c.route(d)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 // says that it is due no more.
 type delivery struct {
 	t       *txn
+	branch  string // its id
 	spec    *logpb.BranchSpec
 	op      fsm.Operation
 	verdict fsm.Verdict
@@ -27,8 +28,7 @@ type delivery struct {
 	phase       phase
 	gone        bool // it is due no more
 	links       [linkKinds]link
-	// wait is the delay, the back-off, or the time limit of the attempt in flight
-	// over a session.
+	// wait is the delay, or the back-off.
 	wait timer
 	// word is what the branch has answered, until the log has it; said, that it has
 	// reported over a session since it was told.
@@ -60,7 +60,7 @@ const (
 	phaseParked
 	// ready: it waits for room, in its session's or resource's list.
 	phaseReady
-	// inFlight: sent. Over a session it is in its list, and wait bounds it.
+	// inFlight: sent. Over a session it is in its list, which bounds it.
 	phaseInFlight
 	// reporting: its endpoint has answered, the word is being appended.
 	phaseReporting
@@ -82,11 +82,11 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 	t.due = make([]*delivery, 0, len(due))
 	var fresh []delivery // made together: what is due at once ends about at once
 	for i, b := range due {
-		for len(old) > 0 && old[0].spec.GetId() < b.Branch.GetId() {
+		for len(old) > 0 && old[0].branch < b.Branch.GetId() {
 			c.removeDelivery(old[0])
 			old = old[1:]
 		}
-		if len(old) > 0 && old[0].spec.GetId() == b.Branch.GetId() {
+		if len(old) > 0 && old[0].branch == b.Branch.GetId() {
 			before := old[0]
 			old = old[1:]
 			if before.op == b.Operation {
@@ -109,7 +109,7 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 func byBranch(a, b fsm.DueBranch) int { return cmp.Compare(a.Branch.GetId(), b.Branch.GetId()) }
 
 func (c *Core) addDelivery(d *delivery, t *txn, b fsm.DueBranch) *delivery {
-	d.t, d.spec, d.op, d.verdict, d.notBeforeMS = t, b.Branch, b.Operation, b.Verdict, c.notBefore(t, b)
+	d.t, d.branch, d.spec, d.op, d.verdict, d.notBeforeMS = t, b.Branch.GetId(), b.Branch, b.Operation, b.Verdict, c.notBefore(t, b)
 	d.r = c.resourceOf(d)
 	if id, ok := holderOf(b.Branch); ok && !called(d.op) {
 		d.h = c.holder(id)
@@ -223,9 +223,14 @@ func (c *Core) sendOn(d *delivery, s *session) {
 	s.inflight.push(d)
 	d.phase, d.last, d.said = phaseInFlight, c.now, false
 	d.attempts++
-	c.timers.await(d, c.now.Add(c.cfg.DeliveryTimeout))
+	if !s.overdue.armed() {
+		c.watchAnswers(s)
+	}
 	if len(s.outbox) == 0 {
 		c.outgoing = append(c.outgoing, s)
+	}
+	if s.outbox == nil {
+		s.outbox = make([]Delivery, 0, s.sentLast+1)
 	}
 	s.outbox = append(s.outbox, c.told(d))
 }
@@ -236,7 +241,7 @@ func (c *Core) sendOutgoing() {
 		if c.sessions[s.id] == s {
 			c.ask(SendDeliveries{Session: s.id, Deliveries: s.outbox})
 		}
-		s.outbox = nil
+		s.outbox, s.sentLast = nil, len(s.outbox)
 	}
 	clear(c.outgoing)
 	c.outgoing = c.outgoing[:0]
@@ -254,20 +259,27 @@ func (c *Core) refillWindows() {
 	c.roomy = c.roomy[:0]
 }
 
-// elapsed: a delivery's own time is over. It was waited for an answer over a session,
-// or for the delivery's turn.
-func (c *Core) elapsed(d *delivery) {
-	if d.phase == phaseInFlight {
+// watchAnswers ends the attempts over a session that are not answered in time. What is
+// in flight stands in the order in which it was sent, so one timer serves all of it, and
+// answers move none: it looks, when it fires, what has waited for how long.
+func (c *Core) watchAnswers(s *session) {
+	c.timers.arm(&s.overdue, s.inflight.first.last.Add(c.cfg.DeliveryTimeout), s.answersLate)
+}
+
+func (c *Core) answersOverdue(s *session) {
+	late := c.now.Add(-c.cfg.DeliveryTimeout)
+	for d := s.inflight.first; d != nil && !d.last.After(late); d = s.inflight.first {
 		c.attemptFailed(d, ResultLost, fmt.Sprintf("no answer within %v", c.cfg.DeliveryTimeout))
-		return
 	}
-	c.route(d)
+	if s.inflight.length > 0 {
+		c.watchAnswers(s)
+	}
 }
 
 // told is what a participant is told.
 func (c *Core) told(d *delivery) Delivery {
 	out := Delivery{
-		GID: d.t.gid, Branch: d.spec.GetId(), Resource: d.spec.GetResource(), Operation: d.op, Verdict: d.verdict, Attempt: d.attempts,
+		GID: d.t.gid, Branch: d.branch, Resource: d.spec.GetResource(), Operation: d.op, Verdict: d.verdict, Attempt: d.attempts,
 		Epoch: Epoch{Incarnation: c.clock.Incarnation, Term: c.term}, FloorMS: c.clock.FloorMS, ClockMS: c.clock.ClockMS,
 	}
 	if d.over != nil {
@@ -334,7 +346,7 @@ func (c *Core) noteFailure(d *delivery, result, detail string) {
 	}
 	if due := c.now.Sub(d.since); !d.warned && due >= c.cfg.StuckAfter {
 		d.warned = true
-		c.ask(Warn{Message: d.name() + " is stuck", GID: d.t.gid, Branch: d.spec.GetId(), Detail: fmt.Sprintf(
+		c.ask(Warn{Message: d.name() + " is stuck", GID: d.t.gid, Branch: d.branch, Detail: fmt.Sprintf(
 			"due for %v, %d attempts, the last: %s; retry now: %s", due.Round(time.Second), d.attempts, detail, d.retryCommand())})
 	}
 }
@@ -355,14 +367,14 @@ func (d *delivery) retryCommand() string {
 	if callsBack(d.op) {
 		return "quorate tx retry " + d.t.gid.String()
 	}
-	return fmt.Sprintf("quorate tx retry %s --branch %s", d.t.gid, d.spec.GetId())
+	return fmt.Sprintf("quorate tx retry %s --branch %s", d.t.gid, d.branch)
 }
 
 // find is the delivery of a prepared branch's outcome.
 func (c *Core) find(ref BranchRef) *delivery {
 	if t := c.txns[ref.GID]; t != nil {
 		for _, d := range t.due {
-			if d.spec.GetId() == ref.Branch {
+			if d.branch == ref.Branch {
 				return d
 			}
 		}

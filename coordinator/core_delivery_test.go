@@ -457,3 +457,59 @@ func TestNewLeaderGoesOnWhereTheOldOneStood(t *testing.T) {
 	w.wantState(gid, fsm.StateCommitted)
 	wantList(t, w.hits, "all-reported@k")
 }
+
+// TestEachAttemptHasItsOwnTime: one timer serves all that is in flight on a session, and
+// still each is waited for as long; what was answered, or the session's end, takes nothing
+// from the others.
+func TestEachAttemptHasItsOwnTime(t *testing.T) {
+	w := newWorld(t)
+	w.attach(1, holderN(1), "bank-a")
+	w.attach(2, holderN(2), "bank-b")
+	timeout, gap := w.core.cfg.DeliveryTimeout, w.core.cfg.DeliveryTimeout/4
+	var gids []fsm.GID
+	sentAt := make(map[fsm.GID]time.Time)
+	for range 4 {
+		gid := w.committedTx("", branchOf("1", "bank-a", holderN(1)))
+		gids, sentAt[gid] = append(gids, gid), w.now
+		w.advanceBeating(gap, 1, 2)
+	}
+	other := w.committedTx("", branchOf("1", "bank-b", holderN(2))) // on another session
+	sentAt[other] = w.now
+	w.take(1)
+	w.take(2)
+	w.ok(cmdReport(gids[0], "1", committed)) // the longest in flight is answered
+	w.ok(cmdReport(gids[2], "1", committed))
+	failedAt := make(map[fsm.GID]time.Time)
+	step := gap / 50
+	for end := w.now.Add(2 * timeout); w.now.Before(end); w.advanceBeating(step, 1, 2) {
+		for _, gid := range []fsm.GID{gids[1], gids[3], other} {
+			d := w.core.Deliveries(w.now, gid)
+			if _, noted := failedAt[gid]; !noted && len(d) == 1 && !d[0].InFlight {
+				failedAt[gid] = w.now
+			}
+		}
+	}
+	for _, gid := range []fsm.GID{gids[1], gids[3], other} {
+		if took := failedAt[gid].Sub(sentAt[gid]); took < timeout || took > timeout+2*step {
+			t.Errorf("an attempt was given up after %v, want %v", took, timeout)
+		}
+	}
+}
+
+// TestASessionThatEndedGivesNothingUp: its timer ends with it.
+func TestASessionThatEndedGivesNothingUp(t *testing.T) {
+	w := newWorld(t)
+	w.attach(1, holderN(1), "bank-a")
+	gid := w.committedTx("", branchOf("1", "bank-a", holderN(1)))
+	w.detach(1)
+	w.attach(2, holderN(1), "bank-a")
+	w.take(2)
+	second := w.now
+	w.advanceBeating(w.core.cfg.DeliveryTimeout/2, 2)
+	if d := w.core.Deliveries(w.now, gid); len(d) != 1 || !d[0].InFlight || d[0].Attempts != 2 || !d[0].LastAttempt.Equal(second) {
+		t.Errorf("%+v", d)
+	}
+	if w.core.sessions[2].overdue.at != second.Add(w.core.cfg.DeliveryTimeout) {
+		t.Errorf("it is waited for until %v, was sent at %v", w.core.sessions[2].overdue.at, second)
+	}
+}

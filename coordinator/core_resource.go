@@ -27,6 +27,7 @@ type resource struct {
 	limit     int
 	answered  bool // its last call that ended was answered
 	failures  int  // in a row
+	forgotten bool // another one may have its name
 	inTurn    bool // it is in Core.runnable or in Core.crowd
 	freshNext bool // the last call was of a branch that had been called before
 	host      *host
@@ -49,7 +50,7 @@ const (
 
 // resourceOf finds the resource of a delivery, or notes it.
 func (c *Core) resourceOf(d *delivery) *resource {
-	if d.r != nil && c.resources[d.r.name] == d.r {
+	if d.r != nil && !d.r.forgotten {
 		return d.r
 	}
 	if d.r != nil {
@@ -111,8 +112,9 @@ func (c *Core) resource(name, host string) *resource {
 // tidy forgets a resource that nobody serves and nothing waits for. A holder may
 // still name one that was forgotten before: a newer one of its name must stay.
 func (c *Core) tidy(r *resource) {
-	if c.resources[r.name] == r && len(r.sessions)+r.parked.length+r.waiting.length+r.ready.length+r.fresh.length+r.calls == 0 && !r.inTurn {
+	if !r.forgotten && len(r.sessions)+r.parked.length+r.waiting.length+r.ready.length+r.fresh.length+r.calls == 0 && !r.inTurn {
 		delete(c.resources, r.name)
+		r.forgotten = true
 		c.leaveHost(r.host)
 	}
 }

@@ -108,7 +108,7 @@ func (c *Core) utter(w said, mayWait bool) {
 // othersSpeak: another branch of the transaction is being told or called, or will be
 // told once its session has room; and none waits for what another one does.
 func (c *Core) othersSpeak(t *txn) bool {
-	if !c.packs || c.cfg.ReportHoldMax <= 0 || len(t.due) < 2 || t.rec.Unheard() != len(t.due) {
+	if !c.packs || c.cfg.ReportHoldMax <= 0 || len(t.due) < 2 || t.unheard != len(t.due) {
 		return false
 	}
 	for _, d := range t.due {
@@ -214,7 +214,7 @@ const rideDetailBytesMax = 512
 // mayRide: the branches did what was decided, nothing becomes due by that, and nobody
 // waits for the end.
 func (c *Core) mayRide(t *txn, words []said) bool {
-	if c.cfg.ReportRideMax <= 0 || t.undecided() || t.rec.Unheard() != len(t.due) || t.endAwaited() {
+	if c.cfg.ReportRideMax <= 0 || t.undecided() || t.unheard != len(t.due) || t.endAwaited() {
 		return false
 	}
 	bytes := 0

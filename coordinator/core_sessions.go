@@ -13,11 +13,15 @@ type session struct {
 	resources []*resource
 	heardAt   time.Time
 	silence   timer
+	overdue   timer // of the longest in flight, or earlier
 	window    int
 	held      int        // words of its branches that wait to be appended
 	ready     list       // deliveries that wait for room in the window
-	inflight  list       // deliveries sent and not answered
+	inflight  list       // deliveries sent and not answered, in the order of that
 	outbox    []Delivery // of the step under way
+	sentLast  int        // how many the last one held
+
+	answersLate func() // made once: it is set for many times a second
 }
 
 func (s *session) load() int { return s.ready.length + s.inflight.length }
@@ -40,6 +44,7 @@ func (c *Core) Attach(now time.Time, id SessionID, r AttachRequest) {
 		c.endSession(old, ErrSuperseded)
 	}
 	s := &session{id: id, h: h, window: c.window(r.Window), heardAt: c.now}
+	s.answersLate = func() { c.answersOverdue(s) }
 	c.sessions[id] = s
 	c.found(h, s)
 	c.watchSilence(s)
@@ -169,6 +174,7 @@ func (c *Core) Detach(now time.Time, id SessionID, goodbye bool, cause error) {
 // is next; the holder's grace is the caller's to start.
 func (c *Core) endSession(s *session, cause error) {
 	c.timers.stop(&s.silence)
+	c.timers.stop(&s.overdue)
 	delete(c.sessions, s.id)
 	s.h.session = nil
 	c.idle = append(c.idle, s.h)

@@ -17,7 +17,7 @@ func (c *Core) Retry(now time.Time, gid fsm.GID, branch string) int {
 	}
 	due := 0
 	for _, d := range t.due {
-		if branch != "" && d.spec.GetId() != branch {
+		if branch != "" && d.branch != branch {
 			continue
 		}
 		due++
@@ -48,7 +48,7 @@ func (c *Core) Deliveries(now time.Time, gid fsm.GID) []DeliveryStatus {
 
 func (c *Core) deliveryStatus(now time.Time, d *delivery) DeliveryStatus {
 	s := DeliveryStatus{
-		Branch: d.spec.GetId(), Operation: d.op, Attempts: d.attempts, LastAttempt: d.last, LastError: d.lastErr,
+		Branch: d.branch, Operation: d.op, Attempts: d.attempts, LastAttempt: d.last, LastError: d.lastErr,
 		Attached: c.attachedTo(d), InFlight: d.phase == phaseInFlight || d.phase == phaseReporting,
 	}
 	if d.phase == phaseWaiting || d.phase == phaseDelayed {

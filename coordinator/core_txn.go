@@ -14,6 +14,8 @@ type txn struct {
 	gid fsm.GID
 	// rec is the record as last looked at: it never changes.
 	rec fsm.Record
+	// unheard is how many branches the record has yet to hear of.
+	unheard int
 	// due branches, in the order of their ids; what calls back comes first.
 	due []*delivery
 	// guards tie it to the holders of its branches while it is undecided.
@@ -83,7 +85,7 @@ func (c *Core) compare(l *look, since uint64) {
 		t = &txn{gid: l.gid}
 		c.txns[l.gid] = t
 	}
-	t.rec, t.surveyed = l.rec, c.survey.round
+	t.rec, t.unheard, t.surveyed = l.rec, l.rec.Unheard(), c.survey.round
 	due := c.dues[l.due:l.dueEnd]
 	c.observe(t, since)
 	if t.undecided() {

@@ -12,7 +12,7 @@ type timer struct {
 	seq  uint64 // breaks ties in the order of arming: two runs fire alike
 	slot int    // index in the heap plus one; 0 while not armed
 	fire func()
-	// of is the delivery whose own time it is, where fire is nil: there are too many
+	// of is the delivery whose turn it is then, where fire is nil: there are too many
 	// of them for a function each.
 	of *delivery
 }
@@ -31,8 +31,7 @@ func (ts *timers) arm(t *timer, at time.Time, fire func()) {
 	ts.set(t, at)
 }
 
-// await sets a delivery's own time, whatever it was set to before. What that means is
-// told by its phase.
+// await sets a delivery's turn, whatever it was set to before.
 func (ts *timers) await(d *delivery, at time.Time) {
 	d.wait.fire, d.wait.of = nil, d
 	ts.set(&d.wait, at)
@@ -62,16 +61,16 @@ func (ts *timers) next() (time.Time, bool) {
 	return ts.heap[0].at, true
 }
 
-// expire fires every timer that is due, in order; elapsed is told of a delivery's. A
+// expire fires every timer that is due, in order; turn is told of a delivery's. A
 // timer that a fired one arms for now or earlier waits for the next call, so that
 // expire always ends.
-func (ts *timers) expire(now time.Time, elapsed func(*delivery)) {
+func (ts *timers) expire(now time.Time, turn func(*delivery)) {
 	last := ts.seq
 	for len(ts.heap) > 0 && !ts.heap[0].at.After(now) && ts.heap[0].seq <= last {
 		t := ts.heap[0]
 		heap.Pop(&ts.heap)
 		if t.of != nil {
-			elapsed(t.of)
+			turn(t.of)
 		} else {
 			t.fire()
 		}
