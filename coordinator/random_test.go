@@ -457,6 +457,9 @@ func (s *storm) check() {
 	}
 	// PROTOCOL.md section 3, invariant 7, on the driver's side: what is due is
 	// under way, and nothing else is.
+	if s.core.leading && s.core.clock != s.state.Clock() {
+		s.rt.Fatalf("the clock is %+v, and the core goes by %+v", s.state.Clock(), s.core.clock)
+	}
 	due := 0
 	for d := range s.state.Due() {
 		due++
