@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,6 +156,11 @@ func TestWaitingCallerHearsUnknown(t *testing.T) {
 		t.Errorf("context ended: %v", err)
 	}
 	testkit.Eventually(t, 5*time.Second, func() bool { return n.Stats().Waiters == 0 }, "the caller is forgotten")
+	n.query(n.ctx, func(*Core, time.Time) {
+		if len(n.waiters) != 0 {
+			t.Errorf("%d waiters are kept", len(n.waiters))
+		}
+	})
 
 	done = wait(n.ctx, gid)
 	n.follow("other")
@@ -390,13 +397,16 @@ func TestInquire(t *testing.T) {
 		t.Errorf("unseen, past the longest time: %+v", q)
 	}
 	// A decision is answered by any node that has applied it.
+	undecided := n.begin("", branchA)
 	n.follow("other")
 	if q := ask(gid, time.Minute); q.Verdict != fsm.VerdictCommit {
 		t.Errorf("from a follower: %+v", q)
 	}
-	_, err = n.Inquire(n.ctx, InquireRequest{GID: n.newGID(), Branch: "1"})
-	if !errors.Is(err, ErrNotLeader) {
-		t.Errorf("what a follower cannot know: %v", err)
+	for name, gid := range map[string]fsm.GID{"unseen": n.newGID(), "undecided": undecided} {
+		_, err = n.Inquire(n.ctx, InquireRequest{GID: gid, Branch: "1"})
+		if !errors.Is(err, ErrNotLeader) {
+			t.Errorf("what a follower cannot know, %s here: %v", name, err)
+		}
 	}
 }
 
@@ -473,19 +483,45 @@ func TestConfigIsChecked(t *testing.T) {
 		t.Error("peers without Fatal, no error")
 	}
 	for name, spoil := range map[string]func(*Settings){
-		"SessionHeartbeat": func(s *Settings) { s.SessionHeartbeat = 0 },
-		"SessionsMax":      func(s *Settings) { s.SessionsMax = 0 },
-		"SessionGrace":     func(s *Settings) { s.SessionGrace = s.SessionHeartbeat },
-		"BackoffMax":       func(s *Settings) { s.BackoffMax = s.BackoffMin / 2 },
-		"TickIdle":         func(s *Settings) { s.TickIdle = time.Minute },
+		"SessionGrace": func(s *Settings) { s.SessionGrace = 2*s.SessionHeartbeat - 1 },
+		"BackoffMax":   func(s *Settings) { s.BackoffMax = s.BackoffMin - 1 },
+		"TickIdle":     func(s *Settings) { s.TickIdle = TickIdleMax + 1 },
 	} {
 		s := DefaultSettings()
-		if err := s.Validate(); err != nil {
-			t.Fatal(err)
-		}
 		spoil(&s)
 		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s spoilt: %v", name, err)
+		}
+	}
+}
+
+// Every setting has a least value, just below which it is refused by its name; a new
+// one must be looked at, too.
+func TestEverySettingHasALeastValue(t *testing.T) {
+	for _, profile := range []Settings{DefaultSettings(), FastSettings()} {
+		if err := profile.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+	orZero := []string{"ReportHoldMax", "ReportRideMax"} // 0: not at all
+	for i := range reflect.TypeFor[Settings]().NumField() {
+		s := DefaultSettings()
+		s.SessionHeartbeat, s.BackoffMin = time.Millisecond, time.Millisecond // below what others are compared with
+		f, name := reflect.ValueOf(&s).Elem().Field(i), reflect.TypeFor[Settings]().Field(i).Name
+		least := int64(1)
+		switch {
+		case slices.Contains(orZero, name):
+			least = 0
+		case f.Type() == reflect.TypeFor[time.Duration]():
+			least = int64(time.Millisecond)
+		}
+		f.SetInt(least - 1)
+		if err := s.Validate(); err == nil || !strings.Contains(err.Error(), name+" ") {
+			t.Errorf("%s of %v: %v", name, f, err)
+		}
+		f.SetInt(least)
+		if err := s.Validate(); err != nil && name != "SessionGrace" { // which has a heartbeat to keep
+			t.Errorf("%s of %v: %v", name, f, err)
 		}
 	}
 }

@@ -128,6 +128,10 @@ func TestMinIndexIsWaitedFor(t *testing.T) {
 			_, err := n.List(ctx, ListRequest{Consistency: Local, MinIndex: ahead})
 			return err
 		},
+		"topics": func(ctx context.Context) error {
+			_, err := n.Topics(ctx, TopicsRequest{Consistency: Local, MinIndex: ahead})
+			return err
+		},
 	} {
 		ctx, cancel := context.WithTimeout(n.ctx, 20*time.Millisecond)
 		if err := read(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -158,6 +162,10 @@ func TestALinearizableReadIsOneWithAnIndexToo(t *testing.T) {
 		},
 		"list": func(c Consistency) error {
 			_, err := n.List(n.ctx, ListRequest{Consistency: c, MinIndex: at})
+			return err
+		},
+		"topics": func(c Consistency) error {
+			_, err := n.Topics(n.ctx, TopicsRequest{Consistency: c, MinIndex: at})
 			return err
 		},
 	} {

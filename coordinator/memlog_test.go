@@ -209,6 +209,11 @@ func followingNode(t testing.TB, change ...func(*Config)) *node {
 		if n := c.pending.Load(); n != 0 {
 			t.Errorf("%d callers' places are not given back", n)
 		}
+		// The core's goroutine has ended. Whoever came has left, or was told.
+		if w, s := len(c.waiters), len(c.sessions); w != 0 || s != 0 {
+			t.Errorf("%d waiters and %d sessions are kept", w, s)
+		}
+		testkit.Eventually(t, 5*time.Second, func() bool { return !c.watchers.any() }, "who watched has left")
 	})
 	return &node{Coordinator: c, t: t, log: l, ctx: ctx}
 }
