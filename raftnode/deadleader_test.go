@@ -27,6 +27,9 @@ func hurried(i int, cfg *Config) {
 // timeout; and again, with whoever is left.
 func TestDeadLeaderIsSucceededAtOnce(t *testing.T) {
 	c := newCluster(t, 5, hurried)
+	if c.leader().everyVoteCounts() {
+		t.Error("of five one may miss")
+	}
 	for round, value := range []string{"one", "two"} {
 		leader := c.leader()
 		c.set("before", value)
@@ -72,6 +75,9 @@ func TestWhoDoesNotSucceedADeadLeader(t *testing.T) {
 	})
 	c.set("r", "seen")
 	c.converge("r", "seen")
+	if !leader.everyVoteCounts() {
+		t.Error("of three without the leader nobody may miss, whoever has no vote")
+	}
 	id := raft.ServerID(leader.Identity().NodeID)
 	if turn := outsider.turn(id); turn != -1 {
 		t.Errorf("a node without a vote has turn %d", turn)

@@ -2,8 +2,11 @@ package raftnode
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/quorate/quorate/internal/testkit"
 )
 
 // A follower whose leader has just been heard leaves elections to the library,
@@ -107,5 +110,55 @@ func TestElection_BeforeTheLibraryHasStarted(t *testing.T) {
 		if n.consider(raft.RPC{Command: request}) {
 			t.Errorf("%T was answered", request)
 		}
+	}
+}
+
+// A leader is silent once a whole heartbeat timeout has passed, and no sooner: a follower
+// that gives its vote away before costs a living leader its term.
+func TestElection_SilenceIsAWholeTimeout(t *testing.T) {
+	net := newNetwork()
+	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.Profile, cfg.WrapTransport = unhurried, net.wire() })
+	t.Cleanup(net.heal)
+	c.set("x", "1")
+	c.converge("x", "1")
+	leader := c.leader()
+	m := c.others(leader)[0]
+	net.isolate(leader.self)
+	contact := m.raft().LastContact()
+	testkit.Eventually(t, within, func() bool { return time.Since(contact) > 300*time.Millisecond && m.raft().LastContact() == contact })
+	m.Node.cfg.Profile.HeartbeatTimeout = 3 * time.Since(contact)
+	if m.leaderIsSilent() {
+		t.Errorf("%v after the last word of its leader it counts as silent, of %v", time.Since(contact), m.Node.cfg.Profile.HeartbeatTimeout)
+	}
+	m.Node.cfg.Profile.HeartbeatTimeout = time.Since(contact)
+	if !m.leaderIsSilent() {
+		t.Error("it waits longer than the timeout")
+	}
+	leader.Node.cfg.Profile.HeartbeatTimeout = 1
+	if leader.leaderIsSilent() {
+		t.Error("a leader takes itself for silent")
+	}
+}
+
+// A node of which all that is known is that it has no vote is not elected by the length
+// of its log alone where nobody knows more; where its log goes on, its vote may stand there.
+func TestElection_OfANodeWithoutAVote(t *testing.T) {
+	c := newCluster(t, 3, func(_ int, cfg *Config) { steady(cfg) })
+	leader, outsider := c.leader(), c.add()
+	must(t, leader.AddNonvoter(c.ctx(), string(outsider.self), outsider.cfg.Address, outsider.Identity().ClusterID))
+	c.set("x", "1")
+	c.converge("x", "1")
+	m := c.others(leader)[0]
+	term, last := m.raft().CurrentTerm(), m.raft().LastIndex()
+	m.Node.cfg.Profile.HeartbeatTimeout = 0 // from now on the leader counts as silent
+	header := raft.RPCHeader{ID: []byte(outsider.self)}
+	if m.wouldVote(&raft.RequestPreVoteRequest{RPCHeader: header, Term: term + 1, LastLogIndex: last, LastLogTerm: term}) {
+		t.Error("a node without a vote is taken for a candidate")
+	}
+	if m.knowsMore(header.ID, term, last) || !m.knowsMore(header.ID, term, last+1) || !m.knowsMore(header.ID, term+1, 1) {
+		t.Error("what its log may hold is not weighed")
+	}
+	if m.knowsMore([]byte(leader.self), term, last+1) {
+		t.Error("of a voter there is nothing to be found out")
 	}
 }

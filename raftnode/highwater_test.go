@@ -90,6 +90,7 @@ func TestHighwater_TheMarkItself(t *testing.T) {
 	for _, change := range []func() error{
 		func() error { return os.Remove(path) },
 		func() error { return os.Truncate(path, 0) },
+		func() error { return os.WriteFile(path, make([]byte, highwaterBytes), 0o600) },
 	} {
 		c.stop(m)
 		must(t, change())

@@ -80,6 +80,27 @@ func lateSnapshot(t *testing.T, shortened bool) {
 	if !answer.Success {
 		t.Errorf("what it has was refused: %+v", answer)
 	}
+	// It is read to its end, since the connection's next message comes behind it, and
+	// answered in its own term alone: of another one the library has to hear.
+	content, answers := bytes.NewReader(late.content), make(chan raft.RPCResponse, 1)
+	rpc := raft.RPC{Command: late.InstallSnapshotRequest, Reader: content, RespChan: answers}
+	if !follower.answerLateSnapshot(rpc, late.InstallSnapshotRequest) {
+		t.Error("it is not answered")
+	} else if <-answers; content.Len() != 0 {
+		t.Errorf("%d bytes of it are taken for the next message", content.Len())
+	}
+	for _, term := range []uint64{late.Term - 1, late.Term + 1} {
+		request := *late.InstallSnapshotRequest
+		request.Term = term
+		if follower.answerLateSnapshot(rpc, &request) {
+			t.Errorf("a snapshot of term %d is answered in term %d", term, late.Term)
+		}
+	}
+	for where, want := range map[place]bool{after: true, {after.index, after.term + 1}: false, {after.index + 1, after.term}: false} {
+		if holds := follower.holds(where); holds != want {
+			t.Errorf("its log ends at %v, and it holds %v: %v", after, where, holds)
+		}
+	}
 	c.set("after", "1")
 	c.converge("after", "1")
 	testkit.Eventually(t, within, func() bool { return follower.fail.cause() == nil && leader.Metrics().NodesSetBack == 0 }, "nobody was set back")

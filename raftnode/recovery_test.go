@@ -233,4 +233,15 @@ func TestRecovery_TimePassed(t *testing.T) {
 	if got := node.clockMS() - clock; got < RecoveryMarginMS || got > 2*RecoveryMarginMS {
 		t.Errorf("with a wall clock that went back the clock went on by %d ms", got)
 	}
+	// Where all of the log is in a snapshot, its name says when.
+	c.leader()
+	must(t, node.Snapshot(c.ctx()))
+	clock = node.clockMS()
+	c.stop(node)
+	writePeers(t, node, node.asPeer())
+	node.cfg.Wall = func() time.Time { return time.Now().Add(3 * time.Hour) }
+	c.start(node)
+	if got := node.clockMS() - clock; got < 3*3_600_000 || got > 3*3_600_000+3*RecoveryMarginMS {
+		t.Errorf("three hours after a snapshot the clock went on by %d ms", got)
+	}
 }

@@ -34,6 +34,7 @@ func TestPeers_AreOfOneTerm(t *testing.T) {
 	p := newPeers(nil, nil)
 	p.heard("a", 2, 10)
 	p.heard("a", 2, 0) // a heartbeat shows nothing of the log
+	p.heard("a", 2, 5) // and an answer that comes late nothing new
 	if now, ok := p.get("a", 2); !ok || now.match != 10 || time.Since(now.lastContact) > time.Minute {
 		t.Errorf("%+v %v", now, ok)
 	}

@@ -117,3 +117,14 @@ func TestSnapshots_AnOlderOneIsNotTheLatest(t *testing.T) {
 	must(t, err)
 	must(t, again.Close())
 }
+
+// A snapshot takes the place of a log that ends elsewhere, and of no other.
+func TestSnapshots_WhichLogOneReplaces(t *testing.T) {
+	var s snapshotStore
+	s.latest.Store(&saved{place: place{10, 3}})
+	for end, want := range map[place]bool{{10, 3}: false, {9, 3}: false, {9, 4}: false, {0, 0}: false, {10, 2}: true, {10, 4}: true, {11, 3}: true, {11, 2}: true} {
+		if got := s.replaces(end); got != want {
+			t.Errorf("a log that ends at %v: %v", end, got)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/internal/testkit"
 )
 
@@ -101,6 +103,61 @@ func TestTLS_Strangers(t *testing.T) {
 		must(t, layer.Close())
 	}
 	c.set("x", "1")
+}
+
+// Who is called must prove who he is as well: by a certificate of the same authority,
+// and for the very host that was called.
+func TestTLS_WhoIsCalled(t *testing.T) {
+	ours, foreign := newAuthority(t), newAuthority(t)
+	_, client := ours.mutual()
+	for _, test := range []struct {
+		name, host string
+		by         *authority
+		ok         bool
+	}{{"ours", "127.0.0.1", ours, true}, {"of another host", "localhost", ours, false}, {"another authority's", "127.0.0.1", foreign, false}} {
+		cfg := testConfig(t)
+		must(t, makeDir(cfg.DataDir))
+		id, err := openIdentity(cfg.DataDir, "")
+		must(t, err)
+		must(t, id.adopt(testCluster))
+		cfg.ServerTLS, _ = test.by.mutual()
+		cfg.ServerTLS.ClientCAs = ours.pool
+		cfg.ClientTLS = client
+		layer, err := newStream(&cfg, id, func(string) {})
+		must(t, err)
+		us, _ := id.get()
+		_, port, _ := net.SplitHostPort(cfg.Address)
+		conn, err := layer.Dial(raft.ServerAddress(us.NodeID+"@"+net.JoinHostPort(test.host, port)), within)
+		if err == nil {
+			conn.Close()
+		}
+		if (err == nil) != test.ok {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		must(t, layer.Close())
+	}
+}
+
+// Neither is a node of no cluster a friend of another one: they have nothing to say to
+// each other. One that has a cluster takes the other in, once.
+func TestGreeting_OfNoCluster(t *testing.T) {
+	new := Identity{NodeID: newUUID()}
+	to, err := parseUUID(new.NodeID)
+	must(t, err)
+	id := &identity{path: filepath.Join(t.TempDir(), "identity.json"), now: new}
+	s := &stream{id: id}
+	for _, test := range []struct {
+		from fsm.GID
+		want byte
+	}{{fsm.GID{}, greetingOtherCluster}, {testCluster, greetingWelcome}, {newClusterID(2), greetingOtherCluster}, {testCluster, greetingWelcome}, {fsm.GID{}, greetingOtherCluster}} {
+		ids := append(append(append([]byte{}, test.from[:]...), to[:]...), to[:]...)
+		if answer, _, _ := s.judge(ids); answer != test.want {
+			t.Errorf("a node of %s is answered %d", test.from, answer)
+		}
+	}
+	if id.now.ClusterID != testCluster || id.now.NodeID != new.NodeID {
+		t.Errorf("it is %+v now", id.now)
+	}
 }
 
 // The greeting keeps out whoever means another node or belongs elsewhere.
