@@ -400,13 +400,18 @@ func (r *resource) wantAmount(id, want int) {
 // wantEvidence checks the state of a branch's evidence row; "" is none.
 func (r *resource) wantEvidence(ref BranchRef, want string) {
 	r.t.Helper()
-	var got string
-	err := r.plain.QueryRowContext(r.t.Context(), fmt.Sprintf("SELECT state FROM %s WHERE gid = '%s' AND branch = '%s'", EvidenceTable, ref.GID, ref.ID)).Scan(&got)
+	var got, cluster string
+	var born uint64
+	err := r.plain.QueryRowContext(r.t.Context(), fmt.Sprintf("SELECT state, born, cluster FROM %s WHERE gid = '%s' AND branch = '%s'", EvidenceTable, ref.GID, ref.ID)).Scan(&got, &born, &cluster)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		r.t.Fatal(err)
 	}
 	if got != want {
 		r.t.Fatalf("evidence of %s is %q, want %q", ref, got, want)
+	}
+	// What a sweep goes by, whoever wrote the row.
+	if got != "" && isULID(string(ref.GID)) && (born != ref.GID.BornMS() || cluster != clusterA) {
+		r.t.Fatalf("evidence of %s is %s's, born %d", ref, cluster, born)
 	}
 }
 
@@ -492,6 +497,9 @@ func (r *resource) wantOutcome(ref BranchRef, v Verdict, want Outcome) {
 	r.t.Helper()
 	if got := r.finish(ref, v); got != want {
 		r.t.Fatalf("told to %v, branch %s is %v, want %v", v, ref, got, want)
+	}
+	if b := r.proxy.pins.get(ref); b != nil && b.prepared {
+		r.t.Fatalf("branch %s has ended, and is kept in mind", ref)
 	}
 }
 

@@ -131,7 +131,11 @@ var asks = map[string]func(t *testing.T, answers ...error) error{
 						runtime.Gosched()
 					}
 					if !last && st.ctx.Err() == nil && ended(err) {
-						<-st.ctx.Done()
+						select {
+						case <-st.ctx.Done():
+						case <-time.After(10 * time.Second):
+							t.Errorf("after %v the session is not left", err)
+						}
 						st = attached()
 					}
 				}
