@@ -45,6 +45,7 @@ type participantSession struct {
 	batch    int           // frames that the participant takes in one message
 	slots    chan struct{} // one for each request under way
 	requests sync.WaitGroup
+	asking   asking
 	bounds   timebox.Contexts // of requests
 }
 

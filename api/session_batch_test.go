@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -195,6 +196,47 @@ func TestMoreTogetherThanThereIsRoomFor(t *testing.T) {
 		if n > coordinator.TogetherMax {
 			t.Errorf("group %d is of %d", i, n)
 		}
+	}
+}
+
+// TestRequestsGatherUntilTheirTurn: what comes while a worker has not had its turn is made
+// with what it was called for, no more than may go together, and nothing is left behind.
+func TestRequestsGatherUntilTheirTurn(t *testing.T) {
+	session := newFakeSession()
+	s := &participantSession{
+		Server: serve(t, Config{}, newFake(), newFakeCluster()).server, ctx: t.Context(), end: func(err error) { t.Errorf("the session ended: %v", err) }, session: session,
+		out: frames.NewQueue[*quoratev1.SessionResponse](sessionQueueMax), slots: make(chan struct{}, sessionRequestsMax),
+	}
+	gather := func(from, many int) {
+		var group []*quoratev1.SessionRequest
+		for i := range many {
+			if !s.admit() {
+				t.Fatal("there was room")
+			}
+			group = append(group, enlisting(uint64(from+i)))
+		}
+		if from == 0 {
+			s.asking.waiting = group // its worker is called, and has not had its turn
+		} else {
+			s.makeTogether(group)
+		}
+	}
+	gather(0, 2)
+	gather(2, 1)
+	gather(3, coordinator.TogetherMax)
+	if n := len(session.entered); n != 0 {
+		t.Fatalf("%d were made before the worker's turn", n)
+	}
+	s.makeWaiting()
+	s.requests.Wait()
+	session.mu.Lock()
+	defer session.mu.Unlock()
+	slices.Sort(session.together)
+	if fmt.Sprint(session.together) != fmt.Sprint([]int{3, coordinator.TogetherMax}) {
+		t.Errorf("made together: %v", session.together)
+	}
+	if len(s.slots) != 0 || len(s.asking.waiting) != 0 {
+		t.Errorf("%d places are kept, %d requests are left", len(s.slots), len(s.asking.waiting))
 	}
 }
 

@@ -31,7 +31,7 @@ func (s *participantSession) take(message *quoratev1.SessionRequest) bool {
 	batch := message.GetBatch().GetFrames()
 	switch {
 	case message.GetBatch() == nil:
-		return s.takeFrame(message)
+		return s.takeAll([]*quoratev1.SessionRequest{message})
 	case len(batch) > frames.SessionFramesMax:
 		// Whoever sent them waits for answers: none of them must be passed over in silence.
 		s.end(invalidField("batch.frames", "are %d: a leader takes at most %d in one message", len(batch), frames.SessionFramesMax))

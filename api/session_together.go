@@ -1,6 +1,8 @@
 package api
 
 import (
+	"sync"
+
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/internal/failpoint"
@@ -27,41 +29,70 @@ func (s *participantSession) takeAll(batch []*quoratev1.SessionRequest) bool {
 			case s.slots <- struct{}{}:
 				s.requests.Add(1)
 			default: // those that are kept may be what there is no room for
-				s.startTogether(group)
+				s.makeTogether(group)
 				group = nil
 				if !s.admit() {
 					return false
 				}
 			}
-			if group = append(group, frame); len(group) == coordinator.TogetherMax {
-				s.startTogether(group)
-				group = nil
-			}
+			group = append(group, frame)
 			continue
 		case *quoratev1.SessionRequest_Heartbeat:
 		case *quoratev1.SessionRequest_Report:
 			if len(s.slots) == cap(s.slots) { // it will wait for a place
-				s.startTogether(group)
+				s.makeTogether(group)
 				group = nil
 			}
 		default:
-			s.startTogether(group)
+			s.makeTogether(group)
 			group = nil
 		}
 		if !s.takeFrame(frame) {
-			s.startTogether(group) // they have their places, and are to give them back
+			s.makeTogether(group) // they have their places, and are to give them back
 			return false
 		}
 	}
-	s.startTogether(group)
+	s.makeTogether(group)
 	return true
 }
 
-// startTogether makes requests that have their places, beside the others.
-func (s *participantSession) startTogether(group []*quoratev1.SessionRequest) {
-	if len(group) > 0 {
-		s.workers.run(func() { s.finishTogether(group) })
+// asking holds requests that have their places until a worker takes them. There is no
+// timer: what comes alone is made at once; what comes until the worker has its turn, in
+// however many messages, is made with it.
+type asking struct {
+	mu      sync.Mutex
+	waiting []*quoratev1.SessionRequest
+}
+
+// makeTogether makes requests that have their places, beside the others.
+func (s *participantSession) makeTogether(group []*quoratev1.SessionRequest) {
+	if len(group) == 0 {
+		return
 	}
+	s.asking.mu.Lock()
+	first := len(s.asking.waiting) == 0
+	s.asking.waiting = append(s.asking.waiting, group...)
+	s.asking.mu.Unlock()
+	if first {
+		s.workers.run(s.makeWaiting)
+	}
+}
+
+// makeWaiting makes what waits, as much of it as may go together; another worker takes
+// what is left.
+func (s *participantSession) makeWaiting() {
+	s.asking.mu.Lock()
+	group := s.asking.waiting
+	s.asking.waiting = nil
+	if len(group) > coordinator.TogetherMax {
+		group, s.asking.waiting = group[:coordinator.TogetherMax:coordinator.TogetherMax], group[coordinator.TogetherMax:]
+	}
+	more := len(s.asking.waiting) > 0
+	s.asking.mu.Unlock()
+	if more {
+		s.workers.run(s.makeWaiting)
+	}
+	s.finishTogether(group)
 }
 
 // finishTogether answers requests, and gives their places back.
