@@ -237,6 +237,9 @@ func (s *squall) judgeCall(d Delivery) {
 	if d.Branch != "" {
 		s.judgeOrder(rec, d)
 	}
+	if k := s.core.under[ref(d)]; k != nil && k.r.failures > 0 && !k.doubtful {
+		s.rt.Fatalf("%s begins where calls fail, and is not counted as one that may hang", asked([]Delivery{d}))
+	}
 	for _, other := range s.core.under {
 		if other.ref == ref(d) && (other.op != d.Operation || other.attempt != d.Attempt) {
 			s.rt.Fatalf("%s is called beside %s #%d of the same branch", asked([]Delivery{d}), operationName(other.op), other.attempt)

@@ -155,3 +155,28 @@ func TestCompensationFollowsAnActionThatNeverEnds(t *testing.T) {
 		t.Errorf("left: %+v, %d under way, %d resources", s, len(w.core.under), len(w.core.resources))
 	}
 }
+
+// A call that the core had to give up on is a failure of its resource as any other, which
+// gets fewer places then; an answer gives them back.
+func TestALostCallIsAFailure(t *testing.T) {
+	w := newWorld(t)
+	w.submit(work{mode: logpb.Mode_MODE_SAGA, set: chain(1)})
+	d := w.one("action 01 #1")
+	r := w.core.under[ref(d)].r
+	for i := range 3 {
+		limit := r.limit
+		w.advance(2*d.Timeout + time.Millisecond)
+		if r.failures != i+1 || r.limit != max(1, limit/2) || r.calls != 0 || r.hanging != 0 || r.newcomers != 0 {
+			t.Errorf("after %d lost calls: %+v", i+1, r)
+		}
+		for len(w.calls) == 0 {
+			w.advance(100 * time.Millisecond)
+		}
+		d = w.takeCalls()[0]
+	}
+	limit := r.limit
+	w.called(d, busyAnswer, nil)
+	if r.failures != 0 || r.limit != 2*limit {
+		t.Errorf("after an answer: %+v", r)
+	}
+}
