@@ -19,6 +19,12 @@ import (
 // applied, so that it is not older than what it answers.
 func (s *Server) header() *quoratev1.ResponseHeader { return s.headerAt(s.coordinator.Header()) }
 
+// headerOfWrites is for answers that say what became of a command, and nothing that was
+// read: for all who are answered at once it is the same, and waits for nothing.
+func (s *Server) headerOfWrites() *quoratev1.ResponseHeader {
+	return s.headerAt(s.coordinator.HeaderOfWrites())
+}
+
 // headerAt is for what was read: its index is that of the state that was looked at.
 // A newer one would let a client that watches from there on miss what happened
 // between the two.

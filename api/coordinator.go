@@ -15,6 +15,7 @@ import (
 // Methods are called concurrently, and fail with package coordinator's errors.
 type Coordinator interface {
 	Header() coordinator.Header
+	HeaderOfWrites() coordinator.Header
 	Begin(ctx context.Context, begin *logpb.Begin) (coordinator.Status, error)
 	Enlist(ctx context.Context, gid fsm.GID, branch *logpb.BranchSpec) (coordinator.Status, error)
 	Vote(ctx context.Context, gid fsm.GID, ballot *logpb.Ballot) (coordinator.Status, error)

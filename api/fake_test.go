@@ -101,6 +101,8 @@ func (f *fake) Header() coordinator.Header {
 	return h
 }
 
+func (f *fake) HeaderOfWrites() coordinator.Header { return f.Header() }
+
 func (f *fake) Begin(_ context.Context, begin *logpb.Begin) (coordinator.Status, error) {
 	return testStatus, f.call("Begin", begin)
 }

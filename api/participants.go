@@ -54,7 +54,7 @@ func (p *participants) Report(ctx context.Context, req *quoratev1.ReportRequest)
 	if _, err := hold(ctx, p.Server, func() (coordinator.Status, error) { return p.coordinator.Report(ctx, ask) }); err != nil {
 		return nil, err
 	}
-	return &quoratev1.ReportResponse{Header: p.header()}, nil
+	return &quoratev1.ReportResponse{Header: p.headerOfWrites()}, nil
 }
 
 func readReport(r *reader, req *quoratev1.ReportRequest) (coordinator.ReportRequest, error) {

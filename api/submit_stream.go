@@ -156,7 +156,7 @@ func (s *submits) send() {
 		for rest := sent; len(rest) > 0; {
 			var answers []*quoratev1.StreamedAnswer
 			answers, rest = frames.Cut(rest, frames.SubmitsMax, frames.SubmitBytesMax)
-			if err := s.stream.Send(&quoratev1.SubmitStreamResponse{Header: s.header(), Answers: answers}); err != nil {
+			if err := s.stream.Send(&quoratev1.SubmitStreamResponse{Header: s.headerOfWrites(), Answers: answers}); err != nil {
 				s.end(err)
 				return
 			}

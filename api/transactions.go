@@ -30,7 +30,7 @@ func (t *transactions) Begin(ctx context.Context, req *quoratev1.BeginRequest) (
 		return nil, err
 	}
 	return &quoratev1.BeginResponse{
-		Header: t.header(), Gid: status.GID.String(), Created: status.Created,
+		Header: t.headerOfWrites(), Gid: status.GID.String(), Created: status.Created,
 		Decision: quoratev1.Decision(status.Decision), State: quoratev1.State(status.State),
 	}, nil
 }
@@ -49,7 +49,7 @@ func (t *transactions) Enlist(ctx context.Context, req *quoratev1.EnlistRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &quoratev1.EnlistResponse{Header: t.header(), Verdict: verdictAnswer(status.Verdict)}, nil
+	return &quoratev1.EnlistResponse{Header: t.headerOfWrites(), Verdict: verdictAnswer(status.Verdict)}, nil
 }
 
 func readEnlist(fresh func() *reader, req *quoratev1.EnlistRequest) (gid fsm.GID, spec *logpb.BranchSpec, err error) {
@@ -70,7 +70,7 @@ func (t *transactions) Vote(ctx context.Context, req *quoratev1.VoteRequest) (*q
 	if err != nil {
 		return nil, err
 	}
-	return &quoratev1.VoteResponse{Header: t.header(), Verdict: verdictAnswer(status.Verdict)}, nil
+	return &quoratev1.VoteResponse{Header: t.headerOfWrites(), Verdict: verdictAnswer(status.Verdict)}, nil
 }
 
 func readVote(fresh func() *reader, req *quoratev1.VoteRequest) (gid fsm.GID, ballot *logpb.Ballot, err error) {
@@ -99,7 +99,7 @@ func (t *transactions) Commit(ctx context.Context, req *quoratev1.CommitRequest)
 		return nil, err
 	}
 	return &quoratev1.CommitResponse{
-		Header: t.header(), Gid: status.GID.String(), Decision: quoratev1.Decision(status.Decision),
+		Header: t.headerOfWrites(), Gid: status.GID.String(), Decision: quoratev1.Decision(status.Decision),
 		State: quoratev1.State(status.State), Index: status.Index,
 		Reason: quoratev1.RollbackReason(status.Reason), Detail: status.Detail,
 	}, nil
@@ -125,7 +125,7 @@ func (t *transactions) Rollback(ctx context.Context, req *quoratev1.RollbackRequ
 		return nil, err
 	}
 	return &quoratev1.RollbackResponse{
-		Header: t.header(), Gid: status.GID.String(), Decision: quoratev1.Decision(status.Decision),
+		Header: t.headerOfWrites(), Gid: status.GID.String(), Decision: quoratev1.Decision(status.Decision),
 		State: quoratev1.State(status.State), Index: status.Index,
 	}, nil
 }
@@ -136,7 +136,7 @@ func (t *transactions) Submit(ctx context.Context, req *quoratev1.SubmitRequest)
 	if err != nil {
 		return nil, err
 	}
-	answer.Header = t.header()
+	answer.Header = t.headerOfWrites()
 	return answer, nil
 }
 

@@ -37,7 +37,8 @@ type Coordinator struct {
 	entropy     io.Reader
 
 	lead    atomic.Pointer[leadership]
-	pending atomic.Int64 // callers' proposals under way
+	heard   atomic.Pointer[Header] // of the state as it was viewed last
+	pending atomic.Int64           // callers' proposals under way
 	batcher *batcher
 	riders  *riders
 	calls   *callPool
@@ -75,10 +76,10 @@ func New(cfg Config) (*Coordinator, error) {
 		closing:  make(chan struct{}),
 		closed:   make(chan struct{}),
 		stop:     stop,
-		core:     NewCore(cfg.Settings, cfg.Log.View, cfg.Seed, cfg.Observer, failpoint.Armed()),
 		sessions: make(map[SessionID]*Session),
 		waiters:  make(map[uint64]chan<- AnswerWaiter),
 	}
+	c.core = NewCore(cfg.Settings, c.view, cfg.Seed, cfg.Observer, failpoint.Armed())
 	c.began = c.now()
 	c.batcher = &batcher{log: cfg.Log, ctx: ctx, proposed: c.proposed}
 	c.riders = newRiders(cfg.Settings.ReportRideMax, c.batcher.add)
@@ -141,20 +142,45 @@ func (c *Coordinator) Leadership(leader bool, term uint64) {
 	})
 }
 
-// Applied must be told that the log has been applied up to index. It does not
-// block, and may be called from any goroutine.
+// Applied must be told that the log has been applied up to index, before those are
+// whose commands that were. It does not block, and may be called from any goroutine.
 func (c *Coordinator) Applied(index uint64) {
+	c.view(func(*fsm.State) {})
 	if c.lead.Load() != nil {
 		c.inbox.apply()
 	}
 	c.watchers.wake()
 }
 
-// Header returns what every answer carries.
+// Header returns what every answer carries: as new as all that was read before.
 func (c *Coordinator) Header() Header {
 	var h Header
 	c.replog.View(func(s *fsm.State) { h = headerOf(s) })
 	return h
+}
+
+// HeaderOfWrites is Header for the answer to a command, to one that waits for the decision
+// or the end, too: as new as what such an answer says, but not as all that was read. It
+// waits for nothing that is being applied.
+//
+// *Because* Applied is told of an entry before those who wait for its commands are, and
+// the core answers by what it has read.
+func (c *Coordinator) HeaderOfWrites() Header {
+	if h := c.heard.Load(); h != nil {
+		return *h
+	}
+	return c.Header()
+}
+
+// view reads the state, and notes how far that has come.
+func (c *Coordinator) view(f func(*fsm.State)) {
+	c.replog.View(func(s *fsm.State) {
+		f(s)
+		if known := c.heard.Load(); known == nil || known.AppliedIndex != s.Clock().AppliedIndex {
+			h := headerOf(s)
+			c.heard.Store(&h) // while nothing is applied, so that it never goes back
+		}
+	})
 }
 
 func headerOf(s *fsm.State) Header {

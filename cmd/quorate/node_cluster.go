@@ -358,10 +358,7 @@ func (c *nodeCluster) TransferLeader(ctx context.Context, node string) (string, 
 }
 
 // Limits are the replicated limits as applied here.
-func (c *nodeCluster) Limits() (limits *logpb.Limits) {
-	c.log.View(func(s *fsm.State) { limits = s.Limits() })
-	return limits
-}
+func (c *nodeCluster) Limits() *logpb.Limits { return c.log.Limits() }
 
 // SetLimits changes the limits that are set in change.
 func (c *nodeCluster) SetLimits(ctx context.Context, change *logpb.Limits, operator string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
@@ -17,6 +18,8 @@ type replicatedLog struct {
 	node *raftnode.Node
 	// state is read under node.View only.
 	state *fsm.State
+	// limits are the state's, as they were viewed last.
+	limits atomic.Pointer[logpb.Limits]
 }
 
 var _ coordinator.Log = (*replicatedLog)(nil)
@@ -47,7 +50,22 @@ func (l *replicatedLog) WaitApplied(ctx context.Context, index uint64) error {
 
 // View reads the state machine while nothing is applied.
 func (l *replicatedLog) View(f func(*fsm.State)) {
-	l.node.View(func() { f(l.state) })
+	l.node.View(func() {
+		if limits := l.state.Limits(); l.limits.Load() != limits {
+			l.limits.Store(limits)
+		}
+		f(l.state)
+	})
+}
+
+// Limits are the replicated limits. Every request asks for them, and none should wait for
+// what is being applied: the coordinator views the state after each entry.
+func (l *replicatedLog) Limits() *logpb.Limits {
+	if limits := l.limits.Load(); limits != nil {
+		return limits
+	}
+	l.View(func(*fsm.State) {})
+	return l.limits.Load()
 }
 
 // Leader tells who leads and, once it has put them into the log, where its API
