@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/quorate/quorate/fsm/logpb"
@@ -45,6 +46,8 @@ func (d *decoder) reset() {
 	d.words.reset()
 	d.wordAt.reset()
 	d.gids.reset()
+	clear(d.begins)
+	d.begins, d.asked = d.begins[:0], 0
 	clear(d.raws[:cap(d.raws)])
 }
 
@@ -107,6 +110,8 @@ type decoder struct {
 	wordAt   slab[*logpb.Report]
 	gids     slab[[len(GID{})]byte]
 	raws     [][]byte
+	begins   []*keptBegin // of the batch, that are written as they were read
+	asked    int          // of them were asked for, or passed by (written.go)
 }
 
 // A command's message with its wrapper.
@@ -140,10 +145,12 @@ type (
 		kind logpb.Command_Decide
 		m    logpb.Decide
 	}
-	// keptBegin is a begin with its GID, which live as long as each other.
+	// keptBegin is a begin with its GID, and its bytes if that is how it is written,
+	// which live as long as each other.
 	keptBegin struct {
-		begin logpb.Begin
-		gid   GID
+		begin   logpb.Begin
+		gid     GID
+		written string
 	}
 )
 
@@ -237,7 +244,13 @@ func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 	if n := countField(raw, 7); n > 0 {
 		m.Labels, labels = make([]*logpb.Label, 0, n), make([]logpb.Label, n)
 	}
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	whole, last, sorted := "", protowire.Number(0), true
+	if len(raw) >= writtenBytesMin {
+		whole = string(raw)
+	}
+	for f := (fields{rest: raw, names: d.names, whole: whole}); f.next() || f.bad; {
+		sorted = sorted && (f.number > last || f.number == 7 && last == 7)
+		last = f.number
 		switch f.number {
 		case 1:
 			v := f.bytes()
@@ -262,14 +275,16 @@ func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 				return false
 			}
 			l := &labels[len(m.Labels)]
-			if !d.label(v, l) {
+			ok, inOrder := d.label(v, f.part(len(v)), l)
+			if !ok {
 				return false
 			}
+			sorted = sorted && inOrder
 			m.Labels = append(m.Labels, l)
 		case 8:
-			m.Traceparent = f.ownText()
+			m.Traceparent = f.sharedText()
 		case 9:
-			m.Initiator = f.text()
+			m.Initiator = f.sharedText()
 		case 10:
 			if m.Plan != nil {
 				return false
@@ -287,24 +302,34 @@ func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 			return false
 		}
 	}
+	if whole != "" && sorted && asWritten(m, len(raw)) {
+		kept.written = whole
+		d.begins = append(d.begins, kept)
+	}
 	return true
 }
 
-func (d *decoder) label(raw []byte, m *logpb.Label) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+// label reads a label, whose texts are parts of whole, and says whether its fields
+// were in order.
+func (d *decoder) label(raw []byte, whole string, m *logpb.Label) (ok, sorted bool) {
+	last := protowire.Number(0)
+	sorted = true
+	for f := (fields{rest: raw, names: d.names, whole: whole}); f.next() || f.bad; {
+		sorted = sorted && f.number > last
+		last = f.number
 		switch f.number {
 		case 1:
-			m.Name = f.text()
+			m.Name = f.sharedText()
 		case 2:
-			m.Value = f.text()
+			m.Value = f.sharedText()
 		default:
-			return false
+			return false, false
 		}
 		if f.bad {
-			return false
+			return false, false
 		}
 	}
-	return true
+	return true, sorted
 }
 
 func (d *decoder) spec(raw []byte, m *logpb.BranchSpec) bool {

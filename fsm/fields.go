@@ -15,6 +15,7 @@ type fields struct {
 	kind   protowire.Type
 	bad    bool
 	names  *names // nil: every text is a copy of its own
+	whole  string // a copy of the message, for sharedText, or ""; rest is its end
 }
 
 // next steps to a field; false at the end, and where there is none to read.
@@ -97,6 +98,29 @@ func (f *fields) text() string {
 
 // ownText is text of which no other transaction has the same.
 func (f *fields) ownText() string { return f.copied(f.bytes()) }
+
+// sharedText is a part of whole, if there is one, which lives as long as any such text:
+// of what nobody keeps beyond its message.
+func (f *fields) sharedText() string {
+	if f.whole == "" {
+		return f.text()
+	}
+	v := f.bytes()
+	if !utf8.Valid(v) {
+		f.bad = true
+		return ""
+	}
+	return f.part(len(v))
+}
+
+// part is that of whole which the last n bytes were read from.
+func (f *fields) part(n int) string {
+	if f.whole == "" {
+		return ""
+	}
+	end := len(f.whole) - len(f.rest)
+	return f.whole[end-n : end]
+}
 
 func (f *fields) copied(v []byte) string {
 	if !utf8.Valid(v) {

@@ -204,6 +204,9 @@ func (s *State) checkRecords() error {
 		if s.spare.has(t) {
 			return fmt.Errorf("%s stands in memory that the next record is made in", at.GID)
 		}
+		if w := t.written; w != "" && w != string(appendBegin(nil, t.begin)) {
+			return fmt.Errorf("%s: its begin is written otherwise than it was", at.GID)
+		}
 		h := hashRecord(appendTransaction(nil, t))
 		if t.unhashedAt == 0 && h != t.hash {
 			return fmt.Errorf("%s: its hash is %s, kept as %s", at.GID, h, t.hash)

@@ -258,7 +258,7 @@ func (t *transaction) letGo() {
 	if plan := t.begin.GetPlan(); len(plan.GetCallbackPayload()) > 0 {
 		lean := copyPlan(plan)
 		lean.CallbackPayload = nil
-		t.begin = withPlan(t.begin, lean)
+		t.begin, t.written = withPlan(t.begin, lean), ""
 	}
 }
 
@@ -268,7 +268,7 @@ func (t *transaction) setDelay(ms uint64) {
 	if ms != 0 {
 		plan := copyPlan(t.begin.GetPlan())
 		plan.DelayMs = ms
-		t.begin = withPlan(t.begin, plan)
+		t.begin, t.written = withPlan(t.begin, plan), ""
 	}
 }
 

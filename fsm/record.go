@@ -15,7 +15,11 @@ import (
 // appendTransaction appends the logpb.Transaction of t.
 func appendTransaction(dst []byte, t *transaction) []byte {
 	var memo stampMemo
-	dst = appendMessage(dst, 1, func(d []byte) []byte { return appendBegin(d, t.begin) })
+	if t.written != "" {
+		dst = appendText(dst, 1, t.written)
+	} else {
+		dst = appendMessage(dst, 1, func(d []byte) []byte { return appendBegin(d, t.begin) })
+	}
 	dst = appendUint(dst, 2, uint64(t.state))
 	dst = appendBool(dst, 3, t.tombstone)
 	dst = appendBool(dst, 4, t.quarantined)

@@ -13,6 +13,7 @@ import (
 // toActive: U -> A.
 func (s *State) toActive(b *logpb.Begin, gid GID) *transaction {
 	t := &transaction{gid: gid, begin: b, state: StateActive, began: s.now, deadlineMS: noDeadline}
+	t.written = s.decoder.writtenAs(b)
 	t.branches = t.room[:0]
 	if t.rules().expires {
 		t.deadlineMS = s.deadline(b.GetTimeoutMs())

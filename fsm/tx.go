@@ -20,6 +20,8 @@ type stamp struct {
 type transaction struct {
 	gid   GID
 	begin *logpb.Begin // for a tombstone only gid is set
+	// written is begin in bytes, where it came from the log as it is written (written.go).
+	written string
 
 	state TxState
 	// tombstone: made by a rollback of an unseen GID, without Begin or Submit.
