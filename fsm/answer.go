@@ -6,7 +6,7 @@ import "fmt"
 func (t *transaction) answer(code Code, format string, args ...any) Result {
 	r := Result{
 		Code: code, GID: t.gid,
-		Decision: t.decision, State: t.state, Reason: t.reason, Index: t.decided.index,
+		Decision: t.decision, State: t.state, Reason: t.reason, Index: t.decided.value().index,
 	}
 	if format != "" {
 		r.Detail = fmt.Sprintf(format, args...)

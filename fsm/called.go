@@ -34,7 +34,7 @@ func (s *State) open(b *logpb.Begin, gid GID, set []*logpb.BranchSpec) (*transac
 	}
 	t.branches = make([]*branch, len(set))
 	for i, spec := range set {
-		t.branches[i] = &branch{spec: spec, enlisted: s.now, draft: t}
+		t.branches[i] = &branch{spec: spec, enlisted: s.stamped(), draft: t}
 	}
 	return t, Result{}, true
 }

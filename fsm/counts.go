@@ -41,8 +41,8 @@ func (s *State) oldestInDoubtMS() uint64 {
 		return 0
 	}
 	for _, b := range t.branches {
-		if b.inDoubt() && b.voted.index == t.doubtIndex {
-			return b.voted.clockMS
+		if b.inDoubt() && b.voted.value().index == t.doubtIndex {
+			return b.voted.value().clockMS
 		}
 	}
 	return 0

@@ -150,7 +150,7 @@ func (s *State) commitActive(t *transaction, c *logpb.Decide) Result {
 			if refusal, ok := s.limitJoin(next, "set", spec); !ok {
 				return refusal
 			}
-			next.join(spec, s.now)
+			next.join(spec, s.stamped())
 		}
 	}
 	s.release(next, c)
@@ -242,7 +242,7 @@ func (s *State) callTo(t *transaction, branches []*logpb.BranchSpec) {
 	for _, spec := range branches {
 		switch b := t.member(spec.GetId()); {
 		case b == nil && !t.sealed:
-			t.join(t.called(spec), s.now)
+			t.join(t.called(spec), s.stamped())
 		case b != nil && b.hint:
 			s.introduce(t, spec)
 		}

@@ -59,7 +59,7 @@ func (t *transaction) appendDue(list []DueBranch) []DueBranch {
 			GID:       t.gid,
 			Branch:    &logpb.BranchSpec{Endpoint: plan.GetCallback(), Payload: plan.GetCallbackPayload()},
 			Operation: rules.callback, Verdict: VerdictWait,
-			NotBeforeMS: clockAfter(t.began.clockMS, plan.GetCallbackAfterMs()),
+			NotBeforeMS: clockAfter(t.began.value().clockMS, plan.GetCallbackAfterMs()),
 		})
 	case t.state == StateSealed:
 		answered := func(b *branch) bool { return b.vote != voteNone }
@@ -81,7 +81,7 @@ func (t *transaction) appendOutcomes(list []DueBranch) []DueBranch {
 		if b.due() {
 			list = append(list, DueBranch{
 				GID: t.gid, Branch: b.spec, Operation: operation,
-				Verdict: t.verdict(b.spec.GetId()), DecidedMS: t.decided.clockMS,
+				Verdict: t.verdict(b.spec.GetId()), DecidedMS: t.decided.value().clockMS,
 			})
 		}
 	}
@@ -102,12 +102,12 @@ func (t *transaction) appendCalls(list []DueBranch, branches []*branch, operatio
 	}
 	var notBeforeMS uint64
 	if delayMS != 0 {
-		notBeforeMS = clockAfter(t.began.clockMS, delayMS)
+		notBeforeMS = clockAfter(t.began.value().clockMS, delayMS)
 	}
 	for _, b := range branches {
 		list = append(list, DueBranch{
 			GID: t.gid, Branch: b.spec, Operation: operation, Verdict: verdict,
-			DecidedMS: t.decided.clockMS, NotBeforeMS: notBeforeMS,
+			DecidedMS: t.decided.value().clockMS, NotBeforeMS: notBeforeMS,
 		})
 	}
 	return list

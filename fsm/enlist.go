@@ -60,7 +60,7 @@ func (s *State) enlist(t *transaction, spec *logpb.BranchSpec) Result {
 		return refusal.toBranch(VerdictWait)
 	}
 	next := t.clone()
-	next.join(spec, s.now)
+	next.join(spec, s.stamped())
 	return stored(s.put(t, next)).toBranch(VerdictWait)
 }
 
@@ -69,7 +69,7 @@ func (s *State) introduce(t *transaction, spec *logpb.BranchSpec) {
 	if known(spec) {
 		b := t.edit(spec.GetId())
 		t.require(b.hint, "branch %q is introduced twice", spec.GetId())
-		b.spec, b.hint, b.enlisted = spec, false, s.now
+		b.spec, b.hint, b.enlisted = spec, false, s.stamped()
 	}
 }
 

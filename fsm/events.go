@@ -91,6 +91,9 @@ func (r *eventRing) stamp(now stamp) *stamp {
 	return r.now
 }
 
+// stamped is where and when what is made now happens: the same for all of an entry.
+func (s *State) stamped() *stamp { return s.events.stamp(s.now) }
+
 // search finds the first event after an index.
 func (r *eventRing) search(after uint64) int {
 	return sort.Search(len(r.ring), func(i int) bool { return r.at(i).at.index > after })
@@ -184,7 +187,7 @@ func (s *State) tell(old, next *transaction) {
 
 func (s *State) emit(t *transaction, kind EventKind, branch string) {
 	s.events.add(event{
-		at: s.events.stamp(s.now), gid: t.gid, namespace: t.begin.GetNamespace(), kind: kind, branch: branch,
+		at: s.stamped(), gid: t.gid, namespace: t.begin.GetNamespace(), kind: kind, branch: branch,
 		state: uint8(t.state), decision: uint8(t.decision),
 	})
 }

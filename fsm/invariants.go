@@ -32,10 +32,10 @@ func (s *State) checkRecord(old, next *transaction) string {
 // checkChange is what a change must keep.
 func checkChange(old, next *transaction) string {
 	switch {
-	case old.gid != next.gid || old.began != next.began:
+	case old.gid != next.gid || old.began.value() != next.began.value():
 		return "the record became another one"
 	// (1) the decision is written once, exactly on leaving A or S.
-	case old.decision != DecisionNone && (old.decision != next.decision || old.decided != next.decided):
+	case old.decision != DecisionNone && (old.decision != next.decision || old.decided.value() != next.decided.value()):
 		return fmt.Sprintf("decision %v overwritten by %v", old.decision, next.decision)
 	case old.state == StateSealed && next.state == StateActive:
 		return "sealed became active"
@@ -58,7 +58,7 @@ func checkChange(old, next *transaction) string {
 		after := next.branches[i]
 		switch {
 		// (5) the first vote never changes.
-		case b.vote != voteNone && (b.vote != after.vote || b.maybePrepared != after.maybePrepared || b.voted != after.voted):
+		case b.vote != voteNone && (b.vote != after.vote || b.maybePrepared != after.maybePrepared || b.voted.value() != after.voted.value()):
 			return fmt.Sprintf("branch %q: vote %v overwritten by %v", b.spec.GetId(), b.vote, after.vote)
 		}
 	}
@@ -103,7 +103,7 @@ func (t *transaction) check() string {
 	}
 	switch t.state {
 	case StateActive, StateSealed:
-		if t.decision != DecisionNone || t.finished != (stamp{}) || t.tombstone {
+		if t.decision != DecisionNone || t.finished != nil || t.tombstone {
 			return fmt.Sprintf("%v with decision %v", t.state, t.decision)
 		}
 		for _, b := range t.branches {
@@ -165,7 +165,7 @@ func (s *State) checkDrop(t *transaction) string {
 	switch {
 	case !t.droppable():
 		return "dropped though a branch's own word is missing"
-	case t.gid.BornMS() > s.horizonMS || t.finished.clockMS > s.horizonMS:
+	case t.gid.BornMS() > s.horizonMS || t.finished.value().clockMS > s.horizonMS:
 		return "dropped before the horizon was raised"
 	}
 	return ""

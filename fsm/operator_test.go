@@ -175,19 +175,19 @@ func TestQuarantine(t *testing.T) {
 		back Code // what an operator's rollback is answered
 	}{
 		"decision overwritten":    {explicitSituation, "C", func(t *transaction) { t.decision, t.state = DecisionRollback, StateRollingBack }, "overwritten", AlreadyDecided},
-		"decision moved":          {explicitSituation, "C", func(t *transaction) { t.decided.index++ }, "overwritten", AlreadyDecided},
+		"decision moved":          {explicitSituation, "C", func(t *transaction) { t.decided = &stamp{index: t.decided.index + 1} }, "overwritten", AlreadyDecided},
 		"ended overwritten":       {explicitSituation, "R+", func(t *transaction) { t.state = StateActive; t.decision = DecisionNone }, "overwritten", OK},
 		"ended reopened":          {explicitSituation, "R+", func(t *transaction) { t.state = StateRollingBack }, "became", OK},
 		"unsealed":                {explicitSituation, "S", func(t *transaction) { t.state = StateActive }, "sealed became active", OK},
 		"sealed flag lost":        {explicitSituation, "S", func(t *transaction) { t.sealed = false }, "the sealed set changed", OK},
-		"sealed set grew":         {explicitSituation, "S", func(t *transaction) { t.join(spec("3"), stamp{}) }, "the sealed set changed", OK},
+		"sealed set grew":         {explicitSituation, "S", func(t *transaction) { t.join(spec("3"), nil) }, "the sealed set changed", OK},
 		"sealed set renamed":      {explicitSituation, "S", func(t *transaction) { t.edit("2").spec = spec("3") }, "the sealed set changed", OK},
 		"vote overwritten":        {explicitSituation, "A", func(t *transaction) { t.edit("1").vote = voteReadOnly }, "vote", OK},
 		"vote made doubtful":      {explicitSituation, "A", func(t *transaction) { t.edit("1").maybePrepared = true }, "vote", OK},
-		"vote moved":              {explicitSituation, "A", func(t *transaction) { t.edit("1").voted.index++ }, "vote", OK},
+		"vote moved":              {explicitSituation, "A", func(t *transaction) { b := t.edit("1"); b.voted = &stamp{index: b.voted.index + 1} }, "vote", OK},
 		"branch left":             {explicitSituation, "A", func(t *transaction) { t.branches = t.branches[:1] }, "left", OK},
 		"branches unsorted":       {explicitSituation, "A", func(t *transaction) { t.branches = append(t.branches, &branch{spec: spec("0")}) }, "sorted", OK},
-		"another transaction":     {explicitSituation, "A", func(t *transaction) { t.began.index++ }, "another", OK},
+		"another transaction":     {explicitSituation, "A", func(t *transaction) { t.began = &stamp{index: t.began.index + 1} }, "another", OK},
 		"committed, vote missing": {explicitSituation, "S", func(t *transaction) { t.decision, t.state = DecisionCommit, StateCommitting }, "without every vote", OK},
 		"committed unsealed": {explicitSituation, "A", func(t *transaction) {
 			t.edit("2").vote = votePrepared
@@ -195,7 +195,7 @@ func TestQuarantine(t *testing.T) {
 		}, "without every vote", OK},
 		"sealed with nothing to ask": {explicitSituation, "S", func(t *transaction) { t.edit("2").vote = votePrepared }, "every vote is in", OK},
 		"active and decided":         {explicitSituation, "A", func(t *transaction) { t.decision = DecisionRollback }, "with decision", OK},
-		"active and finished":        {explicitSituation, "A", func(t *transaction) { t.finished = stamp{index: 1} }, "with decision", OK},
+		"active and finished":        {explicitSituation, "A", func(t *transaction) { t.finished = &stamp{index: 1} }, "with decision", OK},
 		"active and a tombstone":     {explicitSituation, "A", func(t *transaction) { t.tombstone = true }, "with decision", OK},
 		"active and sealed":          {explicitSituation, "A", func(t *transaction) { t.sealed = true }, "with sealed", OK},
 		"active with a refusal":      {explicitSituation, "A", func(t *transaction) { t.edit("2").vote = voteRefused }, "has ended", OK},
@@ -205,10 +205,10 @@ func TestQuarantine(t *testing.T) {
 		"finished too early":         {explicitSituation, "C", func(t *transaction) { t.state = StateCommitted }, "all branches terminal is false", AlreadyDecided},
 		"finished too late":          {explicitSituation, "C", func(t *transaction) { t.edit("1").own, t.edit("2").own = ownDone, ownDone }, "all branches terminal is true", AlreadyDecided},
 		"no state":                   {explicitSituation, "A", func(t *transaction) { t.state = 9 }, "no state", OK},
-		"tombstone grew":             {explicitSituation, "T", func(t *transaction) { t.join(spec("7"), stamp{}) }, "a tombstone's branches changed", OK},
+		"tombstone grew":             {explicitSituation, "T", func(t *transaction) { t.join(spec("7"), nil) }, "a tombstone's branches changed", OK},
 		"tombstone no more":          {explicitSituation, "T", func(t *transaction) { t.tombstone = false }, "a tombstone's branches changed", OK},
 		"a pre-condition":            {explicitSituation, "A", func(t *transaction) { t.edit("7") }, `branch "7" to change is no member`, OK},
-		"joined twice":               {explicitSituation, "A", func(t *transaction) { t.join(spec("1"), stamp{}) }, `branch "1" joins twice`, OK},
+		"joined twice":               {explicitSituation, "A", func(t *transaction) { t.join(spec("1"), nil) }, `branch "1" joins twice`, OK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -284,7 +284,7 @@ func TestQuarantineOfWhatWasToBeMade(t *testing.T) {
 		next := w.s.toActive(explicitBegin(g), g)
 		f(next)
 		got := w.s.put(nil, next)
-		if !got.quarantined || got.state != StateActive || got.decision != DecisionNone || got.decided != (stamp{}) {
+		if !got.quarantined || got.state != StateActive || got.decision != DecisionNone || got.decided != nil {
 			t.Errorf("%d: %+v", i, got)
 		}
 		if r := stored(got); r.Code != Quarantined || !r.Changed {
@@ -317,7 +317,7 @@ func TestDropIsChecked(t *testing.T) {
 		t.Error(got)
 	}
 	w.s.horizonMS = record.gid.BornMS() - 1
-	record.finished.clockMS = 1
+	record.finished = &stamp{clockMS: 1}
 	if got := w.s.checkDrop(record); got == "" {
 		t.Error("dropped though born after the horizon")
 	}

@@ -52,7 +52,7 @@ func quarantine(old, next *transaction, breach string) *transaction {
 		q = old.clone()
 	} else {
 		q = next.clone()
-		q.state, q.decision, q.finished, q.decided = StateActive, DecisionNone, stamp{}, stamp{}
+		q.state, q.decision, q.finished, q.decided = StateActive, DecisionNone, nil, nil
 		for i, b := range q.branches {
 			if b.idle {
 				busy := *b

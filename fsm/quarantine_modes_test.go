@@ -24,7 +24,7 @@ func TestQuarantineOfModes(t *testing.T) {
 		"a step answered early":   {sagaSituation, "S", func(t *transaction) { t.edit("3").vote = votePrepared }, "before it could be called"},
 		"a step refused":          {sagaSituation, "S", func(t *transaction) { t.edit("2").vote = voteRefused }, "has ended"},
 		"a step's answer changed": {sagaSituation, "R", func(t *transaction) { t.edit("1").vote = voteRefused }, "overwritten"},
-		"a saga's set grew":       {sagaSituation, "S", func(t *transaction) { t.join(step("4"), stamp{}) }, "the sealed set changed"},
+		"a saga's set grew":       {sagaSituation, "S", func(t *transaction) { t.join(step("4"), nil) }, "the sealed set changed"},
 		"a held step":             {sagaSituation, "S", func(t *transaction) { t.edit("2").spec = &logpb.BranchSpec{Id: "2", Held: true} }, "would vote"},
 		"a hint":                  {tccSituation, "A", func(t *transaction) { t.edit("2").hint = true }, "would vote"},
 		"a sealed TCC":            {tccSituation, "A", func(t *transaction) { t.state, t.sealed = StateSealed, true }, "a tcc in"},

@@ -133,15 +133,15 @@ func appendBranch(dst []byte, b *branch, memo *stampMemo) []byte {
 	return appendBytes(dst, 18, b.payloadHash())
 }
 
-// appendStamp appends a stamp; one of zeros is absent.
-func appendStamp(dst []byte, field protowire.Number, s stamp) []byte {
+// appendStamp appends a stamp; nil is absent.
+func appendStamp(dst []byte, field protowire.Number, s *stamp) []byte {
 	return new(stampMemo).append(dst, field, s)
 }
 
 // stampMemo holds the bytes of the last two stamps: those of a record are mostly of
 // two entries, of the one that decided it and the one that ended it.
 type stampMemo struct {
-	of    [2]stamp
+	of    [2]*stamp
 	bytes [2][stampBytesMax]byte
 	size  [2]uint8
 	older uint8
@@ -151,8 +151,8 @@ type stampMemo struct {
 const stampBytesMax = 4 * (1 + 10)
 
 // append is appendStamp.
-func (m *stampMemo) append(dst []byte, field protowire.Number, s stamp) []byte {
-	if s == (stamp{}) {
+func (m *stampMemo) append(dst []byte, field protowire.Number, s *stamp) []byte {
+	if s == nil {
 		return dst
 	}
 	var i uint8
@@ -309,13 +309,18 @@ func (t *transaction) proto() *logpb.Transaction {
 	return m
 }
 
-func (s stamp) proto() *logpb.Stamp {
-	if s == (stamp{}) {
+func (s *stamp) proto() *logpb.Stamp {
+	if s == nil {
 		return nil
 	}
 	return &logpb.Stamp{Index: s.index, Term: s.term, ClockMs: s.clockMS, WallMs: s.wallMS}
 }
 
-func fromStamp(m *logpb.Stamp) stamp {
-	return stamp{m.GetIndex(), m.GetTerm(), m.GetClockMs(), m.GetWallMs()}
+// fromStamp reads a stamp; one of zeros did not happen.
+func fromStamp(m *logpb.Stamp) *stamp {
+	s := stamp{m.GetIndex(), m.GetTerm(), m.GetClockMs(), m.GetWallMs()}
+	if s == (stamp{}) {
+		return nil
+	}
+	return &s
 }

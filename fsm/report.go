@@ -91,7 +91,7 @@ func reportOfStranger(t *transaction, c *logpb.Report) Result {
 func (s *State) report(x *change, c *logpb.Report) Result {
 	next, b := x.next, x.editBranch(c.GetBranch())
 	b.own = joined(b.own, ownWord(next, b, c.GetOutcome()))
-	b.outcome, b.reported, b.attempts = c.GetOutcome(), s.now, c.GetAttempts()
+	b.outcome, b.reported, b.attempts = c.GetOutcome(), s.stamped(), c.GetAttempts()
 	if c.GetDetail() != "" {
 		b.detail = s.clip(c.GetDetail())
 	}

@@ -47,7 +47,7 @@ func (s *State) resolveCommand(c *logpb.Resolve) Result {
 	next := t.clone()
 	b = next.edit(c.GetBranch())
 	b.resolved, b.resolvedBy, b.resolvedReason = c.GetOutcome(), s.clip(c.GetOperator()), s.clip(c.GetReason())
-	b.resolvedAt = s.now
+	b.resolvedAt = s.stamped()
 	s.finish(next)
 	return stored(s.put(t, next))
 }

@@ -169,7 +169,7 @@ func (s *State) checkRestored(t *transaction, filed bool) string {
 	if filed != t.droppable() || filed != (t.filedMS != 0) || t.filedMS > s.clockMS {
 		return "it is filed wrongly"
 	}
-	if t.began.index == 0 || t.began.index > s.appliedIndex {
+	if t.began == nil || t.began.index == 0 || t.began.index > s.appliedIndex {
 		return "it began at no index"
 	}
 	if s.live[t.gid] != nil {

@@ -253,7 +253,7 @@ func (x *search) checkEdge(l letter, s, next *State, before *transaction, r Resu
 	if before == nil && next.horizonMS >= x.gid.BornMS() {
 		fail("created at or below the horizon")
 	}
-	if before != nil && before.decision != DecisionNone && (after.decision != before.decision || after.decided != before.decided) {
+	if before != nil && before.decision != DecisionNone && (after.decision != before.decision || after.decided.value() != before.decided.value()) {
 		fail("AC2: the decision changed to %v", after.decision) // and AC1: there is one record
 	}
 	if after.decision == DecisionCommit {

@@ -371,8 +371,8 @@ func TestRestoreBelievesNothing(t *testing.T) {
 		{"filed wrongly", record(4, func(t *transaction) { t.filedMS = 0 })},
 		{"filed wrongly", record(4, func(t *transaction) { t.filedMS = w.clock + 1 })},
 		{"filed wrongly", record(4, func(t *transaction) { t.quarantined = true })},
-		{"began at no index", record(1, func(t *transaction) { t.began.index = 0 })},
-		{"began at no index", record(1, func(t *transaction) { t.began.index = w.index + 1 })},
+		{"began at no index", record(1, func(t *transaction) { t.began = nil })},
+		{"began at no index", record(1, func(t *transaction) { t.began = &stamp{index: w.index + 1} })},
 		{"key stands for another", record(2, func(t *transaction) { t.begin.Key = "k" })},
 		{"digest", record(1, func(t *transaction) { t.deadlineMS++ })},
 	} {

@@ -110,7 +110,7 @@ func (s *State) writeAnswer(t *transaction, c *logpb.Answer) {
 		t.require(false, "step %q is answered twice", c.GetBranch())
 	}
 	b.vote, b.maybePrepared = word(c)
-	b.voted, b.detail, b.attempts = s.now, s.clip(c.GetDetail()), c.GetAttempts()
+	b.voted, b.detail, b.attempts = s.stamped(), s.clip(c.GetDetail()), c.GetAttempts()
 }
 
 func answerName(b *branch) string {

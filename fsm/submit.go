@@ -199,9 +199,9 @@ func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
 				return refusal, false
 			}
 			if fresh != nil {
-				t.joinAs(&fresh[i], spec, s.now)
+				t.joinAs(&fresh[i], spec, s.stamped())
 			} else {
-				t.join(spec, s.now)
+				t.join(spec, s.stamped())
 			}
 		case b.hint:
 			s.introduce(t, spec)

@@ -12,7 +12,7 @@ import (
 
 // toActive: U -> A.
 func (s *State) toActive(b *logpb.Begin, gid GID) *transaction {
-	t := &transaction{gid: gid, begin: b, state: StateActive, began: s.now, deadlineMS: noDeadline}
+	t := &transaction{gid: gid, begin: b, state: StateActive, began: s.stamped(), deadlineMS: noDeadline}
 	t.written = s.decoder.writtenAs(b)
 	t.branches = t.room[:0]
 	if t.rules().expires {
@@ -34,11 +34,11 @@ func (s *State) deadline(timeoutMS uint64) uint64 {
 func (s *State) toTombstone(gid GID, branches []*logpb.BranchSpec, why Reason) *transaction {
 	t := &transaction{
 		gid: gid, begin: &logpb.Begin{Gid: gid.Bytes()}, state: StateActive,
-		tombstone: true, began: s.now,
+		tombstone: true, began: s.stamped(),
 	}
 	for _, spec := range branches {
 		if t.member(spec.GetId()) == nil {
-			t.join(spec, s.now)
+			t.join(spec, s.stamped())
 		}
 	}
 	s.toRollingBack(t, why)
@@ -55,7 +55,7 @@ func (s *State) toSealed(t *transaction) {
 // seal makes the set final. It is part of every edge on which commit is asked.
 func (s *State) seal(t *transaction) {
 	if !t.sealed {
-		t.sealed, t.sealedAt = true, s.now
+		t.sealed, t.sealedAt = true, s.stamped()
 	}
 }
 
@@ -65,7 +65,7 @@ func (s *State) toCommitting(t *transaction) {
 	t.require(t.undecided(), "commit decided in state %v", t.state)
 	t.require(t.allVoted(), "commit decided with a vote missing")
 	s.seal(t)
-	t.state, t.decision, t.decided = StateCommitting, DecisionCommit, s.now
+	t.state, t.decision, t.decided = StateCommitting, DecisionCommit, s.stamped()
 	t.markIdle()
 	s.finish(t)
 }
@@ -73,7 +73,7 @@ func (s *State) toCommitting(t *transaction) {
 // toRollingBack: A, S -> R, and R+ where nobody needs to be told.
 func (s *State) toRollingBack(t *transaction, why Reason) {
 	t.require(t.undecided(), "rollback decided in state %v", t.state)
-	t.state, t.decision, t.decided, t.reason = StateRollingBack, DecisionRollback, s.now, why
+	t.state, t.decision, t.decided, t.reason = StateRollingBack, DecisionRollback, s.stamped(), why
 	t.markIdle()
 	s.finish(t)
 }
@@ -89,7 +89,7 @@ func (s *State) finish(t *transaction) {
 	if t.decision == DecisionCommit {
 		t.state = StateCommitted
 	}
-	t.finished = s.now
+	t.finished = s.stamped()
 	t.letGo()
 }
 

@@ -14,6 +14,15 @@ type stamp struct {
 	index, term, clockMS, wallMS uint64
 }
 
+// value is the stamp, of zeros for what did not happen. Records point to their stamps,
+// which are never changed: most of those of one entry are the same.
+func (s *stamp) value() stamp {
+	if s == nil {
+		return stamp{}
+	}
+	return *s
+}
+
 // transaction is one record. It is replaced, never edited in place: a command
 // clones it, changes the clone and puts that, so that a pinned snapshot may
 // read the old one for as long as it likes.
@@ -50,7 +59,7 @@ type transaction struct {
 	branches []*branch  // sorted by id
 	room     [2]*branch // where they stand while they are few
 
-	began, sealedAt, decided, finished stamp
+	began, sealedAt, decided, finished *stamp
 
 	more *txMore // nil in two-phase
 
@@ -83,7 +92,7 @@ type branch struct {
 	resolved                   Outcome
 	resolvedBy, resolvedReason string
 
-	enlisted, voted, reported, resolvedAt stamp
+	enlisted, voted, reported, resolvedAt *stamp
 
 	detail   string
 	attempts uint32
@@ -260,12 +269,12 @@ func (t *transaction) editIn(room *[]branch, id string) *branch {
 
 // join adds a branch that is no member yet. One that is known by its name only
 // becomes a hint.
-func (t *transaction) join(spec *logpb.BranchSpec, now stamp) {
+func (t *transaction) join(spec *logpb.BranchSpec, now *stamp) {
 	t.joinAs(new(branch), spec, now)
 }
 
 // joinAs is join, with the memory for the branch.
-func (t *transaction) joinAs(b *branch, spec *logpb.BranchSpec, now stamp) {
+func (t *transaction) joinAs(b *branch, spec *logpb.BranchSpec, now *stamp) {
 	i, ok := t.find(spec.GetId())
 	if ok {
 		t.require(false, "branch %q joins twice", spec.GetId())
@@ -314,8 +323,8 @@ func (t *transaction) oldestDoubt() (index uint64) {
 		return 0
 	}
 	for _, b := range t.branches {
-		if b.inDoubt() && (index == 0 || b.voted.index < index) {
-			index = b.voted.index
+		if b.inDoubt() && (index == 0 || b.voted.value().index < index) {
+			index = b.voted.value().index
 		}
 	}
 	return index
@@ -433,7 +442,7 @@ func (t *transaction) verdict(id string) Verdict {
 }
 
 // order is the transaction's place in every ordered list.
-func (t *transaction) order() Cursor { return Cursor{Index: t.began.index, GID: t.gid} }
+func (t *transaction) order() Cursor { return Cursor{Index: t.began.value().index, GID: t.gid} }
 
 // hasSet says that ids, which is sorted, names exactly the members.
 func (t *transaction) hasSet(ids []string) bool {

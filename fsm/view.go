@@ -66,13 +66,13 @@ func (r Record) GetReason() Reason { return r.t.reason }
 func (r Record) GetDetail() string { return r.t.detail }
 
 // GetBegan is when the record was made.
-func (r Record) GetBegan() Stamp { return Stamp{r.t.began} }
+func (r Record) GetBegan() Stamp { return Stamp{r.t.began.value()} }
 
 // GetDecided is when it was decided.
-func (r Record) GetDecided() Stamp { return Stamp{r.t.decided} }
+func (r Record) GetDecided() Stamp { return Stamp{r.t.decided.value()} }
 
 // GetFinished is when its last branch had ended.
-func (r Record) GetFinished() Stamp { return Stamp{r.t.finished} }
+func (r Record) GetFinished() Stamp { return Stamp{r.t.finished.value()} }
 
 // GetBranches are its branches, in the order of their ids.
 func (r Record) GetBranches() iter.Seq[BranchRecord] {
@@ -109,7 +109,7 @@ func (b BranchRecord) GetHint() bool { return b.b.hint }
 func (b BranchRecord) GetVote() logpb.VoteKind { return b.b.vote }
 
 // GetReported is when it reported, last.
-func (b BranchRecord) GetReported() Stamp { return Stamp{b.b.reported} }
+func (b BranchRecord) GetReported() Stamp { return Stamp{b.b.reported.value()} }
 
 // GetIndex is that of the log entry; 0 where it did not happen.
 func (s Stamp) GetIndex() uint64 { return s.at.index }

@@ -23,7 +23,7 @@ func summary(r Record) string {
 
 // summaryOf is the same of a record that was read whole.
 func summaryOf(tx *logpb.Transaction, unheard int) string {
-	at := func(s *logpb.Stamp) Stamp { return Stamp{fromStamp(s)} }
+	at := func(s *logpb.Stamp) Stamp { return Stamp{fromStamp(s).value()} }
 	text := fmt.Sprintf("%v %v %v %v %v %v %v %q %v %v %v %d", tx.GetBegin(), tx.GetState(), tx.GetTombstone(), tx.GetQuarantined(),
 		tx.GetWithheld(), tx.GetDecision(), tx.GetReason(), tx.GetDetail(), at(tx.GetBegan()), at(tx.GetDecided()), at(tx.GetFinished()), unheard)
 	for _, b := range tx.GetBranches() {

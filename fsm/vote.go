@@ -76,7 +76,7 @@ func (s *State) voteOfStranger(t *transaction, ballot *logpb.Ballot) Result {
 		return refusal.toBranch(VerdictWait)
 	}
 	next := t.clone()
-	next.join(spec, s.now)
+	next.join(spec, s.stamped())
 	s.castVote(next, ballot)
 	return s.afterVote(t, next, id)
 }
@@ -110,7 +110,7 @@ func (s *State) castVote(t *transaction, ballot *logpb.Ballot) {
 	if b.vote != voteNone {
 		t.require(false, "branch %q votes twice", id)
 	}
-	b.vote, b.maybePrepared, b.voted = ballot.GetKind(), ballot.GetMaybePrepared(), s.now
+	b.vote, b.maybePrepared, b.voted = ballot.GetKind(), ballot.GetMaybePrepared(), s.stamped()
 	b.detail = s.clip(ballot.GetDetail())
 }
 

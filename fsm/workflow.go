@@ -44,7 +44,7 @@ func (s *State) recordCommand(c *logpb.Record) Result {
 	next := t.clone()
 	b := &branch{
 		spec: c.GetBranch(), more: &branchMore{operation: operation, result: c.GetResult()},
-		vote: recordedVote(c), detail: s.clip(c.GetDetail()), enlisted: s.now, voted: s.now,
+		vote: recordedVote(c), detail: s.clip(c.GetDetail()), enlisted: s.stamped(), voted: s.stamped(),
 	}
 	next.branches = slices.Insert(next.branches, i, b)
 	return stored(s.put(t, next))
