@@ -89,6 +89,13 @@ func (r *registers) ApplyEntry(index, term uint64, entry []byte) ([]fsm.Result, 
 	return results, nil
 }
 
+// Follow makes every node of these tests apply as the state machine does it: results where
+// somebody waits for them, and nowhere else.
+func (r *registers) Follow(index, term uint64, entry []byte) error {
+	_, err := r.ApplyEntry(index, term, entry)
+	return err
+}
+
 func (r *registers) ClockMS() uint64 { return r.state.Clock }
 
 func (r *registers) NextFeatureLevel() uint32 { return fsm.LevelModes }

@@ -27,6 +27,11 @@ func (l *levelled) ApplyEntry(index, term uint64, entry []byte) ([]fsm.Result, e
 	return l.registers.ApplyEntry(index, term, entry)
 }
 
+func (l *levelled) Follow(index, term uint64, entry []byte) error {
+	_, err := l.ApplyEntry(index, term, entry)
+	return err
+}
+
 func (l *levelled) Restore(source io.Reader) error {
 	l.level += 10
 	return errors.Join(l.restore, l.registers.Restore(source))

@@ -40,7 +40,6 @@ func TestBehind_TheDisksOrder(t *testing.T) {
 	must(t, makeDir(cfg.DataDir))
 	stores, err := openStores(&cfg, newFailStop(func(err error) { t.Error(err) }), new(histogram))
 	must(t, err)
-	defer func() { must(t, stores.close()) }()
 	log := func(index, term uint64) *raft.Log {
 		return &raft.Log{Index: index, Term: term, Type: raft.LogCommand, Data: fmt.Append(nil, index, term)}
 	}
@@ -89,8 +88,20 @@ func TestBehind_TheDisksOrder(t *testing.T) {
 		t.Errorf("the log ends at %v (%v)", end, err)
 	}
 	addsUp(t, s)
+	_, trans := raft.NewInmemTransport("here")
+	sink, err := stores.snapshots.Create(1, 2, 1, raft.Configuration{}, 1, trans)
+	must(t, err)
+	must(t, sink.Close())
 	must(t, stores.logs.DeleteRange(1, 2))
 	addsUp(t, s)
+	behind = false
+	must(t, stores.logs.StoreLogs([]*raft.Log{log(4, 3), log(5, 3)}))
+	must(t, stores.stable.SetUint64([]byte(keyTerm), 3))
+	must(t, stores.close())
+	stores, err = openStores(&cfg, newFailStop(func(err error) { t.Error(err) }), new(histogram)) // and so it is read again
+	must(t, err)
+	addsUp(t, stores.log)
+	must(t, stores.close())
 }
 
 // addsUp holds where all is written: the log's ends, the mark beside it and the sizes of
