@@ -1,6 +1,7 @@
 package branchcall
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -99,13 +100,13 @@ type told struct{ name, value string }
 // see two.
 func carried(d coordinator.Delivery, cluster string) []told {
 	if dialectOf(d) != nil {
-		return present([]told{{callheader.Epoch, epochText(d)}, {callheader.Trace, d.Traceparent}})
+		return present([]told{{callheader.Epoch, epochText(&d)}, {callheader.Trace, d.Traceparent}})
 	}
-	return present(everything(d, cluster))
+	return present(everything(&d, cluster))
 }
 
 // everything is what a call carries in our own tongue, what has no value included.
-func everything(d coordinator.Delivery, cluster string) []told {
+func everything(d *coordinator.Delivery, cluster string) []told {
 	return []told{
 		{callheader.GID, d.GID.String()},
 		{callheader.Operation, operationWord(d.Operation)},
@@ -125,7 +126,7 @@ func present(list []told) []told {
 	return slices.DeleteFunc(list, func(one told) bool { return one.value == "" })
 }
 
-func epochText(d coordinator.Delivery) string {
+func epochText(d *coordinator.Delivery) string {
 	text := strconv.AppendUint(make([]byte, 0, 24), d.Epoch.Incarnation, 10)
 	return string(strconv.AppendUint(append(text, '.'), d.Epoch.Term, 10))
 }
@@ -144,27 +145,46 @@ func setHeaders(header http.Header, d coordinator.Delivery, cluster string) {
 	}
 }
 
-// metadataOf is the same for gRPC.
-func metadataOf(d coordinator.Delivery, cluster string) metadata.MD {
+// outgoing is the same for gRPC: a context that carries it.
+func outgoing(ctx context.Context, d coordinator.Delivery, cluster string) context.Context {
+	dialect := dialectOf(d)
+	if dialect == nil && len(d.Plan.GetHeaders()) == 0 {
+		return metadata.AppendToOutgoingContext(ctx, pairsOf(d, cluster)...)
+	}
 	ours := carried(d, cluster)
-	md, values := make(metadata.MD, len(ours)+len(d.Plan.GetHeaders())), make([]string, len(ours))
+	md := make(metadata.MD, len(ours)+len(d.Plan.GetHeaders()))
 	for _, own := range d.Plan.GetHeaders() {
 		if !callheader.Reserved(own.GetName()) {
 			md.Set(own.GetName(), own.GetValue())
 		}
 	}
-	for i, one := range ours {
-		values[i] = one.value
-		md[metadataNames[one.name]] = values[i : i+1 : i+1]
+	for _, one := range ours {
+		md.Set(one.name, one.value)
 	}
-	return md
+	if dialect != nil {
+		dialect.addMetadata(md)
+	}
+	return metadata.NewOutgoingContext(ctx, md)
 }
 
-// metadataNames are the names of what a call carries as metadata has them.
-var metadataNames = func() map[string]string {
-	names := make(map[string]string)
-	for _, one := range append(everything(coordinator.Delivery{}, ""), told{name: callheader.Trace}) {
-		names[one.name] = strings.ToLower(one.name)
+// pairsOf is what nearly every call carries, and no more: names and values by turns, for
+// which no map need be made.
+func pairsOf(d coordinator.Delivery, cluster string) []string {
+	list := everything(&d, cluster)
+	pairs := make([]string, 0, 2*len(list))
+	for i := range list {
+		if list[i].value != "" {
+			pairs = append(pairs, metadataNames[i], list[i].value)
+		}
+	}
+	return pairs
+}
+
+// metadataNames are the names of everything that a call carries, in that order, as
+// metadata has them.
+var metadataNames = func() (names []string) {
+	for _, one := range everything(new(coordinator.Delivery), "") {
+		names = append(names, strings.ToLower(one.name))
 	}
 	return names
 }()

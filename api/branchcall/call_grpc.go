@@ -7,7 +7,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/quorate/quorate/coordinator"
@@ -19,9 +18,8 @@ func (c *Caller) invoke(ctx context.Context, t target, d coordinator.Delivery) (
 	if t.method == "" {
 		return coordinator.Answered{}, fmt.Errorf("%w: %s names no method: give %s://host:port/package.Service/Method", ErrNotAllowed, d.Endpoint, t.scheme)
 	}
-	md, body, read := metadataOf(d, c.clusterID()), payloadOf(d), codeMeaning
+	body, read := payloadOf(d), codeMeaning
 	if dialect := dialectOf(d); dialect != nil {
-		dialect.addMetadata(md)
 		body, read = dialect.grpcBody(d), meaningDTMCode
 	}
 	conn, release, err := c.connection(t)
@@ -30,7 +28,7 @@ func (c *Caller) invoke(ctx context.Context, t target, d coordinator.Delivery) (
 	}
 	defer release()
 	var answer []byte
-	err = conn.Invoke(metadata.NewOutgoingContext(ctx, md), t.method, &body, &answer, grpc.ForceCodecV2(rawCodec{}))
+	err = conn.Invoke(outgoing(ctx, d, c.clusterID()), t.method, &body, &answer, grpc.ForceCodecV2(rawCodec{}))
 	st := status.Convert(err)
 	said := read(st)
 	if said == done {
