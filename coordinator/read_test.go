@@ -318,6 +318,16 @@ func TestWatchEndings(t *testing.T) {
 	if !errors.Is(err, ErrCompacted) || !errors.As(err, &compacted) || compacted.Oldest <= 1 || compacted.Error() == "" {
 		t.Errorf("compacted: %v", err)
 	}
+	// It says what was asked for, and from where the events go on; there they do.
+	if compacted.After != 1 {
+		t.Errorf("asked for those after 1, and those after %d are gone", compacted.After)
+	}
+	if _, _, err := n.eventsAfter(compacted.Oldest - 1); !errors.Is(err, ErrCompacted) {
+		t.Errorf("after %d: %v", compacted.Oldest-1, err)
+	}
+	if events, _, err := n.eventsAfter(compacted.Oldest); err != nil || len(events) == 0 {
+		t.Errorf("after %d: %d events, %v", compacted.Oldest, len(events), err)
+	}
 	_, done := n.watch(n.ctx, WatchRequest{Namespace: "theirs"})
 	testkit.Eventually(t, 5*time.Second, func() bool {
 		n.watchers.mu.Lock()

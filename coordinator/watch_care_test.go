@@ -108,20 +108,3 @@ func TestAWatchFromLongAgoTellsEachEntryOnce(t *testing.T) {
 		}
 	}
 }
-
-// Who asks for events that are gone hears what they asked for, and from where they can
-// go on; and going on from there is possible.
-func TestWhatIsCompactedSaysWhereToGoOn(t *testing.T) {
-	n := newNode(t)
-	n.overflow()
-	var gone *CompactedError
-	if _, _, err := n.eventsAfter(1); !errors.As(err, &gone) || gone.After != 1 || gone.Oldest <= 1 {
-		t.Fatalf("%+v, %v", gone, err)
-	}
-	if _, _, err := n.eventsAfter(gone.Oldest - 1); !errors.Is(err, ErrCompacted) {
-		t.Errorf("after %d: %v", gone.Oldest-1, err)
-	}
-	if events, _, err := n.eventsAfter(gone.Oldest); err != nil || len(events) == 0 {
-		t.Errorf("after %d: %d events, %v", gone.Oldest, len(events), err)
-	}
-}
