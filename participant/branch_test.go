@@ -3,6 +3,7 @@ package participant_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,7 +104,7 @@ func TestARepeatedCallIsTheSameBranch(t *testing.T) {
 	if err := tx.Commit(t.Context(), participant.WaitFinish()); err != nil {
 		t.Fatal(err)
 	}
-	if h := f.heard(); len(h) != 1 {
+	if h := slices.Compact(f.heard()); len(h) != 1 { // at least once, and nothing else
 		t.Errorf("the manager was told %v", h)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -220,10 +221,19 @@ func TestCommitWithoutAnswersIsUnknownAndCanBeAskedAgain(t *testing.T) {
 
 func TestWithoutALeaderNothingWasDone(t *testing.T) {
 	c := participanttest.NewCluster(t, 3)
-	client := dial(t, c)
-	c.Lead(-1)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	var asked atomic.Int32
+	client := dial(t, c, participant.WithDialOptions(grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			err := invoke(ctx, method, req, reply, cc, opts...)
+			if err != nil && asked.Add(1) == 3 {
+				cancel() // between two tries: one on its way would be unknown
+			}
+			return err
+		})))
+	asked.Store(0)
+	c.Lead(-1)
 	_, err := client.Begin(ctx)
 	var unavailable *participant.UnavailableError
 	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "quorate cluster status") {

@@ -498,7 +498,7 @@ func (r *resource) wantOutcome(ref BranchRef, v Verdict, want Outcome) {
 	if got := r.finish(ref, v); got != want {
 		r.t.Fatalf("told to %v, branch %s is %v, want %v", v, ref, got, want)
 	}
-	if b := r.proxy.pins.get(ref); b != nil && b.prepared {
+	if b := r.proxy.pins.get(ref); b != nil && b.knownXid() != "" {
 		r.t.Fatalf("branch %s has ended, and is kept in mind", ref)
 	}
 }
