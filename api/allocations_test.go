@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -9,6 +10,7 @@ import (
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/frames"
 )
 
 // TestAllocationsOfFrames: what a session's frames and the requests of the fast path
@@ -32,6 +34,11 @@ func TestAllocationsOfFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	session := &participantSession{
+		Server: server, ctx: t.Context(), session: reportedAtOnce{}, slots: make(chan struct{}, 1),
+		out: frames.NewQueue[*quoratev1.SessionResponse](8),
+	}
+	var sent []*quoratev1.SessionResponse
 	for _, c := range []struct {
 		name string
 		want float64
@@ -54,6 +61,17 @@ func TestAllocationsOfFrames(t *testing.T) {
 			return err
 		}},
 		{"a frame with a report, unmarshalled", 5, func() error { return proto.Unmarshal(frame, new(quoratev1.SessionRequest)) }},
+		{"a report that nobody waits for, taken and answered", 2, func() error {
+			session.report(0, report)
+			return nil
+		}},
+		{"a report, taken and answered", 3, func() error {
+			session.report(7, report)
+			if sent = session.out.Take(sent); len(sent) != 1 || sent[0].GetId() != 7 || sent[0].GetReport() == nil {
+				return fmt.Errorf("answered %v", sent)
+			}
+			return nil
+		}},
 		{"a delivery, converted", 2, func() error {
 			deliveryFrame(delivery.Deliver, nil)
 			return nil
@@ -67,4 +85,11 @@ func TestAllocationsOfFrames(t *testing.T) {
 			t.Errorf("%s: %v allocations, and it was %v. If it is more, spare what was added, or change the number here and say why; if less, write it here, so that it stays", c.name, got, c.want)
 		}
 	}
+}
+
+// reportedAtOnce is a session whose reports are in the log as soon as they come.
+type reportedAtOnce struct{ Session }
+
+func (reportedAtOnce) ReportAsync(_ coordinator.ReportRequest, done func(coordinator.Status, error)) {
+	done(coordinator.Status{}, nil)
 }

@@ -167,7 +167,9 @@ func (s *participantSession) report(id uint64, req *quoratev1.ReportRequest) boo
 	}
 	s.session.ReportAsync(ask, func(_ coordinator.Status, err error) {
 		if err == nil {
-			s.answer(id, &quoratev1.SessionResponse{Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{}}}, nil)
+			if id != 0 { // or nobody waits, as for the answer to a delivery
+				s.push(reportedFrame(id))
+			}
 			s.release()
 			return
 		}
@@ -235,6 +237,18 @@ func deliveryFrame(d *coordinator.Delivery, epoch *quoratev1.Epoch) *quoratev1.S
 	f.deliver.FloorMs, f.deliver.ClockMs = d.FloorMS, d.ClockMS
 	f.kind.Deliver = &f.deliver
 	f.frame.Frame = &f.kind
+	return &f.frame
+}
+
+// reportedFrame makes one in one piece of memory.
+func reportedFrame(id uint64) *quoratev1.SessionResponse {
+	f := &struct {
+		frame  quoratev1.SessionResponse
+		kind   quoratev1.SessionResponse_Report
+		report quoratev1.ReportResponse
+	}{}
+	f.kind.Report = &f.report
+	f.frame.Id, f.frame.Frame = id, &f.kind
 	return &f.frame
 }
 

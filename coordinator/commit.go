@@ -67,7 +67,12 @@ func (c *Coordinator) Submit(ctx context.Context, r SubmitRequest) (Status, erro
 	if err := c.passKey(failpoint.BeforeDecision, gid, begin.GetKey()); err != nil {
 		return Status{}, err
 	}
-	res, err := c.proposeOne(ctx, gid, ordinary, &logpb.Command{Kind: &logpb.Command_Submit{Submit: submit}})
+	command := &struct { // one piece of memory
+		command logpb.Command
+		kind    logpb.Command_Submit
+	}{kind: logpb.Command_Submit{Submit: submit}}
+	command.command.Kind = &command.kind
+	res, err := c.proposeOne(ctx, gid, ordinary, &command.command)
 	if err != nil {
 		return Status{}, err
 	}

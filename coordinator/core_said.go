@@ -45,12 +45,18 @@ type holding struct {
 
 // Report brings a branch's own word on its outcome. reply is told what came of it.
 func (c *Core) Report(now time.Time, r *logpb.Report, reply Reply) {
+	c.reportAs(now, reportOf(r), reply)
+}
+
+// reportAs is Report with the command that was made of it.
+func (c *Core) reportAs(now time.Time, command *logpb.Command, reply Reply) {
+	r := command.GetReport()
 	if !c.leading {
 		c.ask(AnswerReport{Reply: reply, Err: ErrNotLeader})
 		return
 	}
 	c.begin(now)
-	w := said{branch: r.GetBranch(), command: reportOf(r), reply: reply}
+	w := said{branch: r.GetBranch(), command: command, reply: reply}
 	if d := c.reporter(r); d != nil {
 		d.said, w.t, w.over = true, d.t, d.over
 		c.utter(w, asDecided(d, r.GetOutcome()))

@@ -63,16 +63,33 @@ func (c *Coordinator) admitReport(r ReportRequest) error {
 
 // report tells the core, which brings the report into the log.
 func (c *Coordinator) report(r ReportRequest, done func(Status, error)) {
-	report := &logpb.Report{
-		Gid: r.GID.Bytes(), Branch: r.Branch, Outcome: r.Outcome, Detail: r.Detail, Attempts: r.Attempt, Holder: r.Holder,
+	u := &reportUnderWay{c: c, asked: r, done: done, gid: r.GID}
+	u.report.Gid, u.report.Branch, u.report.Outcome = u.gid[:], r.Branch, r.Outcome
+	u.report.Detail, u.report.Attempts, u.report.Holder = r.Detail, r.Attempt, r.Holder
+	u.kind.Report = &u.report
+	u.command.Kind = &u.kind
+	if !c.step(u.tell) {
+		u.hear(fsm.Result{}, ErrClosed)
 	}
-	reply := func(res fsm.Result, err error) {
-		c.pending.Add(-1)
-		done(c.reportedAs(r, res, err))
-	}
-	if !c.step(func(core *Core, now time.Time) { core.Report(now, report, reply) }) {
-		reply(fsm.Result{}, ErrClosed)
-	}
+}
+
+// reportUnderWay is a report, its command, and who hears what came of it, in one piece of
+// memory: every branch of every transaction makes one.
+type reportUnderWay struct {
+	c       *Coordinator
+	asked   ReportRequest
+	done    func(Status, error)
+	gid     fsm.GID
+	report  logpb.Report
+	kind    logpb.Command_Report
+	command logpb.Command
+}
+
+func (u *reportUnderWay) tell(core *Core, now time.Time) { core.reportAs(now, &u.command, u.hear) }
+
+func (u *reportUnderWay) hear(res fsm.Result, err error) {
+	u.c.pending.Add(-1)
+	u.done(u.c.reportedAs(u.asked, res, err))
 }
 
 // reportedAs is the answer to a report.

@@ -26,9 +26,10 @@ var _ coordinator.Log = (*replicatedLog)(nil)
 
 // Propose appends the commands in one entry.
 func (l *replicatedLog) Propose(ctx context.Context, commands ...*logpb.Command) ([]fsm.Result, uint64, error) {
-	marshalled := make([][]byte, len(commands))
-	for i, c := range commands {
-		marshalled[i] = fsm.MarshalCommand(c)
+	var few [4][]byte // the node keeps the bytes, not the list
+	marshalled := few[:0]
+	for _, c := range commands {
+		marshalled = append(marshalled, fsm.MarshalCommand(c))
 	}
 	proposed, err := l.node.Propose(ctx, marshalled...)
 	if err != nil {
