@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -38,10 +39,13 @@ func TestVerdictOnDigests(t *testing.T) {
 		"one differs, one is silent": {map[string]fsm.Digest{"2": b}, 3, 1, false, false},
 		"two of five differ alike":   {map[string]fsm.Digest{"2": b, "3": b, "4": a, "5": a}, 5, 2, true, false},
 		"three of five differ alike": {map[string]fsm.Digest{"2": b, "3": b, "4": b, "5": a}, 5, 3, false, true},
+		"and one by itself":          {map[string]fsm.Digest{"2": b, "3": b, "4": b, "5": x}, 5, 4, false, true},
 	} {
-		v := verdictOn(a, c.others, c.voters)
-		if len(v.differ) != c.differ || v.agreed != c.agreed || v.minority != c.minority {
-			t.Errorf("%s: %+v", name, v)
+		for range 30 { // in whatever order they are looked at
+			v := verdictOn(a, c.others, c.voters)
+			if len(v.differ) != c.differ || v.agreed != c.agreed || v.minority != c.minority || !slices.IsSorted(v.differ) {
+				t.Errorf("%s: %+v", name, v)
+			}
 		}
 	}
 }

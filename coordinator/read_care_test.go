@@ -134,6 +134,9 @@ func TestInDoubtIsToldOfEachBranch(t *testing.T) {
 			t.Errorf("%+v: %v, want %v", c.r, got, c.want)
 		}
 	}
+	if age := n.Stats().OldestInDoubt; age < 9*time.Second || age > time.Minute {
+		t.Errorf("the oldest has been in doubt for %v, by the figures", age)
+	}
 	n.follow("other")
 	if _, err := n.ListInDoubt(n.ctx, ListInDoubtRequest{}); !errors.Is(err, ErrNotLeader) {
 		t.Errorf("a follower tells what is in doubt: %v", err)
@@ -190,6 +193,37 @@ func TestPagesShowEverythingOnce(t *testing.T) {
 		if got, _ := n.list(ListRequest{PageSize: asked}); len(got) != want {
 			t.Errorf("a page of %d for %d", len(got), asked)
 		}
+	}
+}
+
+// A list whose caller leaves is cut short, and never looks like a whole one. What only the
+// leader knows no other node answers, however stale an answer would do.
+func TestAListThatIsCutShortSaysSo(t *testing.T) {
+	log := &meddledLog{}
+	n := followingNode(t, func(cfg *Config) { // so nobody but the list looks
+		log.memLog = cfg.Log.(*memLog)
+		cfg.Log = log
+	})
+	gid := func(i int) fsm.GID { return fsm.NewGID(10_000, [10]byte{byte(i >> 8), byte(i)}) }
+	for i := 0; i < fsm.ListScanDefault+200; i += 200 {
+		var commands []*logpb.Command
+		for k := range 200 {
+			commands = append(commands, cmdBegin(gid(i+k), "", time.Minute))
+		}
+		n.log.appendAll(t, commands...)
+	}
+	ctx, cancel := context.WithCancel(n.ctx)
+	looks := 0
+	log.after = func() {
+		looks++
+		cancel()
+	}
+	_, err := n.List(ctx, ListRequest{Consistency: Local, Filter: Filter{KeyPrefix: "nobody's"}})
+	if !errors.Is(err, context.Canceled) || looks != 1 {
+		t.Errorf("after %d looks: %v", looks, err)
+	}
+	if _, err := n.List(n.ctx, ListRequest{Consistency: Local, Filter: Filter{Stuck: true}}); !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrNotLeader) {
+		t.Errorf("what is stuck, by who does not lead: %v", err)
 	}
 }
 

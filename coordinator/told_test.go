@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -205,5 +206,41 @@ func TestAnInquiryEndsNothingThatIsKnown(t *testing.T) {
 	}
 	if rec := n.recordOf(s.GID); rec.GetDecision() != fsm.DecisionNone {
 		t.Errorf("an inquiry has decided %v", rec)
+	}
+}
+
+// Who waits for the end, and whose leader goes when only the decision is known, does not
+// hear that it has ended.
+func TestWhoWaitsForTheEndHearsNothingLess(t *testing.T) {
+	n := newNode(t)
+	gid := n.begin("", branchA)
+	n.prepare(gid, branchA)
+	done := make(chan error, 1)
+	go func() {
+		s, err := n.Commit(n.ctx, CommitRequest{Transaction: ByGID(gid), Wait: WaitFinish})
+		if err == nil {
+			t.Errorf("waited for the end, and hears %+v", s)
+		}
+		done <- err
+	}()
+	testkit.Eventually(t, 5*time.Second, func() bool { return n.Stats().Waiters == 1 }, "the caller waits")
+	n.follow("other")
+	if err := <-done; !errors.Is(err, ErrUnknown) || !errors.Is(err, ErrNotLeader) {
+		t.Errorf("hears %v", err)
+	}
+}
+
+// A report that rode in vain, and surely was not appended, is no unknown outcome.
+func TestAReportThatSurelyDidNotRideIsNoUnknown(t *testing.T) {
+	n := newRidingNode(t, time.Hour)
+	gid := n.told()
+	heard := n.report(gid)
+	n.rides(1)
+	n.log.meet(func([]*logpb.Command) error { return &OverloadError{Limit: "queue", Max: 1} }, nil)
+	if _, err := n.Begin(n.ctx, &logpb.Begin{}); !errors.Is(err, ErrOverload) {
+		t.Errorf("the Begin: %v", err)
+	}
+	if err := n.hears(heard); !errors.Is(err, ErrOverload) || errors.Is(err, ErrUnknown) {
+		t.Errorf("the report: %v", err)
 	}
 }
