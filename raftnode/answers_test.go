@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -15,14 +16,17 @@ type canned struct {
 	success bool
 	last    uint64
 	err     error
+	sent    int // entries, or snapshots
 }
 
-func (c *canned) AppendEntries(_ raft.ServerID, _ raft.ServerAddress, _ *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+func (c *canned) AppendEntries(_ raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	c.sent += len(args.Entries)
 	resp.Term, resp.Success, resp.LastLog = c.term, c.success, c.last
 	return c.err
 }
 
 func (c *canned) InstallSnapshot(_ raft.ServerID, _ raft.ServerAddress, _ *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, _ io.Reader) error {
+	c.sent++
 	resp.Term, resp.Success = c.term, c.success
 	return c.err
 }
@@ -81,5 +85,64 @@ func TestTransport_WhatAnAnswerSays(t *testing.T) {
 		if !errors.Is(err, test.answer.err) || heard != (test.match > 0) || peer.match != test.match || peer.installs != int(test.match/30) {
 			t.Errorf("%s: %v, heard %v, %+v", test.name, err, heard, peer)
 		}
+	}
+}
+
+// A message is bounded by its bytes: what did not go with it does not count, and comes with
+// the next one. Nothing goes out in the name of a term that has passed.
+func TestTransport_WhatGoesOut(t *testing.T) {
+	now, asked := uint64(5), uint64(0)
+	to := &canned{term: 5, success: true}
+	tr := &transport{Transport: to, rounds: newRounds(), peers: newPeers(nil, nil), term: func() uint64 { return now }}
+	tr.onDisk = func(index uint64) error { asked = index; return nil }
+	args := func() *raft.AppendEntriesRequest {
+		a := &raft.AppendEntriesRequest{Term: 5}
+		for i := range 5 {
+			a.Entries = append(a.Entries, &raft.Log{Index: uint64(1 + i), Data: make([]byte, messageBytesMax/2)})
+		}
+		return a
+	}
+	must(t, tr.AppendEntries("a", "a:1", args(), new(raft.AppendEntriesResponse)))
+	if p, _ := tr.peers.get("a", 5); to.sent != 2 || p.match != 2 || asked != 2 {
+		t.Errorf("%d entries were sent, the node is said to have %d, and the own disk was asked for %d", to.sent, p.match, asked)
+	}
+	now, to.sent = 6, 0
+	if err := tr.AppendEntries("a", "a:1", args(), new(raft.AppendEntriesResponse)); !errors.Is(err, errDeposed) || to.sent != 0 {
+		t.Errorf("entries of a term that has passed: %v, %d sent", err, to.sent)
+	}
+	if err := tr.InstallSnapshot("a", "a:1", &raft.InstallSnapshotRequest{Term: 5}, new(raft.InstallSnapshotResponse), nil); !errors.Is(err, errDeposed) || to.sent != 0 {
+		t.Errorf("a snapshot of a term that has passed: %v, %d sent", err, to.sent)
+	}
+	if deposed := tr.deposed.Load(); deposed != 2 {
+		t.Errorf("%d messages were held back", deposed)
+	}
+}
+
+// A node that takes what it is sent and says nothing is waited for no longer than an
+// exchange may take.
+func TestTransport_NobodyAnswers(t *testing.T) {
+	receiver, _ := bareTransport(t) // nobody takes what it has received
+	cfg := testConfig(t)
+	must(t, makeDir(cfg.DataDir))
+	id, err := openIdentity(cfg.DataDir, "")
+	must(t, err)
+	must(t, id.adopt(testCluster))
+	cfg.Profile.RPCTimeout, cfg.HandshakeMax = 100*time.Millisecond, time.Hour
+	layer, err := newStream(&cfg, id, func(string) {})
+	must(t, err)
+	sender := newTransport(&cfg, layer, newRounds(), newPeers(nil, nil), nil, nil)
+	defer sender.Close()
+	to, _ := receiver.layer.id.get()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- sender.AppendEntries(raft.ServerID(to.NodeID), receiver.LocalAddr(), &raft.AppendEntriesRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}, Term: 1}, new(raft.AppendEntriesResponse))
+	}()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("it was answered")
+		}
+	case <-time.After(within):
+		t.Fatal("it is waited for")
 	}
 }

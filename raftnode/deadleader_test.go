@@ -1,6 +1,9 @@
 package raftnode
 
 import (
+	"context"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,5 +112,74 @@ func (s *stream) endIncoming() {
 	defer s.mu.Unlock()
 	for conn := range s.open {
 		conn.(*incoming).Conn.Close()
+	}
+}
+
+// Whether a candidate is behind is a matter of the last entry's term first. What was heard
+// of an earlier election says nothing of this one.
+func TestDeadLeader_WhoIsBehind(t *testing.T) {
+	c := newCluster(t, 3, patient)
+	c.set("x", "1")
+	c.converge("x", "1")
+	leader := c.leader()
+	m := c.others(leader)[0]
+	end, err := m.stores.end()
+	must(t, err)
+	for _, test := range []struct {
+		last   place
+		behind bool
+	}{
+		{end, false}, {place{end.index + 1, end.term}, false}, {place{1, end.term + 1}, false},
+		{place{end.index - 1, end.term}, true}, {place{end.index + 9, end.term - 1}, true},
+	} {
+		for term := uint64(8); term < 10; term++ { // the later one counts
+			m.noteBehind(&raft.RequestVoteRequest{Term: term, LastLogIndex: test.last.index, LastLogTerm: test.last.term})
+		}
+		select {
+		case term := <-m.behind:
+			if !test.behind || term != 9 {
+				t.Errorf("a candidate whose log ends at %v, in term %d, is behind %v", test.last, term, end)
+			}
+		default:
+			if test.behind {
+				t.Errorf("a candidate whose log ends at %v is not behind %v", test.last, end)
+			}
+		}
+	}
+	term := m.raft().CurrentTerm()
+	m.behind <- term - 1
+	turn := make(chan bool, 1)
+	go func() { turn <- m.awaitTurn(m.raft(), leader.self, 1) }()
+	testkit.Eventually(t, within, func() bool { return len(m.behind) == 0 })
+	select {
+	case <-turn:
+		t.Error("its turn has come by what was heard of an earlier election")
+	case <-time.After(50 * time.Millisecond): // a turn takes two seconds
+	}
+	m.behind <- term + 1
+	if !<-turn {
+		t.Error("the one before cannot win, and it does not stand")
+	}
+}
+
+// openConn is a connection that is counted.
+type openConn struct {
+	net.Conn
+	open *atomic.Int64
+}
+
+func (c openConn) Close() error { c.open.Add(-1); return nil }
+
+// Who calls a leader to see whether it lives leaves no call open.
+func TestDeadLeader_CallsAreEnded(t *testing.T) {
+	n := bare()
+	var open, calls atomic.Int64
+	n.cfg.Dial = func(context.Context, string, string) (net.Conn, error) {
+		calls.Add(1)
+		open.Add(1)
+		return openConn{open: &open}, nil
+	}
+	if n.refuses("a:1") || calls.Load() < 2 || open.Load() != 0 {
+		t.Errorf("of %d calls %d are open", calls.Load(), open.Load())
 	}
 }

@@ -215,6 +215,9 @@ func TestIssue697_DivergedFollowerTakesASnapshot(t *testing.T) {
 				if got := old.get("lost0"); got != "" {
 					t.Fatalf("an entry that was never committed was applied: %q", got)
 				}
+				if n := old.Metrics().LogsReplaced; (n > 0) != (test.diverged > test.agree) {
+					t.Errorf("its log was replaced %d times", n)
+				}
 				if n := leader.Status().Metrics.InstallAlarms; n != 0 {
 					t.Fatalf("%d snapshots were installed in vain", n)
 				}

@@ -26,6 +26,9 @@ func TestStatus_AppliedIsWhatCanBeRead(t *testing.T) {
 		if brief, all := leader.Brief().AppliedIndex, leader.Status().AppliedIndex; brief != before || all != before {
 			t.Errorf("%d is applied, and the node says %d and %d", before, brief, all)
 		}
+		if lag := leader.Metrics().ApplyLag; lag == 0 {
+			t.Error("nothing is said to wait to be applied")
+		}
 		if index, wait := leader.progress.applied(), before+1; index >= wait {
 			t.Errorf("%d is applied, and who waits for %d goes on", before, wait)
 		}
