@@ -86,9 +86,10 @@ func NewWith(t testing.TB, change func(*Cluster)) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	id := fsm.NewGID(now, random)
 	cl := &Cluster{
-		t: t, id: fsm.NewGID(now, random), leader: -1, Grace: 1200 * time.Millisecond,
-		allow: allow, caller: branchcall.New(branchcall.Config{Allow: allow}),
+		t: t, id: id, leader: -1, Grace: 1200 * time.Millisecond,
+		allow: allow, caller: branchcall.New(branchcall.Config{Allow: allow, ClusterID: id.String}),
 	}
 	change(cl)
 	for i := range 3 {

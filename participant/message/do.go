@@ -33,7 +33,10 @@ func (m *Message) Do(ctx context.Context, guard *fence.Fence, db fence.DB, fn fu
 		return err
 	}
 	if !fresh {
-		return m.client.AwaitDecision(ctx, m.GID())
+		if err := m.client.AwaitDecision(ctx, m.GID()); err != nil {
+			return err
+		}
+		return m.await(ctx)
 	}
 	committed, err := m.local(ctx, guard, db, fn)
 	switch {

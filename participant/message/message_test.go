@@ -259,3 +259,56 @@ func TestMessage_AKeyRunsItsFunctionOnce(t *testing.T) {
 		t.Errorf("%d orders, told:\n%s", s.orders(t), s.Told())
 	}
 }
+
+// A message that was dropped is told, and its local transaction does not run again: it
+// would commit without anybody who hears of it.
+func TestMessage_ADroppedOneRunsNothing(t *testing.T) {
+	s := newShop(t)
+	no := errors.New("sold out")
+	m := s.message()
+	if err := m.Do(within(t), s.guard, s.db, func(*sql.Tx) error { return no }); !errors.Is(err, no) {
+		t.Fatal(err)
+	}
+	var rolledBack *participant.RolledBackError
+	if err := m.Do(within(t), s.guard, s.db, order); !errors.As(err, &rolledBack) || s.orders(t) != 0 || s.Told() != "" {
+		t.Errorf("again: %v, %d orders, told %q", err, s.orders(t), s.Told())
+	}
+}
+
+// WaitFinish waits for the deliveries, also of a message that stands under its key
+// already, sent or done.
+func TestMessage_WaitFinishWaitsForAnothersMessageToo(t *testing.T) {
+	for _, how := range []string{"send", "do"} {
+		t.Run(how, func(t *testing.T) {
+			s := newShop(t)
+			free := make(chan struct{})
+			s.On("tell", func(ctx context.Context, _ []byte) ([]byte, error) {
+				select {
+				case <-free:
+					return nil, nil
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			})
+			say := func(ctx context.Context, opts ...message.Option) error {
+				m := s.message(append(opts, message.Key("order-1"))...)
+				if how == "send" {
+					return m.Send(ctx)
+				}
+				return m.Do(ctx, s.guard, s.db, order)
+			}
+			if err := say(within(t)); err != nil {
+				t.Fatal(err)
+			}
+			short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			if err := say(short, message.WaitFinish()); !errors.Is(err, participant.ErrUnknown) {
+				t.Errorf("before the delivery: %v, want unknown", err)
+			}
+			close(free)
+			if err := say(within(t), message.WaitFinish()); err != nil || len(s.Calls()) != 1 {
+				t.Errorf("after it: %v, told:\n%s", err, s.Told())
+			}
+		})
+	}
+}

@@ -101,6 +101,44 @@ func TestSaga_GivingUpCompensatesTheStepItself(t *testing.T) {
 		compensate 01 give`)
 }
 
+// Run of a saga that is decided already waits for its end all the same: "undone" is said
+// once everything is.
+func TestSaga_ARepeatWaitsForTheCompensations(t *testing.T) {
+	w := modetest.New(t)
+	reached, free := make(chan struct{}), make(chan struct{})
+	var undone atomic.Bool
+	w.Refuse("pay")
+	w.On("give", func(ctx context.Context, _ []byte) ([]byte, error) {
+		close(reached)
+		select {
+		case <-free:
+			undone.Store(true)
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+	s := two(w)
+	if err := s.Submit(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-reached:
+	case <-within(t).Done():
+		t.Fatal("nothing is compensated")
+	}
+	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.Run(short); !errors.Is(err, participant.ErrUnknown) {
+		t.Errorf("while a compensation is at work: %v, want unknown", err)
+	}
+	close(free)
+	wantRolledBack(t, s.Run(within(t)), "REFUSED")
+	if !undone.Load() {
+		t.Error("Run said undone before everything was")
+	}
+}
+
 func TestSaga_AGraphRunsWhatItCan(t *testing.T) {
 	w := modetest.New(t)
 	var together atomic.Int32

@@ -16,8 +16,8 @@ import (
 )
 
 // Branch says how one participant is reached: each is http(s)://host:port/path or
-// grpc(s)://host:port/package.Service/Method. An empty Confirm or Cancel means that
-// there is nothing to do.
+// grpc(s)://host:port/package.Service/Method. A Confirm or a Cancel that has nothing to
+// do is named all the same: the cluster refuses a branch without one.
 type Branch struct {
 	Try, Confirm, Cancel string
 	// Resource is what the participant guards, such as `bank-a`: shown to people.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/quorate/quorate/internal/testkit"
 	"github.com/quorate/quorate/participant"
+	"github.com/quorate/quorate/participant/fence"
 	"github.com/quorate/quorate/participant/internal/modetest"
 	"github.com/quorate/quorate/participant/tcc"
 )
@@ -175,22 +176,28 @@ func TestTCC_TimeIsUp(t *testing.T) {
 	eventually(t, w, "try 1 hold", "cancel 1 cancel")
 }
 
-// A try that is still at work is asked again; one that is gone is an error that decides.
+// A try that is still at work is asked again, in either tongue, and each time is counted.
 func TestTCC_AnOngoingTryIsAskedAgain(t *testing.T) {
 	w := modetest.New(t)
-	var asked atomic.Int32
-	w.On("hold", func(context.Context, []byte) ([]byte, error) {
-		if asked.Add(1) == 1 {
-			return nil, participant.ErrOngoing
+	for _, endpoint := range []string{w.URL("try"), w.Method("try")} {
+		var asked atomic.Int32
+		w.On("try", func(ctx context.Context, _ []byte) ([]byte, error) {
+			n := asked.Add(1)
+			if got := fence.FromContext(ctx).Attempt; got != uint64(n) {
+				t.Errorf("%s: try %d is called attempt %d", endpoint, n, got)
+			}
+			if n < 3 {
+				return nil, participant.ErrOngoing
+			}
+			return nil, nil
+		})
+		err := tcc.Run(within(t), w.Client, func(ctx context.Context, tx *tcc.Transaction) error {
+			_, err := tx.Call(ctx, tcc.Branch{Try: endpoint, Confirm: w.URL("confirm"), Cancel: w.URL("cancel")}, nil)
+			return err
+		}, tcc.WaitFinish())
+		if err != nil || asked.Load() != 3 {
+			t.Fatalf("%s: %v after %d tries", endpoint, err, asked.Load())
 		}
-		return nil, nil
-	})
-	err := tcc.Run(within(t), w.Client, func(ctx context.Context, tx *tcc.Transaction) error {
-		_, err := tx.Call(ctx, branch(w, "hold"), nil)
-		return err
-	}, tcc.WaitFinish())
-	if err != nil || asked.Load() != 2 {
-		t.Fatalf("%v after %d tries", err, asked.Load())
 	}
 }
 
@@ -237,9 +244,11 @@ func TestTCC_ARedirectIsNotFollowed(t *testing.T) {
 func TestTCC_EndpointsAreChecked(t *testing.T) {
 	w := modetest.New(t)
 	for name, b := range map[string]tcc.Branch{
-		"no scheme": {Try: "localhost/try"},
-		"no method": {Try: "grpc://localhost:1"},
-		"forbidden": {Try: w.URL("try"), Confirm: "http://192.0.2.1/confirm"},
+		"no scheme":  {Try: "localhost/try"},
+		"no method":  {Try: "grpc://localhost:1"},
+		"no cancel":  {Try: w.URL("try"), Confirm: w.URL("confirm")},
+		"no confirm": {Try: w.URL("try"), Cancel: w.URL("cancel")},
+		"forbidden":  {Try: w.URL("try"), Confirm: "http://192.0.2.1/confirm"},
 	} {
 		err := tcc.Run(within(t), w.Client, func(ctx context.Context, tx *tcc.Transaction) error {
 			_, err := tx.Call(ctx, b, nil)
