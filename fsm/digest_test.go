@@ -144,3 +144,33 @@ func TestFloorAmongMany(t *testing.T) {
 		}
 	}
 }
+
+// A small entry's digest is remembered while little is live, and not among many: their
+// records would all be hashed for it.
+func TestSmallEntriesAmongManyHashNothing(t *testing.T) {
+	w := newWorld(t)
+	small := func() (index uint64, known bool) {
+		for (w.index+1)%rememberEvery == 0 {
+			w.applied(&logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel})
+		}
+		w.applied(&logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel})
+		last, _, _ := w.s.LastDigest()
+		return w.index, last == w.index
+	}
+	begin := func(from, to int) {
+		b := &logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel}
+		for i := from; i < to; i++ {
+			b.Commands = append(b.Commands, explicit(testGID(testStartMS, uint64(i))))
+		}
+		w.applied(b)
+	}
+	begin(0, fewLive)
+	if index, known := small(); !known || len(w.s.unhashed) != 0 {
+		t.Errorf("index %d: remembered is %v with %d live", index, known, len(w.s.live))
+	}
+	begin(fewLive, 2*fewLive)
+	before := len(w.s.unhashed)
+	if index, known := small(); known || before == 0 || len(w.s.unhashed) != before {
+		t.Errorf("index %d: remembered is %v with %d live, %d of %d unhashed", index, known, len(w.s.live), len(w.s.unhashed), before)
+	}
+}
