@@ -86,6 +86,8 @@ func everyCall(byKey bool) []aCall {
 	afterSorted := wholeSpec("3")
 	afterSorted.After = []string{"1", "2"}
 	ballot := &logpb.Ballot{Branch: spec, Kind: logpb.VoteKind_VOTE_KIND_REFUSED, MaybePrepared: true, Detail: "d"}
+	afterHeld, ballotHeld := proto.CloneOf(afterSorted), proto.CloneOf(ballot)
+	afterHeld.Holder, ballotHeld.Branch.Holder = holderN(1), holderN(1)
 	return []aCall{
 		{name: "begin", make: func(n *node) (Status, error) { return n.Begin(n.ctx, begin()) },
 			want: &logpb.Command{Kind: &logpb.Command_Begin{Begin: begun}}},
@@ -96,6 +98,12 @@ func everyCall(byKey bool) []aCall {
 			want: &logpb.Command{Kind: &logpb.Command_Enlist{Enlist: &logpb.Enlist{Gid: gid.Bytes(), Branch: afterSorted}}}},
 		{name: "vote", make: func(n *node) (Status, error) { return n.Vote(n.ctx, gid, ballot) }, branch: "1", ending: true,
 			want: &logpb.Command{Kind: &logpb.Command_Vote{Vote: &logpb.Vote{Gid: gid.Bytes(), Ballot: ballot}}}},
+		{name: "enlist, together with others", make: func(n *node) (Status, error) {
+			return n.together(Asked{GID: gid, Branch: proto.CloneOf(after)})
+		}, branch: "3", want: &logpb.Command{Kind: &logpb.Command_Enlist{Enlist: &logpb.Enlist{Gid: gid.Bytes(), Branch: afterHeld}}}},
+		{name: "vote, together with others", make: func(n *node) (Status, error) {
+			return n.together(Asked{GID: gid, Ballot: proto.CloneOf(ballot)})
+		}, branch: "1", ending: true, want: &logpb.Command{Kind: &logpb.Command_Vote{Vote: &logpb.Vote{Gid: gid.Bytes(), Ballot: ballotHeld}}}},
 		{name: "commit", request: commit, make: func(n *node) (Status, error) { return n.Commit(n.ctx, commit) }, key: key,
 			want: &logpb.Command{Kind: &logpb.Command_Decide{Decide: &logpb.Decide{
 				Gid: gid.Bytes(), Decision: fsm.DecisionCommit, Set: &logpb.BranchSet{Ids: []string{"1", "2"}},
@@ -131,6 +139,16 @@ func everyCall(byKey bool) []aCall {
 			Origin: logpb.Origin_ORIGIN_PARTICIPANT, Reason: logpb.Reason_REASON_PRESUMED, Detail: "a prepared branch asked, and nobody had asked for a commit in time",
 		}}}, unsaid: []protoreflect.Name{"set", "epoch", "operator", "result", "delay_ms"}},
 	}
+}
+
+// together asks over a session, beside a request that is refused before it is proposed.
+func (n *node) together(asked Asked) (Status, error) {
+	s := n.attach(holderN(1), "db")
+	told := s.Together(n.ctx, []Asked{{GID: wholeGID}, asked})
+	if wantRefusal(n.t, told[0].Err, fsm.Invalid); len(told) != 2 {
+		n.t.Errorf("told %v", told)
+	}
+	return told[1].Status, told[1].Err
 }
 
 // tellingLog answers every proposal with one result, and keeps what was proposed.
