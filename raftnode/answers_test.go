@@ -146,3 +146,17 @@ func TestTransport_NobodyAnswers(t *testing.T) {
 		t.Fatal("it is waited for")
 	}
 }
+
+// A node that was set back is told so, and the library is told nothing: it would go on to
+// send what the node lacks.
+func TestTransport_ASetBackIsAnError(t *testing.T) {
+	to, lost := &canned{term: 5, success: true, last: 12}, 0
+	tr := &transport{Transport: to, rounds: newRounds(), peers: newPeers(nil, func(error) { lost++ }), term: func() uint64 { return 5 }}
+	args := &raft.AppendEntriesRequest{Term: 5, PrevLogEntry: 11, Entries: []*raft.Log{{Index: 12}}}
+	must(t, tr.AppendEntries("a", "a:1", args, new(raft.AppendEntriesResponse)))
+	must(t, tr.AppendEntries("a", "a:1", args, new(raft.AppendEntriesResponse))) // what it has it may hear again
+	to.last = 11
+	if err := tr.AppendEntries("a", "a:1", args, new(raft.AppendEntriesResponse)); err == nil || lost != 1 || to.sent != 4 {
+		t.Errorf("%v, %d alarms, %d entries were sent", err, lost, to.sent)
+	}
+}

@@ -69,6 +69,7 @@ func TestMembership_AddPromoteRemove(t *testing.T) {
 	if _, ok := m.Leader(); ok {
 		t.Error("it knows a leader")
 	}
+	must(t, m.Snapshot(c.ctx())) // of nothing
 	net.isolate(m.self)
 	must(t, leader.AddNonvoter(c.ctx(), id, m.cfg.Address, m.Identity().ClusterID))
 	must(t, leader.AddNonvoter(c.ctx(), id, m.cfg.Address, m.Identity().ClusterID)) // again
@@ -281,6 +282,14 @@ func TestShutdownHandsOver(t *testing.T) {
 		t.Errorf("it ended as the leader of term %d: nobody was asked to follow it", term)
 	}
 	c.set("x", "2")
+	two := newCluster(t, 2, nil)
+	leader = two.leader()
+	library, term = leader.raft(), leader.raft().CurrentTerm()
+	leader.running = false
+	must(t, leader.Shutdown(two.ctx()))
+	if library.CurrentTerm() == term {
+		t.Errorf("of two, it ended as the leader of term %d", term)
+	}
 	alone := newCluster(t, 1, nil)
 	alone.members[0].running = false
 	must(t, alone.members[0].Shutdown(alone.ctx()))
