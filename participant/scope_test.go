@@ -217,3 +217,23 @@ func permutation(i, n int) []int {
 	}
 	return out
 }
+
+// A path that was reserved for a call is that of calls in its own scope, again and again; a
+// handler that runs with the same context numbers its own.
+func TestAReservedPathIsItsScopesOwn(t *testing.T) {
+	outer, inner := newScope(Info{GID: bornGID, Path: "4"}), newScope(Info{GID: bornGID, Path: "4.7"})
+	ctx, err := Call(withScope(t.Context(), outer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if s, path, err := outgoing(ctx); s != outer || path != "4.1" || err != nil {
+			t.Errorf("%q, %v, want the reserved path again", path, err)
+		}
+	}
+	for _, want := range []string{"4.7.1", "4.7.2"} {
+		if s, path, err := outgoing(withScope(ctx, inner)); s != inner || path != want || err != nil {
+			t.Errorf("%q, %v, want %s", path, err, want)
+		}
+	}
+}
