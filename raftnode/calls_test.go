@@ -258,3 +258,17 @@ func TestClose_WaitsForWhatIsUnderWay(t *testing.T) {
 	must(t, <-answer)
 	must(t, <-closed)
 }
+
+// What became of a call is counted as what its caller heard.
+func TestPropose_IsCountedAsItEnded(t *testing.T) {
+	n := bare()
+	c := n.aCall(3)
+	n.counters.pending.Store(6)
+	for _, err := range []error{nil, fmt.Errorf("%w: %w", ErrUnknown, ErrClosed), ErrUnknown, ErrNotLeader, ErrBusy, ErrClosed} {
+		n.count(c, err)
+	}
+	k := &n.counters
+	if k.committed.Load() != 3 || k.unknown.Load() != 6 || k.refused.Load() != 9 || k.pending.Load() != 0 {
+		t.Errorf("%d committed, %d unknown, %d refused, %d pending", k.committed.Load(), k.unknown.Load(), k.refused.Load(), k.pending.Load())
+	}
+}

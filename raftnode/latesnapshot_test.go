@@ -82,7 +82,7 @@ func lateSnapshot(t *testing.T, shortened bool) {
 	}
 	// It is read to its end, since the connection's next message comes behind it, and
 	// answered in its own term alone: of another one the library has to hear.
-	content, answers := bytes.NewReader(late.content), make(chan raft.RPCResponse, 1)
+	content, answers := bytes.NewReader(late.content), make(chan raft.RPCResponse, 4)
 	rpc := raft.RPC{Command: late.InstallSnapshotRequest, Reader: content, RespChan: answers}
 	if !follower.answerLateSnapshot(rpc, late.InstallSnapshotRequest) {
 		t.Error("it is not answered")
