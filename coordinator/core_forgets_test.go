@@ -96,8 +96,9 @@ func (w *world) leavesNothing(fail func(format string, args ...any)) {
 	w.settle()
 	w.takeCalls()
 	w.advance(4 * c.cfg.SessionGrace)
-	// What is never answered is given up by the core itself.
-	w.advance(3 * CallTimeoutMax)
+	if len(c.under) > 0 { // what is never answered is given up by the core itself
+		w.advance(3 * CallTimeoutMax)
+	}
 	for name, n := range map[string]int{
 		"transactions": len(c.txns), "sessions": len(c.sessions), "holders": len(c.holders), "processes": len(c.processes),
 		"resources": len(c.resources), "calls": len(c.under) + c.calls, "waiters": len(c.waiters), "proposals": len(c.replies),
