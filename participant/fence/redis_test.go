@@ -173,6 +173,51 @@ func TestRedisKeepsRecordsAsLongAsTheyMatter(t *testing.T) {
 	}
 }
 
+// TestRedisScriptSweepsByTheFloorOfItsCalls, now and then: what is due of the call's own
+// cluster, however much it is, and nothing else.
+func TestRedisScriptSweepsByTheFloorOfItsCalls(t *testing.T) {
+	s := openRedis(t, testdb.Redis(t), fence.RedisPrefix("sweeps:"))
+	now := time.Now()
+	fence.SetRedisNow(s.f, func() time.Time { return now })
+	ctx := t.Context()
+	call := func(cluster, gid string, floor uint64) error {
+		c := fence.Call{GID: gid, Branch: "1", Operation: fence.Action, Cluster: cluster, FloorMS: floor, ClockMS: 10_000}
+		return s.f.Adjust(ctx, c, "sweeps:n", 1)
+	}
+	old, young, theirs := fencetest.GID(4000), fencetest.GID(6000), fencetest.GID(4000)
+	for _, c := range []struct{ cluster, gid string }{{"ours", old}, {"ours", young}, {"theirs", theirs}} {
+		if err := call(c.cluster, c.gid, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const many = 2100
+	err := s.rdb.Eval(ctx, `for i = 1, tonumber(ARGV[1]) do
+  local key = 'sweeps:r:old/' .. i
+  redis.call('SET', key, 'done 1.1 ')
+  redis.call('ZADD', KEYS[1], 4500, key)
+end`, []string{"sweeps:born:ours"}, many).Err()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute)
+	if err := call("ours", young, 5000); err != nil { // it sweeps
+		t.Fatal(err)
+	}
+	left, err := s.rdb.Keys(ctx, "sweeps:r:*").Result()
+	if err != nil || len(left) != 2 {
+		t.Errorf("%d records are left (%v), want the young one and theirs: %.200q", len(left), err, left)
+	}
+	if err := call("ours", old, 0); !errors.Is(err, fence.ErrSwept) {
+		t.Errorf("a swept call: %v", err)
+	}
+	if err := errors.Join(call("ours", young, 0), call("theirs", theirs, 0)); err != nil {
+		t.Error(err)
+	}
+	if n, err := s.Value(ctx, "sweeps:n"); err != nil || n != 3 {
+		t.Errorf("the counter is %d (%v), want 3", n, err)
+	}
+}
+
 // TestRedisThatMayForgetIsRefused: each setting by itself.
 func TestRedisThatMayForgetIsRefused(t *testing.T) {
 	t.Parallel()

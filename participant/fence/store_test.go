@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/binary"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/quorate/quorate/participant"
 	"github.com/quorate/quorate/participant/embedded"
 	"github.com/quorate/quorate/participant/fence"
 	"github.com/quorate/quorate/participant/fence/fencetest"
@@ -52,6 +54,7 @@ func (k keyedStore) Sweep(ctx context.Context, cluster string, floorMS uint64) e
 }
 
 func (k keyedStore) Send(ctx context.Context, gid string, w fencetest.Work) error {
+	ctx = participant.Outside(ctx)
 	tx, err := k.s.Begin(ctx)
 	if err != nil {
 		return err
@@ -86,5 +89,56 @@ func TestS15_InTheEmbeddedStore(t *testing.T) {
 			})
 			fencetest.Run(t, func(*testing.T) fencetest.Store { return keyedStore{s} })
 		})
+	}
+}
+
+// TestASweepOfAStoreDropsAllThatIsDue: more records than one transaction drops, and those
+// of another cluster among them.
+func TestASweepOfAStoreDropsAllThatIsDue(t *testing.T) {
+	s, err := embedded.Open(filepath.Join(t.TempDir(), "store"), "counters")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	ctx := t.Context()
+	do := func(cluster, branch string, born uint64) {
+		t.Helper()
+		c := fence.Call{GID: fencetest.GID(born), Branch: branch, Operation: fence.Compensate, Cluster: cluster}
+		if err := fence.DoStore(ctx, s, c, func(*embedded.Tx) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do("theirs", "1", 3999)
+	do("ours", "1", 4000)
+	do("theirs", "1", 4001)
+	do("ours", "1", 6000)
+	records := func() (keys []string, value []byte) {
+		t.Helper()
+		if err := s.Range(fence.KeyPrefix+"gid/", func(key string, v []byte) error {
+			keys, value = append(keys, key), append([]byte(nil), v...)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return keys, value
+	}
+	_, ours := records() // of the youngest
+	tx, err := s.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2100 { // in one transaction
+		if err := tx.Put(fence.KeyPrefix+"gid/"+fencetest.GID(4000)+"/"+strconv.Itoa(i)+"/", ours); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := fence.SweepStore(ctx, s, "ours", 5000); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := records(); len(left) != 3 {
+		t.Errorf("%d records are left, want theirs and the young one: %.200q", len(left), left)
 	}
 }

@@ -117,6 +117,58 @@ func TestDoSweepsByTheFloorOfItsCalls(t *testing.T) {
 	}
 }
 
+// TestDoSweepsItsOwnCluster: the floor of a call is its cluster's.
+func TestDoSweepsItsOwnCluster(t *testing.T) {
+	s := openSQL(t, fence.SQLite, fence.SweepInterval(time.Minute))
+	now := time.Now()
+	fence.SetNow(s.f, func() time.Time { return now })
+	ctx := t.Context()
+	call := func(cluster, gid string, floor uint64) error {
+		c := fence.Call{GID: gid, Branch: "1", Operation: fence.Action, Cluster: cluster, FloorMS: floor, ClockMS: 10_000}
+		return s.Do(ctx, c, fencetest.Work{Counter: "n", N: 1})
+	}
+	old, young, theirs, nobodys := fencetest.GID(4000), fencetest.GID(6000), fencetest.GID(4000), fencetest.GID(4000)
+	if err := errors.Join(call("ours", old, 0), call("ours", young, 0), call("theirs", theirs, 0), call("", nobodys, 0)); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute)
+	if err := call("ours", young, 5000); err != nil { // it sweeps
+		t.Fatal(err)
+	}
+	if n := s.rows(t); n != 3 {
+		t.Errorf("%d rows are left, want 3", n)
+	}
+	if err := call("ours", old, 0); !errors.Is(err, fence.ErrSwept) {
+		t.Errorf("a swept call: %v", err)
+	}
+	if err := errors.Join(call("ours", young, 0), call("theirs", theirs, 0), call("", nobodys, 0)); err != nil {
+		t.Error(err)
+	}
+	if n, err := s.Value(ctx, "n"); err != nil || n != 4 {
+		t.Errorf("the counter is %d (%v), want 4", n, err)
+	}
+}
+
+// TestACheckBackIsOfItsCluster: its mark goes with the others of the cluster that asks, and
+// what that cluster has swept is no rollback.
+func TestACheckBackIsOfItsCluster(t *testing.T) {
+	s := openSQL(t, fence.SQLite)
+	ctx := t.Context()
+	ask := func(gid string) error {
+		return s.f.CheckBack(ctx, s.db, fence.Call{GID: gid, Operation: fence.CheckBack, Mode: "message", Cluster: "ours"})
+	}
+	gid := fencetest.GID(4000)
+	if err := ask(gid); !errors.Is(err, fence.ErrRefused) {
+		t.Fatalf("of what was never begun: %v", err)
+	}
+	if n, err := s.f.Of("ours").Sweep(ctx, s.db, 4000); err != nil || n != 1 {
+		t.Fatalf("swept %d marks (%v), want 1", n, err)
+	}
+	if err := ask(gid); !errors.Is(err, fence.ErrSwept) {
+		t.Errorf("of what was swept: %v", err)
+	}
+}
+
 // TestDatabasesThatMayForgetAreSeen.
 func TestDatabasesThatMayForgetAreSeen(t *testing.T) {
 	t.Parallel()

@@ -177,6 +177,12 @@ func failedEnding(ctx context.Context, s Store) error {
 // earlier attempt that is still on its way must not do it after all.
 // refusalStands in whatever words: they may quote what came in.
 func refusalStands(ctx context.Context, s Store) error {
+	bare := newBranch(s, "tcc") // whose initiator names no epoch
+	if err := all(
+		expect("try", bare.do(ctx, fence.Try, 0, refused("poor")), fence.ErrRefused),
+		expect("the repeated try", bare.do(ctx, fence.Try, 0, nil), fence.ErrRefused), bare.is(ctx, 0, 0, 0)); err != nil {
+		return err
+	}
 	for _, why := range []string{"sold out", "no item \x00\xff", strings.Repeat("é", 200)} {
 		b := newBranch(s, "saga")
 		if err := all(
@@ -192,18 +198,25 @@ func refusalStands(ctx context.Context, s Store) error {
 }
 
 func deliveryRefused(ctx context.Context, s Store) error {
-	b := newBranch(s, "message")
-	return all(
-		expect("delivery", b.do(ctx, fence.Action, 1, refused("not now")), fence.ErrRefused),
-		expect("the repeated delivery", b.do(ctx, fence.Action, 1, nil), nil),
-		b.do(ctx, fence.Action, 1, refused("not now")), b.is(ctx, 1, 0, 0))
+	for _, mode := range []string{"message", "notify"} {
+		b := newBranch(s, mode)
+		if err := all(
+			expect("delivery", b.do(ctx, fence.Action, 1, refused("not now")), fence.ErrRefused),
+			expect("the repeated delivery", b.do(ctx, fence.Action, 1, nil), nil),
+			b.do(ctx, fence.Action, 1, refused("not now")), b.is(ctx, 1, 0, 0)); err != nil {
+			return fmt.Errorf("%s: %w", mode, err)
+		}
+	}
+	return nil
 }
 
 // olderEpoch: the newest leader's attempt was heard of, whether it did the work or not;
 // a leader that was paused meanwhile has nothing to say any more.
 func olderEpoch(ctx context.Context, s Store) error {
-	failed, done := newBranch(s, "saga"), newBranch(s, "saga")
+	failed, done, delivery := newBranch(s, "saga"), newBranch(s, "saga"), newBranch(s, "message")
 	return all(
+		expect("delivery of term 7", delivery.do(ctx, fence.Action, 7, refused("not now")), fence.ErrRefused),
+		expect("delivery of term 6", delivery.do(ctx, fence.Action, 6, nil), fence.ErrStale), delivery.is(ctx, 0, 0, 0),
 		expect("action of term 7", failed.do(ctx, fence.Action, 7, errBroken), errBroken),
 		expect("action of term 6", failed.do(ctx, fence.Action, 6, nil), fence.ErrStale), failed.is(ctx, 0, 0, 0),
 		expect("action of term 8", failed.do(ctx, fence.Action, 8, nil), nil), failed.is(ctx, 1, 0, 0),
@@ -239,6 +252,17 @@ func apart(ctx context.Context, s Store) error {
 		return err
 	case n != 1:
 		return fmt.Errorf("the part's counter is %d, want 1", n)
+	}
+	// Names that hold what may stand between names.
+	for _, name := range []struct{ branch, part string }{{"a/b", "c"}, {"a", "b/c"}, {"a/b/c", ""}, {"a%2Fb", "c"}, {"a", "b%2Fc"}, {"a:b", "c"}} {
+		c, own := b.call(fence.Action, 1), parted.counter(name.branch+"|"+name.part)
+		c.Branch, c.Part = name.branch, name.part
+		if err := s.Do(ctx, c, Work{Counter: own, N: 1}); err != nil {
+			return err
+		}
+		if n, err := s.Value(ctx, own); err != nil || n != 1 {
+			return fmt.Errorf("branch %q, part %q: the counter is %d, want 1: %w", name.branch, name.part, n, err)
+		}
 	}
 	return all(b.do(ctx, fence.Compensate, 1, nil), b.is(ctx, 1, 1, 0), other.is(ctx, 1, 0, 0))
 }
@@ -279,6 +303,7 @@ func swept(ctx context.Context, s Store) error {
 		expect("an action never heard of", never.do(ctx, fence.Action, 1, nil), fence.ErrSwept),
 		expect("a refused action never heard of", never.do(ctx, fence.Action, 1, refused("no")), fence.ErrSwept),
 		s.Sweep(ctx, cluster, 1000), // the floor never falls
+		expect("an action never heard of", never.do(ctx, fence.Action, 1, nil), fence.ErrSwept),
 		expect("a swept action", old.do(ctx, fence.Action, 1, nil), fence.ErrSwept),
 		young.do(ctx, fence.Action, 1, nil), young.is(ctx, 1, 0, 0), old.is(ctx, 1, 0, 0), never.is(ctx, 0, 0, 0),
 		expect("another cluster's", foreign.do(ctx, fence.Action, 1, nil), nil),
