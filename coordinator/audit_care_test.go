@@ -40,12 +40,6 @@ func TestWhatOneAuditComesTo(t *testing.T) {
 		"nobody can be asked":             {lost: context.DeadlineExceeded, want: context.DeadlineExceeded},
 		"the log does not take the check": {others: map[string]fsm.Digest{"2": same}, voters: 3, refused: refused, check: true, want: refused},
 	} {
-		n.log.View(func(s *fsm.State) { index, mine, _ = s.LastDigest() })
-		for id, d := range c.others {
-			if d == same {
-				c.others[id] = mine
-			}
-		}
 		var checks []*logpb.CheckDigest
 		n.log.meet(func(commands []*logpb.Command) error {
 			if d := commands[0].GetCheckDigest(); d != nil {
@@ -54,6 +48,12 @@ func TestWhatOneAuditComesTo(t *testing.T) {
 			}
 			return ErrOverload // nothing else may be applied in between
 		}, nil)
+		n.log.View(func(s *fsm.State) { index, mine, _ = s.LastDigest() })
+		for id, d := range c.others {
+			if d == same {
+				c.others[id] = mine
+			}
+		}
 		asked := uint64(0)
 		err := n.auditOnce(n.ctx, peersFunc(func(at uint64) (map[string]fsm.Digest, int, error) {
 			asked = at
