@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -234,6 +236,48 @@ func TestAReservedPathIsItsScopesOwn(t *testing.T) {
 	for _, want := range []string{"4.7.1", "4.7.2"} {
 		if s, path, err := outgoing(withScope(ctx, inner)); s != inner || path != want || err != nil {
 			t.Errorf("%q, %v, want %s", path, err, want)
+		}
+	}
+}
+
+// serverStreamOf is the server's end of a stream.
+type serverStreamOf struct {
+	grpc.ServerStream
+	ctx     context.Context
+	trailer metadata.MD
+}
+
+func (s *serverStreamOf) Context() context.Context  { return s.ctx }
+func (s *serverStreamOf) SetTrailer(md metadata.MD) { s.trailer = md }
+
+func TestAFailedStreamSaysWhatBecameOfItsBranches(t *testing.T) {
+	call := &outCall{scope: newScope(Info{GID: bornGID, Cluster: clusterA, Timeout: time.Second, Entry: EntryNamed, OneShot: true}), path: "1"}
+	for _, want := range []error{nil, status.Error(codes.NotFound, "no such account"), errors.New("no funds")} {
+		st := &serverStreamOf{ctx: metadata.NewIncomingContext(t.Context(), metadata.New(call.headers()))}
+		err := StreamServerInterceptor()(nil, st, nil, func(_ any, s grpc.ServerStream) error {
+			if info, ok := FromContext(s.Context()); !ok || info.Path != "1" {
+				t.Errorf("the handler is in %+v", info)
+			}
+			return want
+		})
+		if !errors.Is(err, want) || !trailerFrom(st.trailer).complete {
+			t.Errorf("%v: trailer %v, error %v", want, st.trailer, err)
+		}
+	}
+}
+
+// What is said for people is never a reason to refuse what is said for the cluster: it is
+// text, of a bounded length, in votes and reports alike.
+func TestWhatIsForPeopleFits(t *testing.T) {
+	for _, text := range []string{"", "short", strings.Repeat("x", 256), strings.Repeat("x", 257), strings.Repeat("ö", 5000), "\xff\xfe broken", strings.Repeat("\xff", 1000)} {
+		b := &Branch{c: &Client{}, ref: BranchRef{GID: bornGID, ID: "1"}}
+		for what, got := range map[string]string{
+			"a vote":   b.ballot(Vote{Kind: VoteRefused, Detail: text}).GetDetail(),
+			"a report": b.c.report(b.ref, OutcomeHazard, text, 1).GetDetail(),
+		} {
+			if len(got) > 256 || !utf8.ValidString(got) || utf8.ValidString(text) && (!strings.HasPrefix(text, got) || len(text) > len(got) && len(got) < 253) {
+				t.Errorf("%s says %q of %q", what, got, text)
+			}
 		}
 	}
 }
