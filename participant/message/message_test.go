@@ -312,3 +312,28 @@ func TestMessage_WaitFinishWaitsForAnothersMessageToo(t *testing.T) {
 		})
 	}
 }
+
+// What was decided is told to whoever says the contrary.
+func TestMessage_TheFirstWordStands(t *testing.T) {
+	s := newShop(t)
+	dropped, sent := s.message(), s.message()
+	for _, m := range []*message.Message{dropped, sent} {
+		if _, err := m.Begin(within(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(dropped.Drop(within(t), "no"), sent.Submit(within(t))); err != nil {
+		t.Fatal(err)
+	}
+	var rolledBack *participant.RolledBackError
+	if err := dropped.Submit(within(t)); !errors.As(err, &rolledBack) {
+		t.Errorf("the submit of a dropped message: %v", err)
+	}
+	var committed *participant.CommittedError
+	if err := sent.Drop(within(t), "no"); !errors.As(err, &committed) {
+		t.Errorf("the drop of a sent message: %v", err)
+	}
+	if err := errors.Join(dropped.Drop(within(t), "no"), sent.Submit(within(t))); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+}

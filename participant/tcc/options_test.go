@@ -123,3 +123,42 @@ func TestTCC_ACallerWhoHasGoneCancelsAtOnce(t *testing.T) {
 	}
 	eventually(t, w, "try 1 hold", "cancel 1 cancel")
 }
+
+// Time is up before the commit is asked: Run says so, though it waits for the decision alone.
+func TestTCC_ACommitThatComesTooLateSaysSo(t *testing.T) {
+	w := modetest.New(t)
+	err := tcc.Run(within(t), w.Client, func(ctx context.Context, tx *tcc.Transaction) error {
+		if _, err := tx.Call(ctx, branch(w, "hold"), nil); err != nil {
+			return err
+		}
+		_, err := w.Client.Service().Rollback(ctx, &quoratev1.RollbackRequest{Transaction: string(tx.GID()), Detail: "by hand", Wait: quoratev1.Wait_WAIT_DECISION})
+		return err
+	})
+	var rolledBack *participant.RolledBackError
+	if !errors.As(err, &rolledBack) {
+		t.Errorf("%v, want the rollback and its reason", err)
+	}
+	eventually(t, w, "try 1 hold", "cancel 1 cancel")
+}
+
+// Branches below a nested one keep the whole path.
+func TestTCC_BranchesNestTwice(t *testing.T) {
+	w := modetest.New(t)
+	nest := func(ctx context.Context, try string) error {
+		tx, err := tcc.Join(ctx, w.Client)
+		if err == nil {
+			_, err = tx.Call(ctx, branch(w, try), nil)
+		}
+		return err
+	}
+	w.On("outer", func(ctx context.Context, _ []byte) ([]byte, error) { return nil, nest(ctx, "middle") })
+	w.On("middle", func(ctx context.Context, _ []byte) ([]byte, error) { return nil, nest(ctx, "inner") })
+	err := tcc.Run(within(t), w.Client, func(ctx context.Context, tx *tcc.Transaction) error {
+		_, err := tx.Call(ctx, branch(w, "outer"), nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, w, "try 1 outer", "try 1.1 middle", "try 1.1.1 inner", "confirm 1 confirm", "confirm 1.1 confirm", "confirm 1.1.1 confirm")
+}

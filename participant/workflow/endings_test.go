@@ -259,3 +259,36 @@ func TestWorkflow_ALongResumeIsAtWork(t *testing.T) {
 		return err == nil && participant.Decision(tx.GetDecision()) == participant.DecisionCommit
 	}, "the workflow to end")
 }
+
+// Whoever asks for what is running in this process already waits for that: no step runs
+// twice at once.
+func TestWorkflow_OneRunAProcess(t *testing.T) {
+	w, d := modetest.New(t), new(diary)
+	free, entered := make(chan struct{}), make(chan struct{}, 4)
+	e := engine(t, w, "order", func(wf *workflow.Workflow, _ []byte) ([]byte, error) {
+		entered <- struct{}{}
+		<-free
+		if a, b := wf.Key("a"), wf.Key("b"); a == b || a != wf.Key("a") {
+			t.Errorf("the keys of two steps are %q and %q", a, b)
+		}
+		return wf.Do("one", d.does("one"))
+	}, workflow.ResumeAfter(time.Hour))
+	done := make(chan error, 2)
+	execute := func(ctx context.Context) {
+		_, err := e.Execute(ctx, "order", "o", nil)
+		done <- err
+	}
+	go execute(within(t))
+	<-entered
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	execute(short)
+	if err := <-done; !errors.Is(err, participant.ErrUnknown) {
+		t.Errorf("whoever does not wait: %v", err)
+	}
+	go execute(within(t))
+	close(free)
+	if err := errors.Join(<-done, <-done); err != nil || len(entered) != 0 || d.String() != "one" {
+		t.Errorf("%v, %d runs more, did %q", err, len(entered), d)
+	}
+}
