@@ -197,8 +197,9 @@ func TestWorkflow_TheFirstWordStands(t *testing.T) {
 	var mu sync.Mutex
 	runs := 0
 	both := make(chan struct{})
+	var heard []string // by each run, whichever of them its own answer was
 	code := func(wf *workflow.Workflow, _ []byte) ([]byte, error) {
-		return wf.Do("dice", func(context.Context) ([]byte, error) {
+		got, err := wf.Do("dice", func(context.Context) ([]byte, error) {
 			mu.Lock()
 			runs++
 			mine := runs
@@ -209,6 +210,10 @@ func TestWorkflow_TheFirstWordStands(t *testing.T) {
 			<-both
 			return fmt.Append(nil, mine), nil
 		})
+		mu.Lock()
+		defer mu.Unlock()
+		heard = append(heard, string(got))
+		return got, err
 	}
 	one, two := engine(t, w, "dice", code), engine(t, w, "dice", code)
 	type answer struct {
@@ -225,6 +230,9 @@ func TestWorkflow_TheFirstWordStands(t *testing.T) {
 	a, b := <-answers, <-answers
 	if a.err != nil || b.err != nil || string(a.got) != string(b.got) || len(a.got) == 0 {
 		t.Errorf("%q, %v and %q, %v", a.got, a.err, b.got, b.err)
+	}
+	if len(heard) != 2 || heard[0] != heard[1] {
+		t.Errorf("the two runs went on with %q", heard)
 	}
 }
 
