@@ -586,6 +586,9 @@ func TestOneShotTakesNoBranchAfterItsCommit(t *testing.T) {
 	if err := tx.Commit(t.Context()); !errors.Is(err, participant.ErrIncomplete) {
 		t.Fatalf("commit with a branch at work: %v", err)
 	}
+	if _, err := client.StartBranch(tx.Context(t.Context()), "r"); !errors.Is(err, participant.ErrAnswered) {
+		t.Errorf("a branch between the commit and the rollback: %v", err)
+	}
 	if err := tx.Rollback(t.Context(), "so be it"); err != nil {
 		t.Fatal(err)
 	}
@@ -596,6 +599,16 @@ func TestOneShotTakesNoBranchAfterItsCommit(t *testing.T) {
 		t.Errorf("a vote after the commit: %v, %v", v, err)
 	}
 	testkit.Eventually(t, patience, func() bool { return client.Live() == 0 }, "the branches to end")
+	settled(t, c)
+
+	committed := begin(t, client, participant.OneShot())
+	votes(t, start(t, client, committed, "r"), participant.VotePrepared)
+	if err := committed.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.StartBranch(committed.Context(t.Context()), "r"); !errors.Is(err, participant.ErrAnswered) {
+		t.Errorf("a branch after a commit that was done: %v", err)
+	}
 	settled(t, c)
 }
 
