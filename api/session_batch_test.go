@@ -12,6 +12,7 @@ import (
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/internal/failpoint"
 	"github.com/quorate/quorate/internal/frames"
 	"github.com/quorate/quorate/internal/testkit"
 )
@@ -165,6 +166,29 @@ func TestEnlistsAndVotesOfOneMessageGoTogether(t *testing.T) {
 		if got != "*quoratev1.SessionResponse_Error" {
 			t.Errorf("%d failed, and was answered %s", id, got)
 		}
+	}
+}
+
+// TestArmedNodesGoTheSameWay: what is armed changes how requests go only where one of them
+// may stand still, or a node under faults would be another than the one that is used.
+func TestArmedNodesGoTheSameWay(t *testing.T) {
+	for spec, together := range map[string]string{
+		"voted=note":             "[2]",
+		"store-write=pause(1ms)": "[2]",
+		"voted=pause(1ms)":       "[]",
+	} {
+		if err := failpoint.Arm(spec); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = failpoint.Arm("") })
+		stream, session := attachedTaking(t, 100)
+		send(t, stream, frames.PackRequests([]*quoratev1.SessionRequest{enlisting(2), voting(3)}))
+		answeredBy(t, stream, 2)
+		session.mu.Lock()
+		if got := fmt.Sprint(session.together); got != together {
+			t.Errorf("%s: made together: %s, want %s", spec, got, together)
+		}
+		session.mu.Unlock()
 	}
 }
 

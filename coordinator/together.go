@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+	"github.com/quorate/quorate/internal/failpoint"
 )
 
 // What a participant's process asks at one moment, of however many transactions, goes
@@ -65,11 +66,14 @@ func (s *Session) Together(ctx context.Context, asked []Asked) []Told {
 
 // commandOf is the command of a request, which has a place among the pending proposals.
 func (s *Session) commandOf(a *Asked) (*logpb.Command, error) {
-	spec, u := a.Branch, ordinary
+	spec, u, place := a.Branch, ordinary, failpoint.BeforeEnlist
 	if spec == nil {
-		spec, u = a.Ballot.GetBranch(), ending
+		spec, u, place = a.Ballot.GetBranch(), ending, failpoint.BeforeVote
 	}
 	if err := s.own(a.GID, spec); err != nil {
+		return nil, err
+	}
+	if err := s.c.pass(place, a.GID); err != nil {
 		return nil, err
 	}
 	if err := s.c.leads(); err != nil {

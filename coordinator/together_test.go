@@ -192,3 +192,27 @@ func TestTogetherKeepsTheLimit(t *testing.T) {
 		}
 	}
 }
+
+// TestTogetherPassesThePlaces: each request passes the places of the protocol that it
+// passes alone, and one that fails there is unknown by itself.
+func TestTogetherPassesThePlaces(t *testing.T) {
+	arm(t, "before-enlist@one=error;enlisted@two=error;before-vote@three=error;voted@four=error")
+	n := newAsking(t)
+	var asked []Asked
+	for _, key := range []string{"one", "two"} {
+		asked = append(asked, Asked{GID: n.begin(key), Branch: branchOf("1", "a", nil)})
+	}
+	for _, key := range []string{"three", "four", "five"} {
+		asked = append(asked, yes(n.begin(key, branchOf("1", "a", holderN(1))), branchOf("1", "a", holderN(1))))
+	}
+	n.proposed()
+	told := n.s.Together(n.ctx, asked)
+	if got := n.proposed(); !slices.Equal(got, []int{3}) {
+		t.Errorf("proposed %v, want the three that passed", got)
+	}
+	for i := range told {
+		if stopped := i < 4; errors.Is(told[i].Err, ErrUnknown) != stopped || !stopped && told[i].Err != nil {
+			t.Errorf("request %d: %+v", i, told[i])
+		}
+	}
+}

@@ -169,6 +169,15 @@ func Arm(spec string) error {
 // Armed reports whether any failpoint is armed.
 func Armed() bool { return armed.Load() != nil }
 
+// Pauses reports whether whoever passes one of these places may stand still there, while
+// the process goes on.
+func Pauses(names ...string) bool {
+	points := armed.Load()
+	return points != nil && slices.ContainsFunc(*points, func(p point) bool {
+		return p.action == actionPause && slices.Contains(names, p.name)
+	})
+}
+
 // Hit performs what is armed at the named place for the key. It returns
 // ErrInjected for `error`, nil otherwise; after `kill` and `exit` it does not
 // return.

@@ -143,6 +143,24 @@ func TestWhenFiresWhileItsFileExists(t *testing.T) {
 	}
 }
 
+// Pauses tells of what holds up whoever passes, at the places asked for alone.
+func TestPauses(t *testing.T) {
+	record(t)
+	for spec, want := range map[string]bool{
+		"begun=kill;voted=note;voted=error": false, "store-write=pause(1s)": false, "begun=note;voted@k=pause(1s)": true,
+	} {
+		if err := Arm(spec); err != nil {
+			t.Fatal(err)
+		}
+		if Pauses(Begun, Voted) != want {
+			t.Errorf("%s: pauses is not %v", spec, want)
+		}
+	}
+	if err := Arm(""); err != nil || Pauses(Begun) {
+		t.Errorf("nothing is armed, and it pauses: %v", err)
+	}
+}
+
 func TestErrorsOfADisk(t *testing.T) {
 	record(t)
 	if err := Arm("store-write@log=error(ENOSPC);store-read=error(EIO)"); err != nil {
