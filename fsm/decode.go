@@ -241,11 +241,12 @@ func (d *decoder) command(raw []byte, c *logpb.Command) bool {
 func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
 	m := &kept.begin
 	var labels []logpb.Label
-	if n := countField(raw, 7); n > 0 {
+	n, plans := countFields(raw, 7, 10)
+	if n > 0 {
 		m.Labels, labels = make([]*logpb.Label, 0, n), make([]logpb.Label, n)
 	}
 	whole, last, sorted := "", protowire.Number(0), true
-	if len(raw) >= writtenBytesMin {
+	if len(raw) >= writtenBytesMin && plans == 0 { // whose payload is let go of before the texts
 		whole = string(raw)
 	}
 	for f := (fields{rest: raw, names: d.names, whole: whole}); f.next() || f.bad; {

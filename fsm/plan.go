@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -247,10 +248,12 @@ func (t *transaction) letGo() {
 	if t.rules().votes {
 		return
 	}
-	for i, b := range t.branches {
-		if len(b.spec.GetPayload()) > 0 {
+	if slices.ContainsFunc(t.branches, func(b *branch) bool { return len(b.spec.GetPayload()) > 0 }) {
+		for i, b := range t.branches { // all: decode.go made their specs in one piece of memory
 			lean := *b
-			lean.more = &branchMore{operation: b.operation(), result: b.result(), payloadHash: hashPayload(b.spec.GetPayload())}
+			if payload := b.spec.GetPayload(); len(payload) > 0 {
+				lean.more = &branchMore{operation: b.operation(), result: b.result(), payloadHash: hashPayload(payload)}
+			}
 			lean.spec = withoutPayload(b.spec)
 			t.branches[i] = &lean
 		}
@@ -291,10 +294,11 @@ func withoutPayload(s *logpb.BranchSpec) *logpb.BranchSpec {
 }
 
 // withPlan is a copy of a Begin with another plan, and without branches: those
-// of a record stand on their own.
+// of a record stand on their own. Its GID is one of its own: decode.go made b's in one
+// piece of memory with b, which would keep the other plan.
 func withPlan(b *logpb.Begin, plan *logpb.Plan) *logpb.Begin {
 	return &logpb.Begin{
-		Gid: b.GetGid(), Namespace: b.GetNamespace(), Key: b.GetKey(), Mode: b.GetMode(), Entry: b.GetEntry(),
+		Gid: bytes.Clone(b.GetGid()), Namespace: b.GetNamespace(), Key: b.GetKey(), Mode: b.GetMode(), Entry: b.GetEntry(),
 		TimeoutMs: b.GetTimeoutMs(), Labels: b.GetLabels(), Traceparent: b.GetTraceparent(), Initiator: b.GetInitiator(),
 		Plan: plan, Holder: b.GetHolder(),
 	}
