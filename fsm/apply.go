@@ -71,6 +71,7 @@ func (s *State) applyInto(m Meta, b *logpb.Batch, room []Result) ([]Result, erro
 	}
 	s.appliedIndex, s.appliedTerm = m.Index, m.Term
 	s.reach(b.GetFeatureLevel())
+	beforeMS := s.clockMS
 	s.advanceClock(b.GetClockMs())
 	s.now = stamp{index: m.Index, term: m.Term, clockMS: s.clockMS, wallMS: b.GetWallMs()}
 	s.level = b.GetFeatureLevel()
@@ -84,7 +85,7 @@ func (s *State) applyInto(m Meta, b *logpb.Batch, room []Result) ([]Result, erro
 		results = append(results, r)
 	}
 	s.findOldest()
-	if s.worthRemembering(m.Index, len(results)) {
+	if s.worthRemembering(m.Index, len(results), beforeMS) {
 		s.remember(m.Index)
 	} else {
 		s.boundUnhashed()

@@ -69,18 +69,24 @@ func (s *State) Digest() Digest {
 // unhashedMax bounds what is hashed at once, and what a reader of Digest hashes.
 const unhashedMax = 1024
 
-// rememberEvery, fewCommands and fewLive choose the entries whose digest is remembered,
-// alike on all nodes: all of them while little happens, every so many under load. A small
-// entry among large ones finds their records unhashed, which will be over in a moment.
+// rememberEvery, rememberEachMS, fewCommands and fewLive choose the entries whose digest is
+// remembered, alike on all nodes: all of them while little happens, every so many under
+// load. A small entry among large ones finds their records unhashed, which will be over in
+// a moment; that of a new second is remembered all the same. *Because* what waits for a
+// participant that is gone is live for long, and because a node that has too much of it
+// could not be told by a digest which for that very reason it does not have.
 const (
-	rememberEvery = 128
-	fewCommands   = 4
-	fewLive       = 64
+	rememberEvery  = 128
+	rememberEachMS = 1000
+	fewCommands    = 4
+	fewLive        = 64
 )
 
-// worthRemembering says that the digest after an entry is kept.
-func (s *State) worthRemembering(index uint64, commands int) bool {
-	return commands <= fewCommands && len(s.live) <= fewLive || index%rememberEvery == 0
+// worthRemembering says that the digest after an entry is kept, before which the clock
+// was beforeMS.
+func (s *State) worthRemembering(index uint64, commands int, beforeMS uint64) bool {
+	few := len(s.live) <= fewLive || s.clockMS/rememberEachMS != beforeMS/rememberEachMS
+	return commands <= fewCommands && few || index%rememberEvery == 0
 }
 
 // hashLater takes in a live record whose hash the sum lacks.

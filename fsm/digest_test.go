@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -172,5 +173,60 @@ func TestSmallEntriesAmongManyHashNothing(t *testing.T) {
 	before := len(w.s.unhashed)
 	if index, known := small(); known || before == 0 || len(w.s.unhashed) != before {
 		t.Errorf("index %d: remembered is %v with %d live, %d of %d unhashed", index, known, len(w.s.live), len(w.s.unhashed), before)
+	}
+}
+
+// A node that keeps live what others have filed, or never had, has other digests than they
+// and remembers fewer; it meets the majority's all the same, where little happens.
+func TestANodeWithTooMuchMeetsTheMajority(t *testing.T) {
+	w := newWorld(t)
+	healthy, broken := w.s, reborn(t, w.s)
+	clock := uint64(testStartMS)
+	apply := func(s *State, commands ...*logpb.Command) error {
+		_, err := s.Apply(Meta{w.index, 1}, &logpb.Batch{ClockMs: clock, FeatureLevel: FeatureLevel, Commands: commands})
+		return err
+	}
+	var many []*logpb.Command
+	for i := range uint64(2 * fewLive) {
+		many = append(many, explicit(testGID(testStartMS, i)))
+	}
+	w.index++
+	if err := errors.Join(apply(healthy), apply(broken, many...)); err != nil {
+		t.Fatal(err)
+	}
+	clock += TickIdleMaxMS
+	for w.index++; w.index%rememberEvery == 0; w.index++ {
+	}
+	if err := errors.Join(apply(healthy), apply(broken)); err != nil {
+		t.Fatal(err)
+	}
+	index, d, ok := healthy.LastDigest()
+	if !ok || index != w.index {
+		t.Fatalf("the last digest is of %d, %v, and %d is applied", index, ok, w.index)
+	}
+	w.index++
+	check := &logpb.Command{Kind: &logpb.Command_CheckDigest{CheckDigest: &logpb.CheckDigest{Index: index, Digest: d[:]}}}
+	if err := apply(healthy, check); err != nil {
+		t.Error(err)
+	}
+	if err := apply(broken, check); !errors.Is(err, ErrDigest) {
+		t.Errorf("a node with %d live transactions, of which the others have none, goes on: %v", len(broken.live), err)
+	}
+}
+
+// However much is live, the digest of a quiet cluster is as new as its last Tick.
+func TestDigestsOfAQuietClusterAreNew(t *testing.T) {
+	w := newWorld(t)
+	b := &logpb.Batch{ClockMs: testStartMS, FeatureLevel: FeatureLevel}
+	for i := range uint64(2 * fewLive) {
+		b.Commands = append(b.Commands, explicit(testGID(testStartMS, i)))
+	}
+	w.applied(b)
+	for range rememberEvery {
+		b := &logpb.Batch{ClockMs: w.s.ClockMS() + rememberEachMS, FeatureLevel: FeatureLevel}
+		w.applied(b)
+		if last, _, _ := w.s.LastDigest(); last != w.index {
+			t.Fatalf("at %d the last digest is of %d", w.index, last)
+		}
 	}
 }
