@@ -24,7 +24,7 @@ func TestEndedTransactionsKeepNoPayloads(t *testing.T) {
 		},
 		"a payload beside a branch without": func(g GID) []*logpb.Command {
 			set := []*logpb.BranchSpec{to("1", "http://a"), to("2", "http://b")}
-			set[0].Payload = make([]byte, payload)
+			set[0].Payload, set[1].Payload = make([]byte, payload), nil
 			return []*logpb.Command{submit(beginMode(g, modeNotify, nil), set), report(g, "1", committed), report(g, "2", committed)}
 		},
 	} {
