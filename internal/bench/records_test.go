@@ -60,3 +60,12 @@ func checkFloorIsOne(t *testing.T, sc scenario, p, f Footprint) {
 		}
 	}
 }
+
+// TestOneLateCountChangesNoRecords: an entry that is counted with the next operation is
+// in neither's figure.
+func TestOneLateCountChangesNoRecords(t *testing.T) {
+	of := []Footprint{{Records: 2, LogBytes: 9}, {Records: 1, LogBytes: 8}, {Records: 3, LogBytes: 7}, {Records: 2, LogBytes: 9}, {Records: 2, LogBytes: 9}}
+	if got := leastFootprint(of); got.Records != 2 || got.LogBytes != 7 {
+		t.Errorf("%+v", got)
+	}
+}
