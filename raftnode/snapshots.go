@@ -230,8 +230,12 @@ func (s *snapshotSink) sync() (err error) {
 			return err
 		}
 	}
+	if err := datasync(s.out); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	forget(s.out, s.synced, s.saved.bytes) // nobody reads it again soon
 	s.synced = s.saved.bytes
-	return datasync(s.out)
+	return nil
 }
 
 // end closes what sync opened.

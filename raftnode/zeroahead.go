@@ -18,6 +18,12 @@ import (
 //
 // The bytes of the file are the same with it and without.
 //
+// What was written and synced is not read again but by a follower that was away and by
+// the next start. Left alone the log would fill the machine's memory, and each of its
+// pages takes one that something else may have had: on a virtual machine whose host takes
+// unused memory back, ten times as long as one that was let go of a moment ago. So what
+// lies behind is let go of every so often.
+//
 // With that, little is left to say about such a file but when it was written. An
 // fsync says it, through the journal, as often as the clock has ticked; fdatasync does
 // not, and waits for the journal where it must. Of a thousand writes of 700 bytes, each
@@ -26,6 +32,9 @@ import (
 
 // zeroAheadBytes is how far ahead. Whichever fsync comes next writes them out.
 const zeroAheadBytes = 1 << 20
+
+// forgetBytes is how much of a file is synced before it is let go of.
+const forgetBytes = 1 << 20
 
 // zeroes is what is written ahead.
 var zeroes [zeroAheadBytes]byte
@@ -76,7 +85,9 @@ type osFile interface {
 type zeroAheadFile struct {
 	osFile
 	size   int64 // of the file, which does not grow by what is written ahead
+	end    int64 // of the latest write
 	upTo   int64 // where written blocks end
+	gone   int64 // up to where it was let go of
 	synced bool  // whole, with its place in the directory
 }
 
@@ -84,6 +95,7 @@ type zeroAheadFile struct {
 func (f *zeroAheadFile) WriteAt(b []byte, at int64) (int, error) {
 	n, err := f.osFile.WriteAt(b, at)
 	end := at + int64(n)
+	f.end = end
 	if end > f.size {
 		f.synced = false // the file has grown, if that was possible
 	}
@@ -101,10 +113,21 @@ func (f *zeroAheadFile) WriteAt(b []byte, at int64) (int, error) {
 func (f *zeroAheadFile) Sync() error {
 	if f.synced {
 		if err := datasync(f.osFile); !errors.Is(err, errors.ErrUnsupported) {
+			f.forget(err)
 			return err
 		}
 	}
 	err := f.osFile.Sync()
 	f.synced = err == nil
+	f.forget(err)
 	return err
+}
+
+// forget lets go of what lies behind the latest write, once it was synced.
+func (f *zeroAheadFile) forget(failed error) {
+	if failed != nil || f.end-f.gone < forgetBytes {
+		return
+	}
+	forget(f.osFile, f.gone, f.end)
+	f.gone = f.end
 }

@@ -16,21 +16,39 @@ type cachestatRange struct{ off, len uint64 }
 
 type cachestat struct{ cached, dirty, writeback, evicted, recentlyEvicted uint64 }
 
-// unsyncedPages counts the pages of a file that are in memory only, or on their
-// way to the disk.
-func unsyncedPages(path string) (uint64, error) {
+// statCache asks what the kernel has of a file in memory.
+func statCache(path string) (cachestat, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return 0, err
+		return cachestat{}, err
 	}
 	defer f.Close()
 	var whole cachestatRange // of length 0: to the end
 	var stat cachestat
 	_, _, errno := syscall.Syscall6(sysCachestat, f.Fd(), uintptr(unsafe.Pointer(&whole)), uintptr(unsafe.Pointer(&stat)), 0, 0, 0)
 	if errno != 0 {
-		return 0, fmt.Errorf("cachestat %s: %w", path, errno)
+		return cachestat{}, fmt.Errorf("cachestat %s: %w", path, errno)
 	}
-	return stat.dirty + stat.writeback, nil
+	return stat, nil
+}
+
+// unsyncedPages counts the pages of a file that are in memory only, or on their
+// way to the disk.
+func unsyncedPages(path string) (uint64, error) {
+	stat, err := statCache(path)
+	return stat.dirty + stat.writeback, err
+}
+
+// CachedBytes is how much of a file the kernel has in memory. Where the machine cannot
+// tell (no Linux 6.5) it says so in the log, and ok is false.
+func CachedBytes(t testing.TB, path string) (n int64, ok bool) {
+	t.Helper()
+	stat, err := statCache(path)
+	if err != nil {
+		t.Logf("not possible here: what is in memory of a file: %v", err)
+		return 0, false
+	}
+	return int64(stat.cached) * int64(os.Getpagesize()), true
 }
 
 // Synced fails the test where a file's content has not been forced to the disk:

@@ -1,0 +1,20 @@
+package raftnode
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// forget lets the kernel drop from memory the bytes of a file from one place up to
+// another, which are on the disk already and will hardly be read again. It is advice: what
+// cannot be dropped stays.
+func forget(f syscall.Conn, from, to int64) {
+	from -= from % int64(os.Getpagesize()) // what is left of a page was not dropped before
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _ = unix.Fadvise(int(fd), from, to-from, unix.FADV_DONTNEED) })
+}
