@@ -64,10 +64,11 @@ func (s *State) Digest() Digest {
 
 // What is put now is often put again a moment later: on the fast path each record but
 // the filed one, which is encoded anyway. So live records are hashed late: when the
-// digest of an entry is to be remembered, or when there are too many of them.
+// digest of an entry is to be remembered, or when there are too many of them, some then.
 
-// unhashedMax bounds what is hashed at once, and what a reader of Digest hashes.
-const unhashedMax = 1024
+// unhashedMax bounds what is hashed at once, and what a reader of Digest hashes. On the fast
+// path a record lives for a tenth of a second: so much must find room.
+const unhashedMax = 4096
 
 // rememberEvery, rememberEachMS, fewCommands and fewLive choose the entries whose digest is
 // remembered, alike on all nodes: all of them while little happens, every so many under
@@ -76,7 +77,7 @@ const unhashedMax = 1024
 // participant that is gone is live for long, and because a node that has too much of it
 // could not be told by a digest which for that very reason it does not have.
 const (
-	rememberEvery  = 128
+	rememberEvery  = 512
 	rememberEachMS = 1000
 	fewCommands    = 4
 	fewLive        = 64
@@ -108,21 +109,33 @@ func (s *State) unhash(t *transaction) {
 	s.unhashed = s.unhashed[:last]
 }
 
+// hashNow takes the hash of a record into the sum, which lacks it.
+func (s *State) hashNow(t *transaction) {
+	s.scratch = appendTransaction(s.scratch[:0], t)
+	t.hash, t.unhashedAt = hashRecord(s.scratch), 0
+	s.records = s.records.plus(t.hash)
+}
+
 // hashAll brings the sum up to date.
 func (s *State) hashAll() {
 	for i, t := range s.unhashed {
-		s.scratch = appendTransaction(s.scratch[:0], t)
-		t.hash, t.unhashedAt = hashRecord(s.scratch), 0
-		s.records = s.records.plus(t.hash)
+		s.hashNow(t)
 		s.unhashed[i] = nil
 	}
 	s.unhashed = s.unhashed[:0]
 }
 
-// boundUnhashed brings the sum up to date where much is missing.
+// boundUnhashed hashes what is too much, here and there in turn: so what has been put a
+// moment ago mostly stays, and no entry waits for thousands.
 func (s *State) boundUnhashed() {
-	if len(s.unhashed) > unhashedMax {
-		s.hashAll()
+	for len(s.unhashed) > unhashedMax {
+		last := len(s.unhashed) - 1
+		s.hashHand = (s.hashHand + 1) % last
+		t, moved := s.unhashed[s.hashHand], s.unhashed[last]
+		s.unhashed[s.hashHand], moved.unhashedAt = moved, t.unhashedAt
+		s.unhashed[last] = nil
+		s.unhashed = s.unhashed[:last]
+		s.hashNow(t)
 	}
 }
 

@@ -49,6 +49,7 @@ type State struct {
 	counts   Counts
 	records  Digest         // sum of the records' hashes, but for those of unhashed
 	unhashed []*transaction // live records whose hash is not in the sum yet (digest.go)
+	hashHand int            // the place in unhashed that was hashed last, for there were too many
 	settings Digest         // hash of identity, limits, nodes and topics
 	digests  []indexedDigest
 	// remembered is the newest index in digests.

@@ -13,15 +13,31 @@ import (
 // some seconds of load leave them.
 const retained = 100_000
 
-// pairs are the batches of n Submits each, every one followed by that of their Reports.
-// Ten transactions are born in a millisecond.
+// unreported is how many transactions are decided and not reported yet: a branch's report
+// waits up to 100 ms for those of the others.
+const unreported = 1500
+
+// pairs are the batches of n Submits each, and of the Reports of those that came some time
+// before. Ten transactions are born in a millisecond.
 func pairs(n, from, count int) (batches []*logpb.Batch) {
+	var late []*logpb.Batch
+	add := func(reports *logpb.Batch, bornMS uint64) {
+		reports.ClockMs = bornMS
+		batches = append(batches, reports)
+	}
+	var bornMS uint64
 	for at := from; at < from+count; at += n {
-		bornMS := testStartMS + uint64(at/10)
-		submits, reports := fastPathAt(bornMS, n, at)
-		for _, commands := range [][]*logpb.Command{submits, reports} {
-			batches = append(batches, &logpb.Batch{ClockMs: bornMS, WallMs: 1_700_000_000_000, FeatureLevel: FeatureLevel, Commands: commands})
+		bornMS = testStartMS + uint64(at/10)
+		submits, reports := fastPathAt(bornMS, min(n, from+count-at), at)
+		add(&logpb.Batch{WallMs: 1_700_000_000_000, FeatureLevel: FeatureLevel, Commands: submits}, bornMS)
+		late = append(late, &logpb.Batch{WallMs: 1_700_000_000_000, FeatureLevel: FeatureLevel, Commands: reports})
+		if len(late) > unreported/n {
+			add(late[0], bornMS)
+			late = late[1:]
 		}
+	}
+	for _, reports := range late {
+		add(reports, bornMS)
 	}
 	return batches
 }
