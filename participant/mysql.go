@@ -199,6 +199,7 @@ const (
 	mysqlWrites   = "(SELECT SUM(VARIABLE_VALUE) FROM performance_schema.session_status WHERE VARIABLE_NAME IN ('Handler_write','Handler_update','Handler_delete'))"
 )
 
+func (*mysqlDialect) keepsStatements()        {}
 func (*mysqlDialect) mysqlText() bool         { return true }
 func (*mysqlDialect) literal(v string) string { return "'" + v + "'" }
 

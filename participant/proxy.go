@@ -45,6 +45,8 @@ type Proxy struct {
 	pins   pins
 	single atomic.Bool   // driver and server take one statement a request
 	swept  atomic.Uint64 // the highest floor that this process has swept to
+	// keepsNone is set once the server had no room for another prepared statement.
+	keepsNone atomic.Bool
 
 	scanned scanned
 

@@ -44,6 +44,9 @@ func (c *proxyConn) admit(ctx context.Context, found statements) error {
 	if c.gone.Load() {
 		return driver.ErrBadConn
 	}
+	if found.sets {
+		c.state.kept.clear() // another database or sql_mode, and the texts mean something else
+	}
 	info, carries := FromContext(ctx)
 	switch {
 	case c.branch != nil:
@@ -117,7 +120,7 @@ func (c *proxyConn) ExecContext(ctx context.Context, query string, args []driver
 	if err := c.admit(ctx, found); err != nil {
 		return nil, err
 	}
-	res, err := execer.ExecContext(ctx, query, args)
+	res, err := c.execRaw(ctx, execer, query, args, found)
 	return res, c.changed(ctx, found, res, c.done(found, err))
 }
 
@@ -131,7 +134,7 @@ func (c *proxyConn) QueryContext(ctx context.Context, query string, args []drive
 	if err := c.admit(ctx, found); err != nil {
 		return nil, err
 	}
-	rows, err := queryer.QueryContext(ctx, query, args)
+	rows, err := c.queryRaw(ctx, queryer, query, args, found)
 	return rows, c.done(found, err)
 }
 

@@ -17,6 +17,8 @@ type sessionState struct {
 	// ownLockWait is the session's own lock timeout in seconds, 0 while it is not known, and
 	// lockWait is what it is set to (MySQL).
 	ownLockWait, lockWait int64
+	// kept are the prepared statements that are run again.
+	kept kept
 }
 
 // unknownLockWait stands for what somebody else may have set.

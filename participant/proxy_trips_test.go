@@ -20,6 +20,7 @@ type tripping struct {
 	driver.Connector
 	mu    sync.Mutex
 	asked []string
+	fault error // of the next request about a prepared statement
 }
 
 func (c *tripping) Connect(ctx context.Context) (driver.Conn, error) {
@@ -45,6 +46,22 @@ func (c *tripping) take() []string {
 	return asked
 }
 
+// refuse has the next request about a prepared statement fail.
+func (c *tripping) refuse(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fault = err
+}
+
+// refused is the refusal that nobody has met, and takes it out.
+func (c *tripping) refused() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.fault
+	c.fault = nil
+	return err
+}
+
 type trippingConn struct {
 	driver.Conn
 	c *tripping
@@ -64,6 +81,39 @@ func (t *trippingConn) QueryContext(ctx context.Context, query string, args []dr
 		t.c.note(query)
 	}
 	return rows, err
+}
+
+func (t *trippingConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	t.c.note("prepare " + query)
+	if err := t.c.refused(); err != nil {
+		return nil, err
+	}
+	st, err := t.Conn.(driver.ConnPrepareContext).PrepareContext(ctx, query)
+	return &trippingStmt{Stmt: st, c: t.c, query: query}, err
+}
+
+type trippingStmt struct {
+	driver.Stmt
+	c     *tripping
+	query string
+}
+
+func (t *trippingStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	t.c.note(t.query)
+	if err := t.c.refused(); err != nil {
+		return nil, err
+	}
+	return t.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
+}
+
+func (t *trippingStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	t.c.note(t.query)
+	return t.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
+}
+
+func (t *trippingStmt) Close() error {
+	t.c.note("close")
+	return t.Stmt.Close()
 }
 
 // A branch costs its own statement, one request to begin and one to prepare, and one to
