@@ -64,7 +64,7 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 	for tries := 1; ; tries++ {
 		address, conn, err := c.nodes.pick()
 		if err != nil {
-			return none, err
+			return none, nobodyLeft(gid, err, unknown)
 		}
 		got, err := tryOnce(ctx, c, conn, try)
 		if err == nil {
@@ -72,7 +72,7 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 			return got, nil
 		}
 		if errors.Is(err, ErrOtherCluster) {
-			return none, c.otherCluster(address)
+			return none, nobodyLeft(gid, c.otherCluster(address), unknown)
 		}
 		f := failureOf(err)
 		if f.final(tries) {
@@ -94,6 +94,15 @@ func call[A answer](ctx context.Context, c *Client, gid GID, try func(context.Co
 		return none, &OutcomeUnknownError{GID: gid, Err: last}
 	}
 	return none, &UnavailableError{Err: last}
+}
+
+// nobodyLeft is why nobody can be asked any more, of a request of which an earlier try may
+// have taken effect.
+func nobodyLeft(gid GID, err error, unknown bool) error {
+	if unknown {
+		return &OutcomeUnknownError{GID: gid, Err: err}
+	}
+	return err
 }
 
 // tryOnce bounds one try and hears the clock of its answer.

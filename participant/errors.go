@@ -96,7 +96,7 @@ func (e *CommittedError) Error() string {
 // Repeating it with the same GID is safe; `quorate tx show GID` tells.
 type OutcomeUnknownError struct {
 	GID GID
-	// Err is the latest of what went wrong.
+	// Err is the latest of what went wrong; it says nothing of the tries before it.
 	Err error
 }
 
@@ -104,10 +104,21 @@ func (e *OutcomeUnknownError) Error() string {
 	return fmt.Sprintf("outcome of transaction %s unknown: %v; ask again, or see: quorate tx show %s", e.GID, e.Err, e.GID)
 }
 
-func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
+// Is makes errors.Is(err, ErrUnknown) true, and finds what went wrong last. [ErrRefused] it
+// is never: an error that says what became of a transaction is hidden in here, because it
+// is the word on one try, or on a part of the whole (and there is no Unwrap).
+func (e *OutcomeUnknownError) Is(target error) bool {
+	return target == ErrUnknown || target != ErrRefused && errors.Is(e.Err, target)
+}
 
-// Is makes errors.Is(err, ErrUnknown) true.
-func (e *OutcomeUnknownError) Is(target error) bool { return target == ErrUnknown }
+// As finds what went wrong last, unless it would say what became of the transaction.
+func (e *OutcomeUnknownError) As(target any) bool {
+	switch target.(type) {
+	case **RefusedError, **UnavailableError, **RolledBackError, **CommittedError:
+		return false
+	}
+	return errors.As(e.Err, target)
+}
 
 // RefusedError is a typed refusal of the cluster: nothing has changed.
 type RefusedError struct {

@@ -80,18 +80,37 @@ func (b *Branch) ballot(v Vote) *quoratev1.Ballot {
 // refuse says a refusal. Nobody need wait for it, but it should arrive: without
 // it the transaction holds its locks until the deadline.
 func (b *Branch) refuse(ctx context.Context, v Vote) Verdict {
-	_, err := b.sendVote(ctx, v)
-	if err != nil && refusedWith(err) == "" {
-		b.c.background(b.scope.timeout, func(ctx context.Context) {
-			if _, err := b.sendVote(ctx, v); err != nil {
-				b.c.cfg.logger.Warn("a refusal was not heard; the deadline will do it", "branch", b.ref, "err", err)
-			}
-			b.afterRefusal(v)
-		})
+	if _, err := b.sendVote(ctx, v); !unheard(err) {
+		b.afterRefusal(v)
 		return VerdictRollback
 	}
-	b.afterRefusal(v)
+	b.c.background(b.scope.timeout, func(ctx context.Context) {
+		b.sayRefusal(ctx, v)
+		b.afterRefusal(v)
+	})
 	return VerdictRollback
+}
+
+// sayRefusal says a refusal until it is heard, or the transaction's time is over.
+func (b *Branch) sayRefusal(ctx context.Context, v Vote) {
+	var pause backoff
+	for {
+		_, err := b.sendVote(ctx, v)
+		if !unheard(err) {
+			return
+		}
+		if sleep(ctx, pause.next()) != nil {
+			b.c.cfg.logger.Warn("a refusal was not heard; the deadline will do it", "branch", b.ref, "err", err)
+			return
+		}
+	}
+}
+
+// unheard reports that a vote may have come to nobody: no answer, or a full queue's.
+// Whatever else is refused has been looked at, or will not be another time.
+func unheard(err error) bool {
+	reason := refusedWith(err)
+	return err != nil && (reason == "" || reason == reasonQuota)
 }
 
 // afterRefusal ends the branch, unless it may have prepared: then it stays live,
@@ -109,7 +128,7 @@ func (b *Branch) refuseLater(why string) {
 	b.vote = &v
 	b.mu.Unlock()
 	b.c.background(b.scope.timeout, func(ctx context.Context) {
-		_, _ = b.sendVote(ctx, v)
+		b.sayRefusal(ctx, v)
 		b.end(VerdictRollback, OutcomeRolledBack)
 	})
 }
