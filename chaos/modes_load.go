@@ -208,13 +208,13 @@ func (w *modesWorkload) sayAgain(ctx context.Context, tx *modesTx, req *quoratev
 	if r.Float64() < repeatedShare {
 		pause(ctx, time.Duration(r.IntN(400))*time.Millisecond)
 		got, err := w.service().Submit(ctx, req)
-		var refused *participant.RefusedError
+		reason := refusedFor(err)
 		switch {
 		case err == nil && (got.GetCreated() || got.GetGid() != tx.gid):
 			w.found("S9", "%s (%s): a repeated Submit made %s, created %t", tx.key, tx.gid, got.GetGid(), got.GetCreated())
 		case err == nil:
 			w.count("repeats_" + tx.mode)
-		case errors.As(err, &refused) && refused.Reason != "ALREADY_DECIDED":
+		case reason != "" && reason != "ALREADY_DECIDED":
 			w.found("S9", "%s (%s): a repeated Submit was refused: %v", tx.key, tx.gid, err)
 		}
 	}
@@ -222,11 +222,10 @@ func (w *modesWorkload) sayAgain(ctx context.Context, tx *modesTx, req *quoratev
 		other := proto.Clone(req).(*quoratev1.SubmitRequest)
 		other.Set[0].Payload = append(other.Set[0].Payload, ' ')
 		got, err := w.service().Submit(ctx, other)
-		var refused *participant.RefusedError
 		switch {
 		case err == nil:
 			w.found("S9", "%s (%s): a Submit with another payload was taken: %v", tx.key, tx.gid, got.GetState())
-		case errors.As(err, &refused):
+		case refusedFor(err) != "":
 			w.count("conflicts_refused")
 		}
 	}
@@ -325,15 +324,14 @@ func (w *modesWorkload) commitTCC(ctx context.Context, tx *modesTx, bank string,
 		switch err = participant.Decided(gid, err); {
 		case err == nil && got.GetDecision() == quoratev1.Decision_DECISION_COMMIT:
 			w.count("repeats_tcc")
-		case err == nil || !errors.Is(err, participant.ErrUnknown):
+		case err == nil || lookedAt(err):
 			w.found("S9", "%s (%s): committed, and the repeated Commit heard %v, %v", tx.key, tx.gid, got.GetDecision(), err)
 		}
 	}
 	if r.Float64() < lateEnlistShare {
 		got, err := w.service().Enlist(ctx, w.branchOf("99", tx.gid, bank, branchbank.Move{Key: tx.key}))
-		var refused *participant.RefusedError
 		switch {
-		case errors.As(err, &refused) || err == nil && got.GetVerdict() == quoratev1.Verdict_VERDICT_ROLLBACK:
+		case refusedFor(err) != "" || err == nil && got.GetVerdict() == quoratev1.Verdict_VERDICT_ROLLBACK:
 			w.count("late_enlists_refused")
 		case err == nil:
 			w.found("S10", "%s (%s): a branch was enlisted after the commit: %v", tx.key, tx.gid, got.GetVerdict())
@@ -391,11 +389,10 @@ func (w *modesWorkload) recordOther(ctx context.Context, tx *modesTx) {
 		_, err := w.service().Record(ctx, &quoratev1.RecordRequest{
 			Gid: got.GetTransaction().GetGid(), Branch: b.GetSpec().GetId(), Operation: b.GetRecorded(), Result: []byte("other"),
 		})
-		var refused *participant.RefusedError
 		switch {
 		case err == nil:
 			w.found("S9", "%s (%s): another result of step %s was taken", tx.key, got.GetTransaction().GetGid(), b.GetSpec().GetId())
-		case errors.As(err, &refused):
+		case refusedFor(err) != "":
 			w.count("records_refused")
 		}
 	}
