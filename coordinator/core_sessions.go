@@ -63,6 +63,21 @@ func (c *Core) Attach(now time.Time, id SessionID, r AttachRequest) {
 	c.end()
 }
 
+// crowded reports that an attach would leave more than most sessions. Those that it ends
+// are not counted: whoever comes back must not be kept out by what it has left.
+func (c *Core) crowded(r AttachRequest, most int) bool {
+	stay := len(c.sessions)
+	if h := c.holders[holderID(r.Holder)]; h != nil && h.session != nil {
+		stay--
+	}
+	if older, ok := c.processes[r.Process]; ok && r.Process != "" && bytes.Compare(older[:], r.Holder) < 0 {
+		if h := c.holders[older]; h != nil && h.session != nil {
+			stay--
+		}
+	}
+	return stay >= most
+}
+
 func (c *Core) window(asked int) int {
 	if asked <= 0 || asked > c.cfg.SessionWindowMax {
 		return c.cfg.SessionWindowMax

@@ -102,7 +102,7 @@ func (c *Coordinator) Attach(ctx context.Context, r AttachRequest) (*Session, er
 	s.aliveAt.Store(int64(c.now().Sub(c.began)))
 	full := make(chan bool, 1)
 	attached := c.query(ctx, func(core *Core, now time.Time) {
-		if len(c.sessions) >= c.settings.SessionsMax {
+		if core.crowded(r, c.settings.SessionsMax) {
 			full <- true
 			return
 		}

@@ -175,6 +175,52 @@ func TestSessionsAreBounded(t *testing.T) {
 	s.Detach()
 }
 
+// A participant that comes back is not kept out by what it leaves: its own session of
+// before, which nobody has seen end yet, or that of the process that it replaces.
+func TestWhoComesBackHasAPlace(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.Settings.SessionsMax = 2 })
+	attach := func(holder byte, process string) (*Session, error) {
+		return n.Attach(n.ctx, AttachRequest{Holder: holderN(holder), Resources: []string{"a"}, Process: process})
+	}
+	var sessions []*Session
+	for _, c := range []struct {
+		holder  byte
+		process string
+		full    bool
+		ended   []int
+	}{
+		{holder: 2, process: "till-1"},
+		{holder: 1},
+		{holder: 3, full: true},
+		{holder: 1, ended: []int{1}},                    // its stream broke, and the leader has not heard of that
+		{holder: 4, process: "till-1", ended: []int{0}}, // restarted
+		{holder: 2, process: "till-1", full: true},      // the one from before, late: it replaces nobody
+		{holder: 5, full: true},
+		{holder: 4, process: "till-1", ended: []int{3}},
+	} {
+		s, err := attach(c.holder, c.process)
+		if c.full != errors.Is(err, ErrOverload) || !c.full && err != nil {
+			t.Fatalf("holder %d of %q: %v, want full: %t", c.holder, c.process, err, c.full)
+		}
+		if err == nil {
+			sessions = append(sessions, s)
+		}
+		for _, i := range c.ended {
+			select {
+			case <-sessions[i].Done():
+			case <-n.ctx.Done():
+				t.Fatalf("session %d goes on", i)
+			}
+		}
+	}
+	n.settle()
+	n.query(n.ctx, func(core *Core, _ time.Time) {
+		if len(core.sessions) != 2 || len(n.sessions) != 2 {
+			t.Errorf("%d sessions in the core and %d beside it, want 2", len(core.sessions), len(n.sessions))
+		}
+	})
+}
+
 // A stream that nobody reads is ended, and holds up nobody else.
 func TestSessionThatIsNotReadIsEnded(t *testing.T) {
 	n := newNode(t, func(c *Config) {
