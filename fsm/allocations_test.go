@@ -47,10 +47,10 @@ func TestAllocationsOfApply(t *testing.T) {
 			return submit(namedBegin(g), specs("1", "2"), ballots(votePrepared, "1", "2")...)
 		}, nil},
 		{"reports of both", allocated{4, 4}, func(g GID) *logpb.Command { return reportsAll(g, committed, "1", "2") }, decided},
-		{"answers of both", allocated{15, 19}, func(g GID) *logpb.Command { return answersOf(g, said("1", answerDone), said("2", answerDone)) }, commands{sagas}},
-		{"submit of a saga", allocated{12, 14}, sagas, nil},
+		{"answers of both", allocated{5, 5}, func(g GID) *logpb.Command { return answersOf(g, said("1", answerDone), said("2", answerDone)) }, commands{sagas}},
+		{"submit of a saga", allocated{4, 6}, sagas, nil},
 		{"answer", allocated{3, 3}, answers("1"), commands{sagas}},
-		{"last answer", allocated{13, 13}, answers("2"), commands{sagas, answers("1")}},
+		{"last answer", allocated{5, 5}, answers("2"), commands{sagas, answers("1")}},
 		{"rollback of nothing", allocated{7, 7}, func(g GID) *logpb.Command { return rollback(g, participant) }, nil},
 		{"tick", allocated{1, 3}, func(GID) *logpb.Command { return tick() }, nil},
 	} {

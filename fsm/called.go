@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -13,12 +14,12 @@ func (s *State) open(b *logpb.Begin, gid GID, set []*logpb.BranchSpec) (*transac
 	if rules.votes {
 		return s.toActive(b, gid), Result{}, true
 	}
-	content := contentOf(b.GetPlan(), set)
+	more := s.contentMore(b.GetPlan(), set)
 	if len(b.GetBranches()) > 0 {
 		b = withPlan(b, b.GetPlan())
 	}
 	t := s.toActive(b, gid)
-	t.more = &txMore{content: content}
+	t.more = more
 	if refusal, ok := s.limitBytes(t, 0); !ok {
 		return nil, refusal, false
 	}
@@ -32,9 +33,12 @@ func (s *State) open(b *logpb.Begin, gid GID, set []*logpb.BranchSpec) (*transac
 	if refusal, ok := s.limitCalled(t, "set", set...); !ok {
 		return nil, refusal, false
 	}
-	t.branches = make([]*branch, len(set))
+	fresh := make([]branch, len(set)) // they join together, in one piece of memory
+	t.branches = slices.Grow(t.branches, len(set))
 	for i, spec := range set {
-		t.branches[i] = &branch{spec: spec, enlisted: s.stamped(), draft: t}
+		b := &fresh[i]
+		b.spec, b.enlisted, b.draft = spec, s.stamped(), t
+		t.branches = append(t.branches, b)
 	}
 	return t, Result{}, true
 }

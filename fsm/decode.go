@@ -36,6 +36,7 @@ func (d *decoder) reset() {
 	d.submits.reset()
 	d.reports.reset()
 	d.packs.reset()
+	d.answerPacks.reset()
 	d.answers.reset()
 	d.votes.reset()
 	d.enlists.reset()
@@ -45,6 +46,8 @@ func (d *decoder) reset() {
 	d.specAt.reset()
 	d.words.reset()
 	d.wordAt.reset()
+	d.saids.reset()
+	d.saidAt.reset()
 	d.gids.reset()
 	clear(d.begins)
 	d.begins, d.asked = d.begins[:0], 0
@@ -96,22 +99,25 @@ type decoder struct {
 	commands  slab[logpb.Command]
 	commandAt slab[*logpb.Command]
 
-	submits  slab[submitCommand]
-	reports  slab[reportCommand]
-	packs    slab[reportsCommand]
-	answers  slab[answerCommand]
-	votes    slab[voteCommand]
-	enlists  slab[enlistCommand]
-	decides  slab[decideCommand]
-	ballots  slab[logpb.Ballot]
-	ballotAt slab[*logpb.Ballot]
-	specAt   slab[*logpb.BranchSpec]
-	words    slab[logpb.Report]
-	wordAt   slab[*logpb.Report]
-	gids     slab[[len(GID{})]byte]
-	raws     [][]byte
-	begins   []*keptBegin // of the batch, that are written as they were read
-	asked    int          // of them were asked for, or passed by (written.go)
+	submits     slab[submitCommand]
+	reports     slab[reportCommand]
+	packs       slab[reportsCommand]
+	answerPacks slab[answersCommand]
+	answers     slab[answerCommand]
+	votes       slab[voteCommand]
+	enlists     slab[enlistCommand]
+	decides     slab[decideCommand]
+	ballots     slab[logpb.Ballot]
+	ballotAt    slab[*logpb.Ballot]
+	specAt      slab[*logpb.BranchSpec]
+	words       slab[logpb.Report]
+	wordAt      slab[*logpb.Report]
+	saids       slab[logpb.Answer]
+	saidAt      slab[*logpb.Answer]
+	gids        slab[[len(GID{})]byte]
+	raws        [][]byte
+	begins      []*keptBegin // of the batch, that are written as they were read
+	asked       int          // of them were asked for, or passed by (written.go)
 }
 
 // A command's message with its wrapper.
@@ -131,6 +137,10 @@ type (
 	answerCommand struct {
 		kind logpb.Command_Answer
 		m    logpb.Answer
+	}
+	answersCommand struct {
+		kind logpb.Command_Answers
+		m    logpb.Answers
 	}
 	voteCommand struct {
 		kind   logpb.Command_Vote
@@ -227,11 +237,12 @@ func (d *decoder) command(raw []byte, c *logpb.Command) bool {
 		k.kind.Reports = &k.m
 		c.Kind = &k.kind
 	case 20:
-		k := new(logpb.Answers)
-		if !d.packedAnswers(body, k) {
+		k := d.answerPacks.one(d.left)
+		if !d.packedAnswers(body, &k.m) {
 			return false
 		}
-		c.Kind = &logpb.Command_Answers{Answers: k}
+		k.kind.Answers = &k.m
+		c.Kind = &k.kind
 	default:
 		return false
 	}
@@ -612,8 +623,8 @@ func (d *decoder) packed(raw []byte, m *logpb.Reports) bool {
 
 func (d *decoder) packedAnswers(raw []byte, m *logpb.Answers) bool {
 	n := countField(raw, 2)
-	answers := make([]logpb.Answer, n)
-	m.Answers = make([]*logpb.Answer, 0, n)
+	answers := d.saids.some(n, d.left)
+	m.Answers = d.saidAt.some(n, d.left)[:0]
 	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:

@@ -75,7 +75,7 @@ func (f *fields) blob() []byte {
 	switch {
 	case len(v) == 0:
 		return nil
-	case f.names != nil && len(v) <= nameBytesMax:
+	case f.names != nil && len(v) <= nameBlobBytesMax:
 		return f.names.blob(v)
 	default:
 		return bytes.Clone(v)

@@ -6,8 +6,8 @@ import (
 	"math/bits"
 )
 
-// names are the short texts that were read last: ids of branches, resources, labels,
-// instance ids. Most transactions bring the same ones, and need no copy of their own
+// names are the short texts that were read last: ids of branches, resources, endpoints,
+// labels, instance ids. Most transactions bring the same ones, and need no copy of their own
 // then. What a name pushes out is copied again when it comes again; nothing else
 // depends on what is here, so nodes may differ in it.
 type names struct {
@@ -17,8 +17,11 @@ type names struct {
 
 const (
 	nameBits = 9
-	// nameBytesMax is the longest that is kept.
-	nameBytesMax = 48
+	// nameBytesMax is the longest text that is kept: most endpoints are shorter.
+	nameBytesMax = 128
+	// nameBlobBytesMax is the same of what is no text: payloads come once, and an instance
+	// id is of 16.
+	nameBlobBytesMax = 16
 )
 
 // text is the place of a text, which may hold another.
@@ -33,11 +36,12 @@ func (n *names) blob(v []byte) []byte {
 	return *known
 }
 
-// nameHash spreads names by their length and both ends.
+// nameHash spreads names by their length, both ends and the middle.
 func nameHash(v []byte) uint64 {
 	h := uint64(len(v))
 	if n := len(v); n >= 8 {
-		h ^= binary.LittleEndian.Uint64(v) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(v[n-8:]), 29)
+		h ^= binary.LittleEndian.Uint64(v) ^ bits.RotateLeft64(binary.LittleEndian.Uint64(v[n-8:]), 29) ^
+			bits.RotateLeft64(binary.LittleEndian.Uint64(v[n/2-4:]), 13)
 	} else {
 		for _, c := range v {
 			h = h<<8 | uint64(c)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
@@ -33,7 +35,7 @@ func TestPlain(t *testing.T) {
 func TestNames(t *testing.T) {
 	kept := new(names)
 	read := func(v string) string {
-		f := fields{rest: append([]byte{byte(len(v))}, v...), names: kept, kind: 2}
+		f := fields{rest: protowire.AppendString(nil, v), names: kept, kind: 2}
 		text := f.text()
 		if f.bad || len(f.rest) > 0 {
 			t.Fatalf("%q cannot be read", v)

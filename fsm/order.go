@@ -61,9 +61,7 @@ func (t *transaction) markIdle() {
 	}
 	for i, b := range t.branches {
 		if t.idleBranch(b) {
-			idle := *b
-			idle.idle = true
-			t.branches[i] = &idle
+			t.editAt(nil, i).idle = true
 		}
 	}
 }
@@ -71,6 +69,15 @@ func (t *transaction) markIdle() {
 // next lists the branches that are not done and wait for none that is not: for
 // none of those they name, however far, or in reverse, of those that name them.
 func (t *transaction) next(done func(*branch) bool, reverse bool) []*branch {
+	if !t.ordered() {
+		list := make([]*branch, 0, len(t.branches))
+		for _, b := range t.branches {
+			if !done(b) {
+				list = append(list, b)
+			}
+		}
+		return list
+	}
 	g := newGraph(len(t.branches))
 	for i, b := range t.branches {
 		for _, id := range b.spec.GetAfter() {
@@ -94,6 +101,16 @@ func (t *transaction) next(done func(*branch) bool, reverse bool) []*branch {
 		}
 	}
 	return list
+}
+
+// ordered says that any branch waits for another.
+func (t *transaction) ordered() bool {
+	for _, b := range t.branches {
+		if len(b.spec.GetAfter()) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // checkOrder refuses dependencies that nothing could ever honour. The set is

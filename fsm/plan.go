@@ -244,18 +244,21 @@ func (s *State) keepResult(t *transaction, result []byte) {
 
 // letGo forgets what nobody will be called with any more: a hash of each
 // payload stays. Results stay.
-func (t *transaction) letGo() {
+func (s *State) letGo(t *transaction) {
 	if t.rules().votes {
 		return
 	}
 	if slices.ContainsFunc(t.branches, func(b *branch) bool { return len(b.spec.GetPayload()) > 0 }) {
-		for i, b := range t.branches { // all: decode.go made their specs in one piece of memory
-			lean := *b
+		room := s.goneRoom(t)
+		for i := range t.branches { // all: decode.go made their specs in one piece of memory
+			b, g := t.editAt(nil, i), &room[i]
 			if payload := b.spec.GetPayload(); len(payload) > 0 {
-				lean.more = &branchMore{operation: b.operation(), result: b.result(), payloadHash: hashPayload(payload)}
+				g.hash = hashRecord(payload)
+				g.more = branchMore{operation: b.operation(), result: b.result(), payloadHash: g.hash[:]}
+				b.more = &g.more
 			}
-			lean.spec = withoutPayload(b.spec)
-			t.branches[i] = &lean
+			copyWithoutPayload(&g.spec, b.spec)
+			b.spec = &g.spec
 		}
 	}
 	if plan := t.begin.GetPlan(); len(plan.GetCallbackPayload()) > 0 {
@@ -286,11 +289,16 @@ func copyPlan(p *logpb.Plan) *logpb.Plan {
 
 // withoutPayload is a copy that shares what it can: what stands is never edited.
 func withoutPayload(s *logpb.BranchSpec) *logpb.BranchSpec {
-	return &logpb.BranchSpec{
-		Id: s.GetId(), Resource: s.GetResource(), Endpoint: s.GetEndpoint(), Held: s.GetHeld(), Holder: s.GetHolder(),
-		Undo: s.GetUndo(), After: s.GetAfter(), AttemptsMax: s.GetAttemptsMax(), CallTimeoutMs: s.GetCallTimeoutMs(),
-		Topic: s.GetTopic(),
-	}
+	lean := new(logpb.BranchSpec)
+	copyWithoutPayload(lean, s)
+	return lean
+}
+
+// copyWithoutPayload is withoutPayload, with the memory for the copy, which is empty.
+func copyWithoutPayload(to, s *logpb.BranchSpec) {
+	to.Id, to.Resource, to.Endpoint, to.Held, to.Holder = s.GetId(), s.GetResource(), s.GetEndpoint(), s.GetHeld(), s.GetHolder()
+	to.Undo, to.After, to.AttemptsMax, to.CallTimeoutMs = s.GetUndo(), s.GetAfter(), s.GetAttemptsMax(), s.GetCallTimeoutMs()
+	to.Topic = s.GetTopic()
 }
 
 // withPlan is a copy of a Begin with another plan, and without branches: those

@@ -36,12 +36,32 @@ func contentOf(plan *logpb.Plan, branches []*logpb.BranchSpec) []byte {
 	if plan == nil && len(branches) == 0 {
 		return nil
 	}
-	b := appendMessage(nil, 1, func(d []byte) []byte { return appendPlan(d, plan) })
+	h := hashRecord(appendContent(nil, plan, branches))
+	return h[:]
+}
+
+// appendContent appends what contentOf hashes.
+func appendContent(b []byte, plan *logpb.Plan, branches []*logpb.BranchSpec) []byte {
+	b = appendMessage(b, 1, func(d []byte) []byte { return appendPlan(d, plan) })
 	for _, spec := range branches {
 		b = appendMessage(b, 2, func(d []byte) []byte { return appendSpec(d, spec) })
 	}
-	h := hashRecord(b)
-	return h[:]
+	return b
+}
+
+// contentMore is what a record has more whose creating command had that plan and those
+// branches.
+func (s *State) contentMore(plan *logpb.Plan, branches []*logpb.BranchSpec) *txMore {
+	if plan == nil && len(branches) == 0 {
+		return new(txMore)
+	}
+	s.scratch = appendContent(s.scratch[:0], plan, branches)
+	m := &struct { // one piece of memory
+		txMore
+		hash Digest
+	}{hash: hashRecord(s.scratch)}
+	m.content = m.hash[:]
+	return &m.txMore
 }
 
 // same compares the content of Enlist with what stands.
@@ -68,4 +88,11 @@ func (b *branch) samePayload(payload []byte) bool {
 func hashPayload(payload []byte) []byte {
 	h := hashRecord(payload)
 	return h[:]
+}
+
+// gone is what a branch has in place of its payload once that was let go of.
+type gone struct {
+	spec logpb.BranchSpec
+	more branchMore
+	hash Digest
 }

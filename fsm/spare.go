@@ -10,6 +10,7 @@ import "slices"
 type spare struct {
 	record   transaction
 	branches []branch
+	gone     []gone
 }
 
 // spareBranchesMax bounds what is kept for the next record.
@@ -31,12 +32,25 @@ func (s *State) changeOf(gid GID, parts int) change {
 func (s *State) reuse(x *change) {
 	switch {
 	case x.spare == nil:
-	case s.live[x.next.gid] == x.next || len(x.spare.branches) > spareBranchesMax:
+	case s.live[x.next.gid] == x.next || max(len(x.spare.branches), len(x.spare.gone)) > spareBranchesMax:
 		s.spare = nil
 	default:
 		x.spare.record = transaction{} // it keeps nothing alive
 		clear(x.spare.branches)
+		clear(x.spare.gone)
 	}
+}
+
+// goneRoom is memory for what the branches of a record have in place of their payloads.
+func (s *State) goneRoom(t *transaction) []gone {
+	n := len(t.branches)
+	if s.spare == nil || t != &s.spare.record {
+		return make([]gone, n)
+	}
+	if len(s.spare.gone) < n {
+		s.spare.gone = make([]gone, n)
+	}
+	return s.spare.gone[:n]
 }
 
 // clone is a copy of a record, in the spare's memory where there is any.
@@ -65,6 +79,11 @@ func (p *spare) has(t *transaction) bool {
 	}
 	for i := range p.branches {
 		if slices.Contains(t.branches, &p.branches[i]) {
+			return true
+		}
+	}
+	for i := range p.gone {
+		if slices.ContainsFunc(t.branches, func(b *branch) bool { return b.spec == &p.gone[i].spec || b.more == &p.gone[i].more }) {
 			return true
 		}
 	}

@@ -56,7 +56,7 @@ func (s *State) answerTo(x *change, gid GID, c *logpb.Answer) Result {
 	case !t.callable(b):
 		return t.answer(Invalid, "branch %s of %s was never called: what comes before it is not done", c.GetBranch(), gid)
 	case t.state == StateSealed:
-		return s.stepAnswered(x.edit(), c)
+		return s.stepAnswered(x, c)
 	default:
 		return s.stepAnsweredLate(x, b, c)
 	}
@@ -73,8 +73,9 @@ func word(c *logpb.Answer) (kind logpb.VoteKind, maybe bool) {
 
 // stepAnswered stores the answer of a step that was called in time: the last
 // one commits, one that was not done rolls back.
-func (s *State) stepAnswered(next *transaction, c *logpb.Answer) Result {
-	s.writeAnswer(next, c)
+func (s *State) stepAnswered(x *change, c *logpb.Answer) Result {
+	next := x.edit()
+	s.writeAnswer(x, c)
 	switch c.GetKind() {
 	case answerDone:
 		if next.allVoted() {
@@ -99,15 +100,15 @@ func (s *State) stepAnsweredLate(x *change, b *branch, c *logpb.Answer) Result {
 		return t.answer(OK, "")
 	}
 	next := x.edit()
-	s.writeAnswer(next, c)
+	s.writeAnswer(x, c)
 	s.finish(next)
 	return stored(next)
 }
 
-func (s *State) writeAnswer(t *transaction, c *logpb.Answer) {
-	b := t.edit(c.GetBranch())
+func (s *State) writeAnswer(x *change, c *logpb.Answer) {
+	b := x.editBranch(c.GetBranch())
 	if b.vote != voteNone {
-		t.require(false, "step %q is answered twice", c.GetBranch())
+		x.next.require(false, "step %q is answered twice", c.GetBranch())
 	}
 	b.vote, b.maybePrepared = word(c)
 	b.voted, b.detail, b.attempts = s.stamped(), s.clip(c.GetDetail()), c.GetAttempts()

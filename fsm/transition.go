@@ -90,7 +90,7 @@ func (s *State) finish(t *transaction) {
 		t.state = StateCommitted
 	}
 	t.finished = s.stamped()
-	t.letGo()
+	s.letGo(t)
 }
 
 // toDecidedOrSealed takes the edge that asking commit takes: C when every vote

@@ -252,6 +252,11 @@ func (t *transaction) editIn(room *[]branch, id string) *branch {
 		t.require(false, "branch %q to change is no member", id)
 		return new(branch)
 	}
+	return t.editAt(room, i)
+}
+
+// editAt is editIn of the member at a place.
+func (t *transaction) editAt(room *[]branch, i int) *branch {
 	if t.branches[i].draft == t {
 		return t.branches[i]
 	}
