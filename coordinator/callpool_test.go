@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quorate/quorate/fsm/logpb"
@@ -56,4 +57,29 @@ func TestCallsShareGoroutines(t *testing.T) {
 	if resting := n.calls.resting.Load(); resting > many {
 		t.Errorf("%d goroutines rest, and %d could have made the call", resting, many)
 	}
+}
+
+// "DeliveryTimeout is how long one attempt may take": a call that shares its deadline with
+// those before it has all of that, and not much more; one with a timeout of its own has
+// exactly this.
+func TestACallHasItsWholeTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Coordinator{settings: DefaultSettings()}
+		lead := &leadership{ctx: t.Context()}
+		for range 50 {
+			timeout := c.settings.DeliveryTimeout
+			ctx, cancel := c.bound(lead, timeout)
+			deadline, _ := ctx.Deadline()
+			if left := time.Until(deadline); left < timeout || left > timeout+timeout/8 {
+				t.Errorf("a call may take %v, want %v", left, timeout)
+			}
+			cancel()
+			ctx, cancel = c.bound(lead, time.Second)
+			if deadline, _ := ctx.Deadline(); time.Until(deadline) != time.Second {
+				t.Errorf("one with its own time may take %v", time.Until(deadline))
+			}
+			cancel()
+			time.Sleep(70 * time.Millisecond)
+		}
+	})
 }

@@ -123,8 +123,8 @@ func TestAReportIsHurriedWithinItsStep(t *testing.T) {
 	}
 }
 
-// A call has the time that its step gives it, or the plan, or the node: no more, and not
-// much less.
+// A call has the time that its step gives it, or the plan, or the node; not less, but for
+// what passed before it began, and hardly more.
 func TestACallHasItsTime(t *testing.T) {
 	left := make(chan time.Duration, 1)
 	n := newNode(t, func(c *Config) {
@@ -141,7 +141,7 @@ func TestACallHasItsTime(t *testing.T) {
 		_, err := n.Submit(n.ctx, SubmitRequest{Wait: WaitDecision, Submit: &logpb.Submit{
 			Begin: &logpb.Begin{Mode: logpb.Mode_MODE_MESSAGE}, Set: []*logpb.BranchSpec{b}}})
 		n.must(err)
-		if got := <-left; got > want || got < want*3/4 {
+		if got := <-left; got > want+time.Second || got < want*3/4 {
 			t.Errorf("a step that asks for %v has %v left as it begins, want %v", step, got, want)
 		}
 	}

@@ -50,7 +50,7 @@ func sagaOf(key string, set ...*logpb.BranchSpec) *logpb.Submit {
 func TestSubmitOfASagaWaitsAsAsked(t *testing.T) {
 	gate := make(chan struct{})
 	s := &services{answer: func(ctx context.Context, d Delivery) (Answered, error) {
-		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > d.Timeout {
+		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > d.Timeout+time.Second {
 			return Answered{}, errors.New("no deadline")
 		}
 		select {

@@ -102,23 +102,25 @@ func (c *Coordinator) told(a *Asked, r fsm.Result) (Status, error) {
 }
 
 // appendTogether appends callers' commands in one entry or, where they are too large for
-// that, each in its own.
+// that, each half by itself, one after the other: in the order in which they were asked.
 func (c *Coordinator) appendTogether(ctx context.Context, commands []*logpb.Command) []result {
 	came := make([]result, len(commands))
-	if len(commands) == 0 {
-		return came
+	if len(commands) > 0 {
+		c.appendInto(ctx, commands, came)
 	}
+	return came
+}
+
+func (c *Coordinator) appendInto(ctx context.Context, commands []*logpb.Command, came []result) {
 	results, _, err := c.replog.Propose(ctx, commands...)
-	if errors.Is(err, ErrTooLarge) && len(commands) > 1 {
-		for i, command := range commands {
-			came[i].result, came[i].err = c.appendAlone(ctx, command)
-		}
-		return came
+	if half := len(commands) / 2; half > 0 && errors.Is(err, ErrTooLarge) {
+		c.appendInto(ctx, commands[:half], came[:half])
+		c.appendInto(ctx, commands[half:], came[half:])
+		return
 	}
 	for i := range came {
 		if came[i].err = err; err == nil {
 			came[i].result = results[i]
 		}
 	}
-	return came
 }

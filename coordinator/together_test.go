@@ -156,8 +156,8 @@ func TestTogetherFailsAsOneWould(t *testing.T) {
 			t.Errorf("request %d by itself: %v", i, told.Err)
 		}
 	}
-	if got := n.proposed(); !slices.Equal(got, []int{3, 1, 1, 1}) {
-		t.Errorf("proposed %v, want all together, then each by itself", got)
+	if got := n.proposed(); !slices.Equal(got, []int{3, 1, 2, 1, 1}) {
+		t.Errorf("proposed %v, want all together, then halves of what is too large", got)
 	}
 	n.refuses(nil)
 	n.mu.Lock()
@@ -176,6 +176,33 @@ func TestTogetherFailsAsOneWould(t *testing.T) {
 	}
 	if got := n.pending.Load(); got != 0 {
 		t.Errorf("%d places are kept", got)
+	}
+}
+
+// TestTogetherIsHalvedWhereItIsTooLarge: as much goes together as an entry takes, in the
+// order in which it was asked: a vote never passes its enlist.
+func TestTogetherIsHalvedWhereItIsTooLarge(t *testing.T) {
+	n := newAsking(t)
+	const many, most = 16, 5
+	var asked []Asked
+	for i := range many / 2 {
+		gid, branch := n.begin(fmt.Sprint(i)), branchOf("1", "a", nil)
+		asked = append(asked, Asked{GID: gid, Branch: branch}, yes(gid, branchOf("1", "a", nil)))
+	}
+	n.proposed()
+	n.refuses(func(commands []*logpb.Command) error {
+		if len(commands) > most {
+			return ErrTooLarge
+		}
+		return nil
+	})
+	for i, told := range n.s.Together(n.ctx, asked) {
+		if told.Err != nil || told.Status.GID != asked[i].GID {
+			t.Errorf("request %d: %+v, want an answer of its own", i, told)
+		}
+	}
+	if got := n.proposed(); !slices.Equal(got, []int{16, 8, 4, 4, 8, 4, 4}) {
+		t.Errorf("proposed %v, want halves, and no smaller ones than they must be", got)
 	}
 }
 
