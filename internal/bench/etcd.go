@@ -18,6 +18,7 @@ import (
 
 	"github.com/quorate/quorate/internal/freeport"
 	"github.com/quorate/quorate/internal/proc"
+	"github.com/quorate/quorate/internal/timebox"
 )
 
 // peerEtcd is the peer's name.
@@ -33,6 +34,8 @@ type etcd struct {
 	mu    sync.Mutex
 	conns []*grpc.ClientConn // to the leader
 	lead  string
+
+	bounds timebox.Contexts
 }
 
 // The methods that are called. Their messages are small enough to be made by hand.
@@ -151,13 +154,11 @@ func (e *etcd) findLeader(ctx context.Context) error {
 }
 
 func (e *etcd) invoke(ctx context.Context, conn *grpc.ClientConn, method string, request []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptMax)
-	defer cancel()
 	if request == nil {
 		request = []byte{}
 	}
 	var answer []byte
-	err := conn.Invoke(ctx, method, &request, &answer, grpc.ForceCodecV2(rawCodec{}))
+	err := conn.Invoke(e.bounds.Get(ctx, attemptMax), method, &request, &answer, grpc.ForceCodecV2(rawCodec{}))
 	return answer, err
 }
 

@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"encoding/base64"
+	byteorder "encoding/binary"
 	"math/rand/v2"
 
 	"github.com/oklog/ulid/v2"
@@ -13,21 +15,16 @@ import (
 // PayloadBytes is what each branch of a transaction carries, fresh for each call.
 const PayloadBytes = 256
 
-// letters are what payloads are made of: labels must be text.
-const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-
-// freshPayload is random text of PayloadBytes.
+// freshPayload is random text of PayloadBytes: labels must be text.
 func freshPayload() []byte {
-	b := make([]byte, PayloadBytes)
-	var word uint64
-	for i := range b {
-		if i%10 == 0 {
-			word = rand.Uint64()
-		}
-		b[i] = letters[word&63]
-		word >>= 6
+	const size = PayloadBytes / 4 * 3
+	random := make([]byte, 0, size)
+	for len(random) < size {
+		random = byteorder.LittleEndian.AppendUint64(random, rand.Uint64())
 	}
-	return b
+	text := make([]byte, PayloadBytes)
+	base64.RawURLEncoding.Encode(text, random)
+	return text
 }
 
 // freshGID is a new GID, born at the newest cluster clock that was heard.

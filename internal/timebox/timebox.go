@@ -11,9 +11,11 @@ import (
 const slackMax = time.Second
 
 // Contexts gives out contexts that end with a parent, or in time: those that are asked for
-// shortly after each other are one. It serves one parent and one bound, and needs no making.
+// shortly after each other are one. It serves one bound, and one parent at a time: for another
+// one it begins anew. It needs no making.
 type Contexts struct {
 	mu     sync.Mutex
+	parent context.Context
 	ctx    context.Context
 	cancel context.CancelFunc // never called: others use the context; its time ends it
 	until  time.Time
@@ -25,7 +27,8 @@ func (c *Contexts) Get(parent context.Context, d time.Duration) context.Context 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	slack := min(d/8, slackMax)
-	if now := time.Now(); c.ctx == nil || now.After(c.until) {
+	if now := time.Now(); c.parent != parent || now.After(c.until) {
+		c.parent = parent
 		c.ctx, c.cancel = context.WithTimeout(parent, d+slack)
 		c.until = now.Add(slack)
 	}

@@ -45,3 +45,19 @@ func TestContextsEndInTime(t *testing.T) {
 		}
 	})
 }
+
+// TestContextsOfAnotherParent: whoever asks for one below another context gets one that
+// ends with that, and not with the one before.
+func TestContextsOfAnotherParent(t *testing.T) {
+	var c Contexts
+	ended, cancel := context.WithCancel(t.Context())
+	first := c.Get(ended, time.Minute)
+	cancel()
+	second := c.Get(t.Context(), time.Minute)
+	if first.Err() == nil || second.Err() != nil {
+		t.Errorf("below the one that ended: %v, below the other: %v", first.Err(), second.Err())
+	}
+	if c.Get(t.Context(), time.Minute) != second {
+		t.Error("another context within the slack")
+	}
+}
