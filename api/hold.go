@@ -20,16 +20,17 @@ const holdInterval = 20 * time.Millisecond
 // outcome for unknown, though nothing was done.
 func hold[T any](ctx context.Context, s *Server, f func() (T, error)) (T, error) {
 	var end <-chan time.Time
-	wait := s.cfg.LeaderWait
-	if deadline, ok := ctx.Deadline(); ok {
-		wait = min(wait, time.Until(deadline)*9/10)
-	}
+	var wait time.Duration
 	for {
 		answer, err := f()
 		if err == nil || !leaderless(err) {
 			return answer, err
 		}
 		if end == nil {
+			wait = s.cfg.LeaderWait
+			if deadline, ok := ctx.Deadline(); ok {
+				wait = min(wait, time.Until(deadline)*9/10)
+			}
 			timer := time.NewTimer(wait)
 			defer timer.Stop()
 			end = timer.C

@@ -74,9 +74,9 @@ type Core struct {
 	token   uint64
 	replies map[uint64]func(r fsm.Result, err error)
 
-	seen    []look    // of the pull under way
-	touched []fsm.GID // the same
-	looked  map[fsm.GID]struct{}
+	seen    []look          // of the pull under way
+	touched []fsm.GID       // the same
+	looks   uint64          // counts the rounds of lookAt
 	dues    []fsm.DueBranch // the same
 
 	effects []Effect
@@ -114,7 +114,7 @@ func (c *Core) forget() {
 	c.survey = survey{}
 	c.waiters = make(map[uint64]*txn)
 	c.replies = make(map[uint64]func(fsm.Result, error))
-	c.looked = make(map[fsm.GID]struct{})
+	c.looks = 0
 	c.forgetLooks()
 }
 
@@ -266,7 +266,7 @@ func (c *Core) pull() {
 
 // look is what the state says of one transaction at one moment.
 type look struct {
-	gid fsm.GID
+	t   *txn
 	rec fsm.Record // the zero Record: gone
 	// due are the places of its deliveries in Core.dues.
 	due, dueEnd int
@@ -274,21 +274,32 @@ type look struct {
 
 // lookAt reads the transactions touched, each once, in order.
 func (c *Core) lookAt(s *fsm.State, touched []fsm.GID) {
+	c.looks++
 	for _, gid := range touched {
-		if _, again := c.looked[gid]; !again {
-			c.looked[gid] = struct{}{}
-			c.lookUp(s, gid)
+		t := c.txns[gid]
+		if t == nil || t.look != c.looks {
+			c.lookUp(s, gid, t)
 		}
 	}
 }
 
-func (c *Core) lookUp(s *fsm.State, gid fsm.GID) {
-	l := look{gid: gid, due: len(c.dues)}
-	if rec, ok := s.Read(gid); ok {
-		l.rec = rec
+// lookUp reads a transaction, of which t was noted: one that stands is noted from then
+// on. compare does what follows.
+func (c *Core) lookUp(s *fsm.State, gid fsm.GID, t *txn) {
+	rec, ok := s.Read(gid)
+	if t == nil {
+		if !ok {
+			return
+		}
+		t = &txn{gid: gid}
+		c.txns[gid] = t
+	}
+	l := look{t: t, rec: rec, due: len(c.dues)}
+	if ok {
 		c.dues = rec.AppendDue(c.dues)
 	}
 	l.dueEnd = len(c.dues)
+	t.look, t.surveyed = c.looks, c.survey.round
 	c.seen = append(c.seen, l)
 }
 
@@ -298,11 +309,10 @@ const looksKept = 4096
 // forgetLooks lets go of what the looks hold, and keeps their memory.
 func (c *Core) forgetLooks() {
 	if cap(c.seen) > looksKept || cap(c.dues) > looksKept || cap(c.touched) > looksKept {
-		c.seen, c.dues, c.touched, c.looked = nil, nil, nil, make(map[fsm.GID]struct{})
+		c.seen, c.dues, c.touched = nil, nil, nil
 		return
 	}
 	clear(c.seen)
 	clear(c.dues)
-	clear(c.looked)
 	c.seen, c.dues, c.touched = c.seen[:0], c.dues[:0], c.touched[:0]
 }

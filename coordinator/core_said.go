@@ -31,6 +31,8 @@ type said struct {
 	reply Reply
 	// calm: it was told, did that and no more, and said so once.
 	calm bool
+	// given: nobody else has the command, nor will it be said again.
+	given bool
 }
 
 // saidMax bounds the words of one record: each may have a detail of detailBytesMax.
@@ -45,18 +47,19 @@ type holding struct {
 
 // Report brings a branch's own word on its outcome. reply is told what came of it.
 func (c *Core) Report(now time.Time, r *logpb.Report, reply Reply) {
-	c.reportAs(now, reportOf(r), reply)
+	c.reportAs(now, reportOf(r), false, reply)
 }
 
-// reportAs is Report with the command that was made of it.
-func (c *Core) reportAs(now time.Time, command *logpb.Command, reply Reply) {
+// reportAs is Report with the command that was made of it, which it takes over where
+// that is given.
+func (c *Core) reportAs(now time.Time, command *logpb.Command, given bool, reply Reply) {
 	r := command.GetReport()
 	if !c.leading {
 		c.ask(AnswerReport{Reply: reply, Err: ErrNotLeader})
 		return
 	}
 	c.begin(now)
-	w := said{branch: r.GetBranch(), command: command, reply: reply}
+	w := said{branch: r.GetBranch(), command: command, given: given, reply: reply}
 	if d := c.reporter(r); d != nil {
 		d.said, w.t, w.over = true, d.t, d.over
 		c.utter(w, asDecided(d, r.GetOutcome()))
@@ -250,7 +253,7 @@ func (c *Core) proposeSaid(command *logpb.Command, rides bool, words ...said) {
 }
 
 // packed is the one command of several words, nil where they are not of one kind. It
-// shares nothing with theirs that it edits: they may have to be said again.
+// edits nothing of theirs that was not given: they may have to be said again.
 func packed(gid fsm.GID, words []said) *logpb.Command {
 	switch words[0].command.GetKind().(type) {
 	case *logpb.Command_Report:
@@ -263,18 +266,28 @@ func packed(gid fsm.GID, words []said) *logpb.Command {
 }
 
 func packedReports(gid fsm.GID, words []said) *logpb.Command {
+	for i := range words {
+		if words[i].command.GetReport() == nil {
+			return nil
+		}
+	}
 	p := &struct { // one piece of memory, for there is one of them in every transaction
 		command logpb.Command
 		kind    logpb.Command_Reports
 		reports logpb.Reports
 		gid     fsm.GID
 	}{gid: gid}
-	own := make([]logpb.Report, len(words))
 	p.reports.Gid, p.reports.Reports = p.gid[:], make([]*logpb.Report, len(words))
-	for i, w := range words {
-		r := w.command.GetReport()
-		if r == nil {
-			return nil
+	var own []logpb.Report
+	for i := range words {
+		r := words[i].command.GetReport()
+		if words[i].given {
+			r.Gid = nil
+			p.reports.Reports[i] = r
+			continue
+		}
+		if own == nil {
+			own = make([]logpb.Report, len(words))
 		}
 		o := &own[i]
 		o.Branch, o.Outcome, o.Detail, o.Attempts, o.Holder = r.GetBranch(), r.GetOutcome(), r.GetDetail(), r.GetAttempts(), r.GetHolder()

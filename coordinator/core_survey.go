@@ -61,17 +61,14 @@ func (c *Core) nextPage(state *fsm.State) {
 		c.touched, s.after, more = state.Unfiled(s.after, c.cfg.SurveyPage, c.touched[:0])
 		s.listed = !more
 		for _, gid := range c.touched {
-			c.lookUp(state, gid)
-			if t := c.txns[gid]; t != nil {
-				t.surveyed = s.round
-			}
+			c.lookUp(state, gid, c.txns[gid])
 		}
 	}
 	for left := c.cfg.SurveyPage - len(c.seen); s.listed && len(s.noted) > 0 && left > 0; left-- {
 		gid := s.noted[0]
 		s.noted = s.noted[1:]
 		if t := c.txns[gid]; t != nil && t.surveyed != s.round {
-			c.lookUp(state, gid)
+			c.lookUp(state, gid, t)
 		}
 	}
 }
@@ -82,8 +79,10 @@ func (c *Core) known(gid fsm.GID) *txn {
 	if t := c.txns[gid]; t != nil || !c.survey.under {
 		return t
 	}
-	c.view(func(s *fsm.State) { c.lookUp(s, gid) })
-	c.compare(&c.seen[0], nothingNew)
+	c.view(func(s *fsm.State) { c.lookUp(s, gid, nil) })
+	for i := range c.seen {
+		c.compare(&c.seen[i], nothingNew)
+	}
 	c.forgetLooks()
 	return c.txns[gid]
 }

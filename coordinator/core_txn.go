@@ -38,6 +38,8 @@ type txn struct {
 	partly bool
 	// surveyed is the last survey in which it was looked at.
 	surveyed uint64
+	// look is the round of lookAt in which it was looked at last.
+	look uint64
 }
 
 func (t *txn) mode() fsm.Mode { return modeOf(t.rec) }
@@ -74,18 +76,12 @@ func (c *Core) noted() []fsm.GID {
 // compare sets what was noted of a transaction against what stands now, and
 // does what follows. What happened after the index since happened just now.
 func (c *Core) compare(l *look, since uint64) {
-	t := c.txns[l.gid]
+	t := l.t
 	if !l.rec.Stands() {
-		if t != nil {
-			c.dropTxn(t)
-		}
+		c.dropTxn(t)
 		return
 	}
-	if t == nil {
-		t = &txn{gid: l.gid}
-		c.txns[l.gid] = t
-	}
-	t.rec, t.unheard, t.surveyed = l.rec, l.rec.Unheard(), c.survey.round
+	t.rec, t.unheard = l.rec, l.rec.Unheard()
 	due := c.dues[l.due:l.dueEnd]
 	c.observe(t, since)
 	if t.undecided() {

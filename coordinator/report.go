@@ -63,7 +63,7 @@ func (c *Coordinator) admitReport(r ReportRequest) error {
 
 // report tells the core, which brings the report into the log.
 func (c *Coordinator) report(r ReportRequest, done func(Status, error)) {
-	u := &reportUnderWay{c: c, asked: r, done: done, gid: r.GID}
+	u := &reportUnderWay{c: c, done: done, gid: r.GID}
 	u.report.Gid, u.report.Branch, u.report.Outcome = u.gid[:], r.Branch, r.Outcome
 	u.report.Detail, u.report.Attempts, u.report.Holder = r.Detail, r.Attempt, r.Holder
 	u.kind.Report = &u.report
@@ -77,7 +77,6 @@ func (c *Coordinator) report(r ReportRequest, done func(Status, error)) {
 // memory: every branch of every transaction makes one.
 type reportUnderWay struct {
 	c       *Coordinator
-	asked   ReportRequest
 	done    func(Status, error)
 	gid     fsm.GID
 	report  logpb.Report
@@ -85,22 +84,24 @@ type reportUnderWay struct {
 	command logpb.Command
 }
 
-func (u *reportUnderWay) tell(core *Core, now time.Time) { core.reportAs(now, &u.command, u.hear) }
+func (u *reportUnderWay) tell(core *Core, now time.Time) {
+	core.reportAs(now, &u.command, true, u.hear)
+}
 
 func (u *reportUnderWay) hear(res fsm.Result, err error) {
 	u.c.pending.Add(-1)
-	u.done(u.c.reportedAs(u.asked, res, err))
+	u.done(u.c.reportedAs(u.gid, u.report.Branch, res, err))
 }
 
 // reportedAs is the answer to a report.
-func (c *Coordinator) reportedAs(r ReportRequest, res fsm.Result, err error) (Status, error) {
+func (c *Coordinator) reportedAs(gid fsm.GID, branch string, res fsm.Result, err error) (Status, error) {
 	if err != nil {
-		return Status{}, c.proposeError(r.GID, err)
+		return Status{}, c.proposeError(gid, err)
 	}
 	if res.Alarm {
-		c.log.Warn("a branch reported what nobody can put right", "gid", r.GID, "branch", r.Branch, "detail", res.Detail)
+		c.log.Warn("a branch reported what nobody can put right", "gid", gid, "branch", branch, "detail", res.Detail)
 	}
-	if err := refusal(res, "", r.Branch); err != nil {
+	if err := refusal(res, "", branch); err != nil {
 		return Status{}, err
 	}
 	return statusOfResult(res), nil
