@@ -44,8 +44,14 @@ func TestAllocationsOfFrames(t *testing.T) {
 		want float64
 		f    func() error
 	}{
-		{"a submit with two votes, converted", 2, func() error {
-			_, err := read(server.reader, func(r *reader) *logpb.Submit { return readSubmit(t.Context(), r, submit) })
+		{"a submit with two votes, converted", 1, func() error {
+			var memory *slab
+			_, err := read(server.reader, func(r *reader) *logpb.Submit {
+				read := readSubmit(t.Context(), r, submit)
+				memory = r.slab
+				return read
+			})
+			memory.free()
 			return err
 		}},
 		{"a vote, converted", 4, func() error {

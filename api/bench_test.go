@@ -40,9 +40,16 @@ func BenchmarkReadSubmit(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := read(server.reader, func(r *reader) *logpb.Submit { return readSubmit(b.Context(), r, req) }); err != nil {
+		var memory *slab
+		_, err := read(server.reader, func(r *reader) *logpb.Submit {
+			submit := readSubmit(b.Context(), r, req)
+			memory = r.slab
+			return submit
+		})
+		if err != nil {
 			b.Fatal(err)
 		}
+		memory.free()
 	}
 }
 

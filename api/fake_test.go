@@ -124,6 +124,7 @@ func (f *fake) Rollback(_ context.Context, r coordinator.RollbackRequest) (coord
 }
 
 func (f *fake) Submit(_ context.Context, r coordinator.SubmitRequest) (coordinator.Status, error) {
+	r.Submit = proto.CloneOf(r.Submit) // which is not kept
 	return testStatus, f.call("Submit", r)
 }
 

@@ -40,9 +40,9 @@ type realNode struct {
 
 func (l *sharedLog) apply(commands ...*logpb.Command) ([]fsm.Result, uint64, error) {
 	l.index++
-	results, err := l.state.Apply(fsm.Meta{Index: l.index, Term: max(l.term, 1)}, &logpb.Batch{
+	results, err := l.state.ApplyEntry(l.index, max(l.term, 1), fsm.EncodeEntry(nil, &logpb.Batch{
 		ClockMs: 10_000 + uint64(time.Since(l.began).Milliseconds()), WallMs: uint64(time.Now().UnixMilli()), FeatureLevel: fsm.FeatureLevel, Commands: commands,
-	})
+	}))
 	return results, l.index, err
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net"
+	"sync"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/fsm"
@@ -9,8 +10,8 @@ import (
 )
 
 // slabBranches is how many branches a submit may have whose command is made in one piece
-// of memory. All of it is let go of at once, when the command is appended; to find room
-// for each message by itself costs more than to fill it in.
+// of memory. All of it is let go of at once, when the submit is answered, for the next one
+// to use; to find room for each message by itself costs more than to fill it in.
 const slabBranches = 2
 
 // slab is that memory. A reader that has none, or has used it up, makes each message by
@@ -37,8 +38,20 @@ func (r *reader) newSubmit(req *quoratev1.SubmitRequest) *logpb.Submit {
 	if len(req.GetSet()) > slabBranches || len(req.GetVotes()) > slabBranches {
 		return new(logpb.Submit)
 	}
-	r.slab = new(slab)
+	r.slab = slabs.Get().(*slab)
 	return &r.slab.submit
+}
+
+// slabs are free to be used.
+var slabs = sync.Pool{New: func() any { return new(slab) }}
+
+// free lets the next submit use the memory. Nothing that was made in it may be kept: the
+// coordinator does not, once it has answered.
+func (s *slab) free() {
+	if s != nil {
+		*s = slab{}
+		slabs.Put(s)
+	}
 }
 
 func (r *reader) newBegin() *logpb.Begin {

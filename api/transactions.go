@@ -142,13 +142,17 @@ func (t *transactions) Submit(ctx context.Context, req *quoratev1.SubmitRequest)
 
 // submitted submits, and makes the answer but for its header.
 func (t *transactions) submitted(ctx context.Context, req *quoratev1.SubmitRequest) (*quoratev1.SubmitResponse, error) {
+	var memory *slab
 	ask, err := read(t.reader, func(r *reader) coordinator.SubmitRequest {
-		return coordinator.SubmitRequest{Submit: readSubmit(ctx, r, req), Wait: r.wait("wait", req.GetWait())}
+		submit := readSubmit(ctx, r, req)
+		memory = r.slab
+		return coordinator.SubmitRequest{Submit: submit, Wait: r.wait("wait", req.GetWait())}
 	})
 	if err != nil {
 		return nil, err
 	}
 	status, err := hold(ctx, t.Server, func() (coordinator.Status, error) { return t.coordinator.Submit(ctx, ask) })
+	memory.free()
 	if err != nil {
 		return nil, err
 	}

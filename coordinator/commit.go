@@ -46,8 +46,8 @@ func sorted(set *logpb.BranchSet) *logpb.BranchSet {
 	return &logpb.BranchSet{Ids: slices.Compact(ids)}
 }
 
-// Submit begins, votes and asks commit in one entry. It takes r.Submit over, which may
-// be used for the same request once more, and for nothing else.
+// Submit begins, votes and asks commit in one entry. It edits r.Submit, which may be
+// used for the same request once more, and keeps nothing of it once it has returned.
 func (c *Coordinator) Submit(ctx context.Context, r SubmitRequest) (Status, error) {
 	asked := c.now()
 	submit := r.Submit

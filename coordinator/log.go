@@ -13,8 +13,8 @@ type Log interface {
 	// Propose appends the commands, in order and in one entry, and returns their
 	// results once the entry is applied, with its index. It must fail with an
 	// error that matches ErrNotLeader, ErrOverload or ErrTooLarge where nothing
-	// was appended; every other error is taken as unknown. The commands must
-	// not be edited afterwards.
+	// was appended; every other error is taken as unknown. It keeps nothing of the
+	// commands once it has returned: their memory is used for others.
 	Propose(ctx context.Context, commands ...*logpb.Command) ([]fsm.Result, uint64, error)
 	// ReadIndex returns an index that is applied here and not older than any
 	// write acknowledged before the call. Off the leader: ErrNotLeader.
