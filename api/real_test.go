@@ -47,7 +47,7 @@ func (l *sharedLog) apply(commands ...*logpb.Command) ([]fsm.Result, uint64, err
 }
 
 // realCluster serves count nodes, the first of which leads.
-func realCluster(t *testing.T, count int) []*realNode {
+func realCluster(t testing.TB, count int) []*realNode {
 	t.Helper()
 	log := &sharedLog{state: fsm.New(), began: time.Now()}
 	if _, _, err := log.apply(&logpb.Command{Kind: &logpb.Command_Found{Found: &logpb.Found{ClusterId: testCluster.Bytes()}}}); err != nil {
@@ -63,7 +63,7 @@ func realCluster(t *testing.T, count int) []*realNode {
 		n := &realNode{log: log, info: coordinator.LeaderInfo{ID: []string{"n1", "n2", "n3"}[i]}}
 		metrics := NewMetrics("test", "")
 		n.coordinator, err = coordinator.New(coordinator.Config{
-			Log: n, Caller: caller, Observer: metrics, Settings: coordinator.FastSettings(), Logger: testkit.Logger(t),
+			NodeID: n.info.ID, Log: n, Caller: caller, Observer: metrics, Settings: coordinator.FastSettings(), Logger: testkit.Logger(t),
 		})
 		if err != nil {
 			t.Fatal(err)

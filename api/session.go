@@ -146,8 +146,11 @@ func (s *participantSession) relay() {
 		select {
 		case m := <-s.session.Outgoing():
 			said = appendMessage(said[:0], m)
+			m.GiveBack() // the frames share nothing with it
 			for len(s.session.Outgoing()) > 0 && len(said) < frames.SessionFramesMax {
-				said = appendMessage(said, <-s.session.Outgoing())
+				m = <-s.session.Outgoing()
+				said = appendMessage(said, m)
+				m.GiveBack()
 			}
 			s.push(said...)
 			clear(said)

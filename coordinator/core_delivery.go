@@ -230,7 +230,7 @@ func (c *Core) sendOn(d *delivery, s *session) {
 		c.outgoing = append(c.outgoing, s)
 	}
 	if s.outbox == nil {
-		s.outbox = make([]Delivery, 0, s.sentLast+1)
+		s.outbox = deliveryList(s.sentLast + 1)
 	}
 	s.outbox = append(s.outbox, c.told(d))
 }

@@ -51,9 +51,35 @@ type AttachRequest struct {
 type Message struct {
 	Deliver *Delivery
 	// Deliveries come instead of Deliver where AttachRequest.Several asks for them: all
-	// that is to be told at one moment.
+	// that is to be told at one moment. Who has told them may give them back.
 	Deliveries []Delivery
 	VouchFor   []BranchRef
+}
+
+// deliveryLists are those that were told, for others.
+var deliveryLists sync.Pool
+
+// deliveryList is an empty list, new ones for so many.
+func deliveryList(n int) []Delivery {
+	if list, ok := deliveryLists.Get().(*[]Delivery); ok {
+		return *list
+	}
+	return make([]Delivery, 0, n)
+}
+
+// deliveriesKept is how long a list may be that is kept: some memory for many sessions.
+const deliveriesKept = 256
+
+// GiveBack lets the memory of a message be used for another: nothing of it may be used any
+// more.
+func (m *Message) GiveBack() {
+	list := m.Deliveries
+	if m.Deliveries = nil; cap(list) == 0 || cap(list) > deliveriesKept {
+		return
+	}
+	clear(list)
+	list = list[:0]
+	deliveryLists.Put(&list)
 }
 
 // Session is a participant's process as this leader knows it. It ends with the
@@ -248,12 +274,7 @@ func (s *Session) Report(ctx context.Context, r ReportRequest) (Status, error) {
 // another goroutine or from within the call. It must not block.
 func (s *Session) ReportAsync(r ReportRequest, done func(Status, error)) {
 	if r.Busy {
-		ref := BranchRef{GID: r.GID, Branch: r.Branch}
-		if !s.c.step(func(core *Core, now time.Time) { core.Busy(now, s.id, ref, r.Detail) }) {
-			done(Status{}, ErrClosed)
-			return
-		}
-		done(Status{GID: r.GID}, nil)
+		done(s.busy(BranchRef{GID: r.GID, Branch: r.Branch}, r.Detail))
 		return
 	}
 	s.Alive()
@@ -261,6 +282,14 @@ func (s *Session) ReportAsync(r ReportRequest, done func(Status, error)) {
 		r.Holder = s.holder
 	}
 	s.c.ReportAsync(r, done)
+}
+
+// busy says that a branch must be asked again.
+func (s *Session) busy(ref BranchRef, detail string) (Status, error) {
+	if !s.c.step(func(core *Core, now time.Time) { core.Busy(now, s.id, ref, detail) }) {
+		return Status{}, ErrClosed
+	}
+	return Status{GID: ref.GID}, nil
 }
 
 // Inquire asks for the verdict on a branch.
