@@ -47,7 +47,10 @@ type Settings struct {
 	// SessionGrace is how long a holder may be away before it counts as lost. It
 	// runs anew from each new leadership, and is extended while attaches queue.
 	SessionGrace time.Duration
-	// SessionWindowMax bounds the deliveries outstanding on one session.
+	// SessionWindowMax bounds the deliveries outstanding on one session. What it leaves
+	// waiting gets out of step with the other branches of its transactions, whose words are
+	// held for it; so a session must have room for what is decided while one delivery is
+	// under way.
 	SessionWindowMax int
 	// SessionsMax bounds the sessions attached at once.
 	SessionsMax int
@@ -107,7 +110,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		SessionHeartbeat:    time.Second,
 		SessionGrace:        5 * time.Second,
-		SessionWindowMax:    256,
+		SessionWindowMax:    1024,
 		SessionsMax:         4096,
 		DeliveryTimeout:     10 * time.Second,
 		BackoffMin:          100 * time.Millisecond,

@@ -12,7 +12,7 @@ import (
 
 // windowMax is how many deliveries the cluster may have outstanding on a session;
 // beyond it a delivery is answered busy at once.
-const windowMax = 256
+const windowMax = 1024
 
 // obeyTimeout bounds one try of a manager to end a branch.
 const obeyTimeout = 30 * time.Second
