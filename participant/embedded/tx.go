@@ -135,15 +135,27 @@ func (t *Tx) CommitWaits(ctx context.Context) error {
 		return err
 	}
 	verdict, outcome, err := t.branch.Wait(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case verdict == participant.VerdictRollback:
-		return &participant.RolledBackError{GID: t.branch.GID()}
-	case outcome == participant.OutcomeRolledBack:
-		return &participant.RolledBackError{GID: t.branch.GID(), Reason: "HEURISTIC", Detail: "the branch was rolled back on its own"}
 	}
-	return nil
+	return t.endedAs(verdict, outcome)
+}
+
+// endedAs is the branch's end as an error; nil is committed. A branch that has ended
+// otherwise than was decided, by its own record or somebody's hand, is never that.
+func (t *Tx) endedAs(verdict participant.Verdict, outcome participant.Outcome) error {
+	gid := t.branch.GID()
+	switch {
+	case outcome == participant.OutcomeCommitted && verdict == participant.VerdictCommit:
+		return nil
+	case outcome == participant.OutcomeNone && verdict != participant.VerdictRollback: // it only read
+		return nil
+	case (outcome == participant.OutcomeNone || outcome == participant.OutcomeRolledBack) && verdict == participant.VerdictRollback:
+		return &participant.RolledBackError{GID: gid}
+	case outcome == participant.OutcomeRolledBack:
+		return &participant.RolledBackError{GID: gid, Reason: "HEURISTIC", Detail: "the branch was rolled back on its own"}
+	}
+	return fmt.Errorf("branch %s of %q: %w: decided %v, the branch %v", t.branch.Ref(), t.s.resource, participant.ErrHeuristic, verdict, outcome)
 }
 
 // Rollback drops the transaction; a branch votes against its transaction. After
