@@ -1,7 +1,5 @@
 package fsm
 
-import "sort"
-
 // EventKind says what happened to a transaction. The numbers are those of the
 // API.
 type EventKind uint8
@@ -37,68 +35,6 @@ type Event struct {
 	Decision Decision
 }
 
-// event is an Event as it is kept: what it has in common with others of its entry
-// stands once.
-type event struct {
-	at                *stamp
-	gid               GID
-	namespace, branch string
-	kind              EventKind
-	state, decision   uint8
-}
-
-func (e *event) told() Event {
-	return Event{
-		Index: e.at.index, Term: e.at.term, ClockMS: e.at.clockMS, WallMS: e.at.wallMS,
-		GID: e.gid, Namespace: e.namespace, Kind: e.kind, Branch: e.branch,
-		State: TxState(e.state), Decision: Decision(e.decision),
-	}
-}
-
-// eventRing holds the latest events, oldest first from start on.
-type eventRing struct {
-	ring  []event
-	start int
-	// stamps are places for those of later entries; now is that of the latest event.
-	stamps []stamp
-	now    *stamp
-	// gone is the newest index of which an event was let go.
-	gone uint64
-}
-
-func (r *eventRing) add(e event) {
-	if len(r.ring) < EventsKept {
-		r.ring = append(r.ring, e)
-		return
-	}
-	r.gone = r.ring[r.start].at.index
-	r.ring[r.start] = e
-	r.start = (r.start + 1) % EventsKept
-}
-
-func (r *eventRing) at(i int) *event { return &r.ring[(r.start+i)%len(r.ring)] }
-
-// stamp is where and when the next events happen, once for all of an entry.
-func (r *eventRing) stamp(now stamp) *stamp {
-	if r.now != nil && *r.now == now {
-		return r.now
-	}
-	if len(r.stamps) == 0 {
-		r.stamps = make([]stamp, 64)
-	}
-	r.now, r.stamps = &r.stamps[0], r.stamps[1:]
-	*r.now = now
-	return r.now
-}
-
-// stamped is where and when what is made now happens: the same for all of an entry.
-func (s *State) stamped() *stamp { return s.events.stamp(s.now) }
-
-// search finds the first event after an index.
-func (r *eventRing) search(after uint64) int {
-	return sort.Search(len(r.ring), func(i int) bool { return r.at(i).at.index > after })
-}
-
 // Events returns what happened after an index, in order: whole entries, and
 // after at least most events no further one. oldest is the smallest index to
 // go on from; ok is false when after is older, so that events are missing.
@@ -107,13 +43,12 @@ func (s *State) Events(after uint64, most int) (events []Event, oldest uint64, o
 	if after < r.gone {
 		return nil, r.gone, false
 	}
-	n := len(r.ring)
-	for i := r.search(after); i < n; i++ {
-		e := r.at(i)
-		if len(events) >= most && e.at.index != events[len(events)-1].Index {
+	for i := r.search(after); i < r.count; i++ {
+		n := r.at(i)
+		if len(events) >= most && n.at.index != events[len(events)-1].Index {
 			break
 		}
-		events = append(events, e.told())
+		events = n.appendTo(events)
 	}
 	return events, r.gone, true
 }
@@ -126,13 +61,12 @@ func (s *State) Touched(after uint64, gids []GID) (touched []GID, ok bool) {
 	if after < r.gone {
 		return gids, false
 	}
-	n := len(r.ring)
-	for i := r.search(after); i < n; i++ {
-		e := r.at(i)
-		if e.kind == EventDropped || len(gids) > 0 && gids[len(gids)-1] == e.gid {
+	for i := r.search(after); i < r.count; i++ {
+		n := r.at(i)
+		if n.dropped() || len(gids) > 0 && gids[len(gids)-1] == n.gid {
 			continue
 		}
-		gids = append(gids, e.gid)
+		gids = append(gids, n.gid)
 	}
 	return gids, true
 }
@@ -141,13 +75,14 @@ func (s *State) Touched(after uint64, gids []GID) (touched []GID, ok bool) {
 // was not there before is nil, and so is one that is dropped.
 func (s *State) tell(old, next *transaction) {
 	if next == nil {
-		s.emit(old, EventDropped, "")
+		s.emit(old, append(s.events.room(), happened{kind: EventDropped}))
 		return
 	}
+	all := s.events.room()
 	if old == nil {
 		old = new(transaction)
 		if !next.tombstone {
-			s.emit(next, EventBegun, "")
+			all = append(all, happened{kind: EventBegun})
 		}
 	}
 	before, none := old.branches, branch{}
@@ -157,37 +92,45 @@ func (s *State) tell(old, next *transaction) {
 		if len(before) > 0 && before[0].compare(b) == 0 {
 			was, before = before[0], before[1:]
 		}
+		if was == b {
+			continue
+		}
 		id := b.spec.GetId()
 		if !b.hint && (was.spec == nil || was.hint) {
-			s.emit(next, EventEnlisted, id)
+			all = append(all, happened{EventEnlisted, id})
 		}
 		if was.vote != b.vote {
-			s.emit(next, EventVoted, id)
+			all = append(all, happened{EventVoted, id})
 		}
 		if was.own != b.own {
-			s.emit(next, EventReported, id)
+			all = append(all, happened{EventReported, id})
 		}
 		if was.resolved != b.resolved {
-			s.emit(next, EventResolved, id)
+			all = append(all, happened{EventResolved, id})
 		}
 	}
 	if !old.sealed && next.sealed {
-		s.emit(next, EventSealed, "")
+		all = append(all, happened{kind: EventSealed})
 	}
 	if old.decision != next.decision {
-		s.emit(next, EventDecided, "")
+		all = append(all, happened{kind: EventDecided})
 	}
 	if !old.ended() && next.ended() {
-		s.emit(next, EventFinished, "")
+		all = append(all, happened{kind: EventFinished})
 	}
 	if !old.quarantined && next.quarantined {
-		s.emit(next, EventQuarantined, "")
+		all = append(all, happened{kind: EventQuarantined})
 	}
+	s.emit(next, all)
 }
 
-func (s *State) emit(t *transaction, kind EventKind, branch string) {
-	s.events.add(event{
-		at: s.stamped(), gid: t.gid, namespace: t.begin.GetNamespace(), kind: kind, branch: branch,
+// emit adds what happened to t, if anything.
+func (s *State) emit(t *transaction, all []happened) {
+	if len(all) == 0 {
+		return
+	}
+	s.events.add(news{
+		at: s.stamped(), gid: t.gid, namespace: t.begin.GetNamespace(), all: s.events.shared(all),
 		state: uint8(t.state), decision: uint8(t.decision),
 	})
 }

@@ -81,7 +81,7 @@ func TestEventsAreARing(t *testing.T) {
 	var s State
 	add := func(index uint64, n int) {
 		for range n {
-			s.events.add(event{at: &stamp{index: index, term: uint64(n)}})
+			s.events.add(news{at: &stamp{index: index, term: uint64(n)}, all: &[]happened{{kind: EventVoted}}})
 		}
 	}
 	for i := range uint64(EventsKept / 4) {
