@@ -43,11 +43,11 @@ func TestAllocationsOfApply(t *testing.T) {
 		{"commit", allocated{2, 2}, commits, voted},
 		{"report", allocated{3, 3}, reports("1"), decided},
 		{"last report", allocated{3, 3}, reports("2"), append(decided[:len(decided):len(decided)], reports("1"))},
-		{"submit", allocated{3, 5}, func(g GID) *logpb.Command {
+		{"submit", allocated{2, 4}, func(g GID) *logpb.Command {
 			return submit(namedBegin(g), specs("1", "2"), ballots(votePrepared, "1", "2")...)
 		}, nil},
-		{"reports of both", allocated{4, 4}, func(g GID) *logpb.Command { return reportsAll(g, committed, "1", "2") }, decided},
-		{"answers of both", allocated{5, 5}, func(g GID) *logpb.Command { return answersOf(g, said("1", answerDone), said("2", answerDone)) }, commands{sagas}},
+		{"reports of both", allocated{3, 3}, func(g GID) *logpb.Command { return reportsAll(g, committed, "1", "2") }, decided},
+		{"answers of both", allocated{4, 4}, func(g GID) *logpb.Command { return answersOf(g, said("1", answerDone), said("2", answerDone)) }, commands{sagas}},
 		{"submit of a saga", allocated{4, 6}, sagas, nil},
 		{"answer", allocated{3, 3}, answers("1"), commands{sagas}},
 		{"last answer", allocated{5, 5}, answers("2"), commands{sagas, answers("1")}},

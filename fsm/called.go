@@ -12,13 +12,13 @@ import (
 func (s *State) open(b *logpb.Begin, gid GID, set []*logpb.BranchSpec) (*transaction, Result, bool) {
 	rules, _ := rulesOf(b.GetMode())
 	if rules.votes {
-		return s.toActive(b, gid), Result{}, true
+		return s.toActive(new(transaction), b, gid), Result{}, true
 	}
 	more := s.contentMore(b.GetPlan(), set)
 	if len(b.GetBranches()) > 0 {
 		b = withPlan(b, b.GetPlan())
 	}
-	t := s.toActive(b, gid)
+	t := s.toActive(new(transaction), b, gid)
 	t.more = more
 	if refusal, ok := s.limitBytes(t, 0); !ok {
 		return nil, refusal, false

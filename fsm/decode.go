@@ -162,6 +162,12 @@ type (
 		gid     GID
 		written string
 	}
+	// labelledBegin is one with a label, in one piece.
+	labelledBegin struct {
+		kept   keptBegin
+		labels [1]logpb.Label
+		at     [1]*logpb.Label
+	}
 )
 
 // command reads one command. After false it is as if nothing had been read.
@@ -177,11 +183,11 @@ func (d *decoder) command(raw []byte, c *logpb.Command) bool {
 	}
 	switch f.number {
 	case 1:
-		begin := new(keptBegin)
-		if !d.begin(body, begin) {
+		begin := d.begin(body)
+		if begin == nil {
 			return false
 		}
-		c.Kind = &logpb.Command_Begin{Begin: &begin.begin}
+		c.Kind = &logpb.Command_Begin{Begin: begin}
 	case 2:
 		k := d.enlists.one(d.left)
 		if !d.enlist(body, &k.m) {
@@ -249,15 +255,34 @@ func (d *decoder) command(raw []byte, c *logpb.Command) bool {
 	return true
 }
 
-func (d *decoder) begin(raw []byte, kept *keptBegin) bool {
-	m := &kept.begin
-	var labels []logpb.Label
+// begin reads a begin. It is nil where it cannot.
+func (d *decoder) begin(raw []byte) *logpb.Begin {
 	n, plans := countFields(raw, 7, 10)
-	if n > 0 {
-		m.Labels, labels = make([]*logpb.Label, 0, n), make([]logpb.Label, n)
+	kept, labels := newBegin(n)
+	if !d.beginInto(raw, kept, labels, plans > 0) {
+		return nil
 	}
+	return &kept.begin
+}
+
+// newBegin is memory for a begin and its labels.
+func newBegin(labels int) (*keptBegin, []logpb.Label) {
+	if labels == 1 {
+		k := new(labelledBegin)
+		k.kept.begin.Labels = k.at[:0]
+		return &k.kept, k.labels[:]
+	}
+	kept := new(keptBegin)
+	if labels > 0 {
+		kept.begin.Labels = make([]*logpb.Label, 0, labels)
+	}
+	return kept, make([]logpb.Label, labels)
+}
+
+func (d *decoder) beginInto(raw []byte, kept *keptBegin, labels []logpb.Label, plans bool) bool {
+	m := &kept.begin
 	whole, last, sorted := "", protowire.Number(0), true
-	if len(raw) >= writtenBytesMin && plans == 0 { // whose payload is let go of before the texts
+	if len(raw) >= writtenBytesMin && !plans { // whose payload is let go of before the texts
 		whole = string(raw)
 	}
 	for f := (fields{rest: raw, names: d.names, whole: whole}); f.next() || f.bad; {
@@ -533,9 +558,7 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 			if m.Begin != nil {
 				return false
 			}
-			begin := new(keptBegin)
-			m.Begin = &begin.begin
-			if !d.begin(f.bytes(), begin) {
+			if m.Begin = d.begin(f.bytes()); m.Begin == nil {
 				return false
 			}
 		case 2:

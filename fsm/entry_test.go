@@ -133,7 +133,7 @@ func TestModeTable(t *testing.T) {
 	// Time ends only what rolls back by time.
 	s := New()
 	for m := range modes {
-		tx := s.toActive(&logpb.Begin{Mode: Mode(m), TimeoutMs: 5}, testGID(1, 1))
+		tx := s.toActive(new(transaction), &logpb.Begin{Mode: Mode(m), TimeoutMs: 5}, testGID(1, 1))
 		want := m == 1 || m == 2 || m == 3 || m == 0
 		if got := onHeap(tx) && heapTime(tx) == 5; got != want {
 			t.Errorf("mode %d: %v", m, got)

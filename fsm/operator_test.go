@@ -281,7 +281,7 @@ func TestQuarantineOfWhatWasToBeMade(t *testing.T) {
 	} {
 		g := testGID(testStartMS, uint64(i))
 		w.s.now.index++
-		next := w.s.toActive(explicitBegin(g), g)
+		next := w.s.toActive(new(transaction), explicitBegin(g), g)
 		f(next)
 		got := w.s.put(nil, next)
 		if !got.quarantined || got.state != StateActive || got.decision != DecisionNone || got.decided != nil {

@@ -33,17 +33,26 @@ func (x *change) stands() *transaction {
 
 // edit is what the next command may change.
 func (x *change) edit() *transaction {
-	if x.next == nil {
-		x.next = x.spare.clone(x.old)
+	switch {
+	case x.next != nil:
+	case x.spare != nil:
+		x.next = x.old.cloneTo(&x.spare.record)
+		x.room = x.spare.room(x.changing())
+	case x.parts > 1:
+		var next *transaction
+		next, x.room = newRecord(x.changing())
+		x.next = x.old.cloneTo(next)
+	default:
+		x.next = x.old.clone()
 	}
 	return x.next
 }
 
+// changing is how many branches may change.
+func (x *change) changing() int { return min(x.parts, len(x.old.branches)) }
+
 // editBranch is what the next command may change of one branch.
 func (x *change) editBranch(id string) *branch {
-	if x.room == nil && (x.parts > 1 || x.spare != nil) {
-		x.room = x.spare.room(min(x.parts, len(x.next.branches)))
-	}
 	return x.next.editIn(&x.room, id)
 }
 

@@ -33,7 +33,9 @@ func appendTransaction(dst []byte, t *transaction) []byte {
 	dst = appendUint(dst, 12, t.deadlineMS)
 	dst = appendBool(dst, 13, t.withheld)
 	for _, b := range t.branches {
-		dst = appendMessage(dst, 14, func(d []byte) []byte { return appendBranch(d, b, &memo) })
+		at := 0
+		dst, at = openMessage(dst, 14)
+		dst = closeMessage(appendBranch(dst, b, &memo), at)
 	}
 	dst = memo.append(dst, 15, t.began)
 	dst = memo.append(dst, 16, t.sealedAt)
@@ -113,7 +115,8 @@ func appendSpec(dst []byte, spec *logpb.BranchSpec) []byte {
 }
 
 func appendBranch(dst []byte, b *branch, memo *stampMemo) []byte {
-	dst = appendMessage(dst, 1, func(d []byte) []byte { return appendSpec(d, b.spec) })
+	dst, at := openMessage(dst, 1)
+	dst = closeMessage(appendSpec(dst, b.spec), at)
 	dst = appendBool(dst, 2, b.hint)
 	dst = appendUint(dst, 3, uint64(b.vote))
 	dst = appendBool(dst, 4, b.maybePrepared)
@@ -169,33 +172,57 @@ func (m *stampMemo) append(dst []byte, field protowire.Number, s *stamp) []byte 
 		m.of[i], m.size[i] = s, uint8(len(b))
 	}
 	m.older = 1 - i
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	dst = appendTag(dst, field, protowire.BytesType)
 	dst = append(dst, m.size[i]) // as a varint, which it is: fewer than 0x80
 	return append(dst, m.bytes[i][:m.size[i]]...)
 }
 
-// appendMessage appends a nested message. The length stands in front of what it
-// measures, so the body is written first and moved up when its length needs
-// more than one byte.
+// appendMessage appends a nested message.
 func appendMessage(dst []byte, field protowire.Number, body func([]byte) []byte) []byte {
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
-	start := len(dst)
-	dst = body(append(dst, 0))
-	n := len(dst) - start - 1
+	dst, at := openMessage(dst, field)
+	return closeMessage(body(dst), at)
+}
+
+// openMessage begins a nested message, whose body begins at the place that it returns.
+func openMessage(dst []byte, field protowire.Number) ([]byte, int) {
+	dst = append(appendTag(dst, field, protowire.BytesType), 0)
+	return dst, len(dst)
+}
+
+// closeMessage ends the message whose body begins there. The length stands in front of
+// what it measures, so the body is written first and moved up when its length needs more
+// than one byte.
+func closeMessage(dst []byte, at int) []byte {
+	n := len(dst) - at
+	if n < 0x80 {
+		dst[at-1] = byte(n)
+		return dst
+	}
 	width := protowire.SizeVarint(uint64(n))
 	for range width - 1 {
 		dst = append(dst, 0)
 	}
-	copy(dst[start+width:], dst[start+1:start+1+n])
-	protowire.AppendVarint(dst[:start], uint64(n))
+	copy(dst[at-1+width:], dst[at:at+n])
+	protowire.AppendVarint(dst[:at-1], uint64(n))
 	return dst
+}
+
+// appendTag appends a field's tag: one byte, mostly.
+func appendTag(dst []byte, field protowire.Number, kind protowire.Type) []byte {
+	if field < 1<<4 {
+		return append(dst, byte(field)<<3|byte(kind))
+	}
+	return protowire.AppendTag(dst, field, kind)
 }
 
 func appendText(dst []byte, field protowire.Number, v string) []byte {
 	if v == "" {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	dst = appendTag(dst, field, protowire.BytesType)
+	if len(v) < 0x80 {
+		return append(append(dst, byte(len(v))), v...)
+	}
 	return protowire.AppendString(dst, v)
 }
 
@@ -203,7 +230,10 @@ func appendBytes(dst []byte, field protowire.Number, v []byte) []byte {
 	if len(v) == 0 {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	dst = appendTag(dst, field, protowire.BytesType)
+	if len(v) < 0x80 {
+		return append(append(dst, byte(len(v))), v...)
+	}
 	return protowire.AppendBytes(dst, v)
 }
 
@@ -219,7 +249,10 @@ func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.VarintType)
+	dst = appendTag(dst, field, protowire.VarintType)
+	if v < 0x80 {
+		return append(dst, byte(v))
+	}
 	return protowire.AppendVarint(dst, v)
 }
 

@@ -53,19 +53,8 @@ func (s *State) goneRoom(t *transaction) []gone {
 	return s.spare.gone[:n]
 }
 
-// clone is a copy of a record, in the spare's memory where there is any.
-func (p *spare) clone(t *transaction) *transaction {
-	if p == nil {
-		return t.clone()
-	}
-	return t.cloneTo(&p.record)
-}
-
 // room is memory for n branches.
 func (p *spare) room(n int) []branch {
-	if p == nil {
-		return make([]branch, n)
-	}
 	if len(p.branches) < n {
 		p.branches = make([]branch, n)
 	}

@@ -24,7 +24,8 @@ func (s *State) submitCommand(c *logpb.Submit) Result {
 		if refusal, ok := s.room(gid, c.GetBegin()); !ok {
 			return refusal
 		}
-		return s.submitOpen(nil, s.toActive(c.GetBegin(), gid), c)
+		next, room := newRecord(len(c.GetSet()))
+		return s.submitOpen(nil, s.toActive(next, c.GetBegin(), gid), room, c)
 	}
 	if gid != GID(c.GetBegin().GetGid()) && len(c.GetVotes()) > 0 {
 		// Its branches have prepared under another GID than the key's.
@@ -39,7 +40,7 @@ func (s *State) submitCommand(c *logpb.Submit) Result {
 		if !same {
 			return t.answer(GIDConflict, "%s stands with other content", t.gid)
 		}
-		return s.submitOpen(t, t.clone(), c)
+		return s.submitOpen(t, t.clone(), nil, c)
 	case StateCommitting, StateCommitted:
 		if !same || !t.hasSet(setIDs(c)) || contrary(t, c) {
 			return t.answer(GIDConflict, "%s was committed with other content", t.gid)
@@ -126,9 +127,10 @@ func contrary(t *transaction, c *logpb.Submit) bool {
 }
 
 // submitOpen merges the set and the votes into next, which is a new
-// transaction or a clone of t, and takes the edge that they lead to.
-func (s *State) submitOpen(t, next *transaction, c *logpb.Submit) Result {
-	if refusal, ok := s.mergeSet(next, c); !ok {
+// transaction or a clone of t, and takes the edge that they lead to. room is memory
+// for all branches, if there is any.
+func (s *State) submitOpen(t, next *transaction, room []branch, c *logpb.Submit) Result {
+	if refusal, ok := s.mergeSet(next, room, c); !ok {
 		return refusal
 	}
 	var refused *branch
@@ -172,7 +174,7 @@ func unchanged(t, next *transaction) bool {
 }
 
 // mergeSet brings the named set in.
-func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
+func (s *State) mergeSet(t *transaction, room []branch, c *logpb.Submit) (Result, bool) {
 	if t.sealed {
 		if !t.hasSet(setIDs(c)) {
 			return t.answer(CommitConflict, "commit of %s was asked with another set", t.gid), false
@@ -183,9 +185,8 @@ func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
 		}
 	}
 	explicit := t.begin.GetEntry() == logpb.Entry_ENTRY_EXPLICIT
-	var fresh []branch // they join together, in one piece of memory
-	if len(t.branches) == 0 {
-		fresh = make([]branch, len(c.GetSet()))
+	if room == nil && len(t.branches) == 0 {
+		room = make([]branch, len(c.GetSet())) // they join together
 	}
 	for i, spec := range c.GetSet() {
 		b := t.member(spec.GetId())
@@ -198,8 +199,8 @@ func (s *State) mergeSet(t *transaction, c *logpb.Submit) (Result, bool) {
 			if refusal, ok := s.limitJoin(t, "set", spec); !ok {
 				return refusal, false
 			}
-			if fresh != nil {
-				t.joinAs(&fresh[i], spec, s.stamped())
+			if room != nil {
+				t.joinAs(&room[i], spec, s.stamped())
 			} else {
 				t.join(spec, s.stamped())
 			}

@@ -10,9 +10,9 @@ import (
 // first and changes a clone that the caller then puts. States, and what is
 // true in each: result.go.
 
-// toActive: U -> A.
-func (s *State) toActive(b *logpb.Begin, gid GID) *transaction {
-	t := &transaction{gid: gid, begin: b, state: StateActive, began: s.stamped(), deadlineMS: noDeadline}
+// toActive: U -> A, in the memory of a new record.
+func (s *State) toActive(t *transaction, b *logpb.Begin, gid GID) *transaction {
+	t.gid, t.begin, t.state, t.began, t.deadlineMS = gid, b, StateActive, s.stamped(), noDeadline
 	t.written = s.decoder.writtenAs(b)
 	t.branches = t.room[:0]
 	if t.rules().expires {

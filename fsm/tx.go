@@ -83,8 +83,12 @@ type branch struct {
 	spec *logpb.BranchSpec
 	// hint: only its name was heard (PROTOCOL.md, section 2).
 	hint          bool
-	vote          logpb.VoteKind
 	maybePrepared bool
+	// idle: the transaction is decided, and there is nothing to call the branch
+	// for (order.go). It follows from the rest and is not written.
+	idle     bool
+	vote     logpb.VoteKind
+	attempts uint32
 	// own is the branch's own durable word, joined over its reports.
 	own     logpb.Own
 	outcome Outcome
@@ -94,11 +98,7 @@ type branch struct {
 
 	enlisted, voted, reported, resolvedAt *stamp
 
-	detail   string
-	attempts uint32
-	// idle: the transaction is decided, and there is nothing to call the branch
-	// for (order.go). It follows from the rest and is not written.
-	idle bool
+	detail string
 
 	more *branchMore // nil in two-phase
 
@@ -180,6 +180,23 @@ const (
 	ownHazard   = logpb.Own_OWN_HAZARD
 	ownMixed    = logpb.Own_OWN_MIXED
 )
+
+// newRecord makes an empty record, with memory for n branches: in one piece where there
+// are two, as mostly, for they live about as long as it.
+func newRecord(n int) (*transaction, []branch) {
+	switch n {
+	case 0:
+		return new(transaction), nil
+	case 2:
+		r := new(struct {
+			record   transaction
+			branches [2]branch
+		})
+		return &r.record, r.branches[:]
+	default:
+		return new(transaction), make([]branch, n)
+	}
+}
 
 // clone is a copy that may be changed until it is put. Its branches are shared:
 // they change through edit.
