@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -13,17 +14,34 @@ const callersRestingMax = 256
 // that has ended one takes the next: a new one would grow its stack anew for each call,
 // which is a good part of what a call costs.
 type callPool struct {
-	next    chan startedCall
+	next    chan *startedCall
 	resting atomic.Int64
+	used    sync.Pool // of startedCalls
 }
 
-// startedCall is a call, and the leadership whose end ends it.
+// startedCall is a call, the leadership whose end ends it, and what it came to. Its memory
+// is used again once the core has heard of that.
 type startedCall struct {
 	d    Delivery
 	lead *leadership
+	a    Answered
+	err  error
+	hear step // tells the core
 }
 
-func newCallPool() *callPool { return &callPool{next: make(chan startedCall)} }
+func newCallPool() *callPool {
+	p := &callPool{next: make(chan *startedCall)}
+	p.used.New = func() any {
+		k := new(startedCall)
+		k.hear = func(core *Core, now time.Time) {
+			core.Called(now, k.d, k.a, k.err)
+			k.d, k.lead, k.a, k.err = Delivery{}, nil, Answered{}, nil
+			p.used.Put(k)
+		}
+		return k
+	}
+	return p
+}
 
 // startCall calls an endpoint beside the core, which bounds the calls.
 func (c *Coordinator) startCall(d Delivery) {
@@ -32,7 +50,8 @@ func (c *Coordinator) startCall(d Delivery) {
 		c.later(func(core *Core, now time.Time) { core.Called(now, d, Answered{}, errNoCaller) })
 		return
 	}
-	call := startedCall{d, lead}
+	call := c.calls.used.Get().(*startedCall)
+	call.d, call.lead = d, lead
 	select {
 	case c.calls.next <- call:
 	default:
@@ -41,7 +60,7 @@ func (c *Coordinator) startCall(d Delivery) {
 }
 
 // callOn makes a call, and those that come while its goroutine rests.
-func (c *Coordinator) callOn(call startedCall) {
+func (c *Coordinator) callOn(call *startedCall) {
 	for {
 		c.makeCall(call)
 		if c.calls.resting.Add(1) > callersRestingMax {
@@ -58,11 +77,11 @@ func (c *Coordinator) callOn(call startedCall) {
 	}
 }
 
-func (c *Coordinator) makeCall(call startedCall) {
+func (c *Coordinator) makeCall(call *startedCall) {
 	ctx, cancel := c.bound(call.lead, call.d.Timeout)
 	defer cancel()
-	a, err := c.caller.Call(ctx, call.d)
-	c.step(func(core *Core, now time.Time) { core.Called(now, call.d, a, err) })
+	call.a, call.err = c.caller.Call(ctx, call.d)
+	c.step(call.hear)
 }
 
 // bound is the context of a call, which its timeout ends, or the leadership. Most calls

@@ -69,11 +69,10 @@ func (c *Core) wordOf(t *txn, branch string, op fsm.Operation, attempts uint32, 
 		if a.Refused {
 			kind = logpb.Answer_KIND_REFUSED
 		}
-		return answerWord(&logpb.Answer{
-			Gid: t.gid.Bytes(), Branch: branch, Kind: kind, Detail: a.Detail, Attempts: attempts,
-			// DTM compensates a step that has failed, too.
-			MaybeDone: a.Refused && t.rec.GetBegin().GetPlan().GetDialect() != logpb.Dialect_DIALECT_UNSPECIFIED,
-		})
+		w := answerWord(t.gid, branch, kind, a.Detail, attempts)
+		// DTM compensates a step that has failed, too.
+		w.command.GetAnswer().MaybeDone = a.Refused && t.rec.GetBegin().GetPlan().GetDialect() != logpb.Dialect_DIALECT_UNSPECIFIED
+		return w
 	}
 	outcome := a.Outcome
 	switch op {
@@ -85,18 +84,25 @@ func (c *Core) wordOf(t *txn, branch string, op fsm.Operation, attempts uint32, 
 	return reportWord(&logpb.Report{Gid: t.gid.Bytes(), Branch: branch, Outcome: outcome, Detail: a.Detail, Attempts: attempts})
 }
 
-func answerWord(a *logpb.Answer) *word {
-	done := a.GetKind() == logpb.Answer_KIND_DONE
-	return &word{answerOf(a), failpoint.BeforeAnswer, failpoint.AfterAnswer, done}
+func answerWord(gid fsm.GID, branch string, kind logpb.Answer_Kind, detail string, attempts uint32) *word {
+	w := &struct { // one piece of memory, for each step has one
+		word    word
+		command logpb.Command
+		kind    logpb.Command_Answer
+		answer  logpb.Answer
+		gid     fsm.GID
+	}{gid: gid}
+	a := &w.answer
+	a.Gid, a.Branch, a.Kind, a.Detail, a.Attempts = w.gid[:], branch, kind, detail, attempts
+	w.kind.Answer = a
+	w.command.Kind = &w.kind
+	w.word = word{&w.command, failpoint.BeforeAnswer, failpoint.AfterAnswer, kind == logpb.Answer_KIND_DONE}
+	return &w.word
 }
 
 func reportWord(r *logpb.Report) *word {
 	done := r.GetOutcome() == logpb.Outcome_OUTCOME_COMMITTED || r.GetOutcome() == logpb.Outcome_OUTCOME_ROLLED_BACK
 	return &word{reportOf(r), failpoint.BeforeReport, failpoint.AfterReport, done}
-}
-
-func answerOf(a *logpb.Answer) *logpb.Command {
-	return &logpb.Command{Kind: &logpb.Command_Answer{Answer: a}}
 }
 
 func reportOf(r *logpb.Report) *logpb.Command {
@@ -127,9 +133,7 @@ func (c *Core) checkedBack(t *txn, a Answered) *logpb.Command {
 func (c *Core) gaveUp(d *delivery, detail string) {
 	c.release(d)
 	if d.t.mode() == logpb.Mode_MODE_SAGA {
-		d.word = answerWord(&logpb.Answer{
-			Gid: d.t.gid.Bytes(), Branch: d.branch, Kind: logpb.Answer_KIND_GAVE_UP, Detail: detail, Attempts: d.attempts,
-		})
+		d.word = answerWord(d.t.gid, d.branch, logpb.Answer_KIND_GAVE_UP, detail, d.attempts)
 	} else {
 		d.word = reportWord(&logpb.Report{
 			Gid: d.t.gid.Bytes(), Branch: d.branch, Outcome: logpb.Outcome_OUTCOME_GAVE_UP, Detail: detail, Attempts: d.attempts,

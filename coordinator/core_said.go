@@ -299,17 +299,26 @@ func packedReports(gid fsm.GID, words []said) *logpb.Command {
 }
 
 func packedAnswers(gid fsm.GID, words []said) *logpb.Command {
-	answers := make([]*logpb.Answer, len(words))
+	p := &struct { // as packedReports has it
+		command logpb.Command
+		kind    logpb.Command_Answers
+		answers logpb.Answers
+		gid     fsm.GID
+	}{gid: gid}
+	own := make([]logpb.Answer, len(words))
+	p.answers.Gid, p.answers.Answers = p.gid[:], make([]*logpb.Answer, len(words))
 	for i, w := range words {
 		a := w.command.GetAnswer()
 		if a == nil {
 			return nil
 		}
-		answers[i] = &logpb.Answer{
-			Branch: a.GetBranch(), Kind: a.GetKind(), MaybeDone: a.GetMaybeDone(), Detail: a.GetDetail(), Attempts: a.GetAttempts(),
-		}
+		o := &own[i]
+		o.Branch, o.Kind, o.MaybeDone, o.Detail, o.Attempts = a.GetBranch(), a.GetKind(), a.GetMaybeDone(), a.GetDetail(), a.GetAttempts()
+		p.answers.Answers[i] = o
 	}
-	return &logpb.Command{Kind: &logpb.Command_Answers{Answers: &logpb.Answers{Gid: gid.Bytes(), Answers: answers}}}
+	p.kind.Answers = &p.answers
+	p.command.Kind = &p.kind
+	return &p.command
 }
 
 // partOf is the result of one of several parts of a command.

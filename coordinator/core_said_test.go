@@ -268,6 +268,10 @@ func TestARecordOfSeveralWordsSaysAllThatEachSaid(t *testing.T) {
 	}
 }
 
+func answerOf(a *logpb.Answer) *logpb.Command {
+	return &logpb.Command{Kind: &logpb.Command_Answer{Answer: a}}
+}
+
 // A step of DTM's that failed is compensated, beside others too.
 func TestARefusalInARecordOfSeveralIsCompensated(t *testing.T) {
 	w := newWorld(t)

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -49,16 +50,18 @@ type Caller struct {
 	tls       *tls.Config
 	detour    func(string) (string, error)
 
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	conns  map[string]*connection // gRPC, by scheme and address
 	closed bool
+	uses   atomic.Uint64 // of connections
 }
 
-// connection is a gRPC connection, the calls under way on it, and when the last began.
+// connection is a gRPC connection, the calls under way on it, and which use was its last.
+// Calls begin while Caller.mu is held, to read.
 type connection struct {
 	conn  *grpc.ClientConn
-	calls int
-	used  time.Time
+	calls atomic.Int64
+	used  atomic.Uint64
 }
 
 var _ coordinator.Caller = (*Caller)(nil)

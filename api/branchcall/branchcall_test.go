@@ -304,11 +304,11 @@ func TestConnectionsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, release, err := caller.connection(to)
+		conn, err := caller.connection(to)
 		if err != nil {
 			t.Fatal(err)
 		}
-		release()
+		conn.release()
 	}
 	if len(caller.conns) != connectionsMax {
 		t.Errorf("%d connections are kept", len(caller.conns))
@@ -343,11 +343,11 @@ func TestACallKeepsItsConnection(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, release, err := caller.connection(to)
+		conn, err := caller.connection(to)
 		if err != nil {
 			t.Fatal(err)
 		}
-		release()
+		conn.release()
 	}
 	close(release)
 	if err := <-ended; err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"google.golang.org/grpc/metadata"
 
@@ -100,21 +101,23 @@ type told struct{ name, value string }
 // see two.
 func carried(d coordinator.Delivery, cluster string) []told {
 	if dialectOf(d) != nil {
-		return present([]told{{callheader.Epoch, epochText(&d)}, {callheader.Trace, d.Traceparent}})
+		return present([]told{{callheader.Epoch, momentOf(&d).epochText}, {callheader.Trace, d.Traceparent}})
 	}
-	return present(everything(&d, cluster))
+	all := everything(&d, cluster)
+	return present(all[:])
 }
 
 // everything is what a call carries in our own tongue, what has no value included.
-func everything(d *coordinator.Delivery, cluster string) []told {
-	return []told{
+func everything(d *coordinator.Delivery, cluster string) [toldMost]told {
+	now := momentOf(d)
+	return [toldMost]told{
 		{callheader.GID, d.GID.String()},
 		{callheader.Operation, operationWord(d.Operation)},
 		{callheader.Mode, modeWord(d.Mode)},
 		{callheader.Attempt, strconv.FormatUint(uint64(d.Attempt), 10)},
-		{callheader.Epoch, epochText(d)},
-		{callheader.Floor, strconv.FormatUint(d.FloorMS, 10)},
-		{callheader.Clock, strconv.FormatUint(d.ClockMS, 10)}, {callheader.Cluster, cluster},
+		{callheader.Epoch, now.epochText},
+		{callheader.Floor, now.floorText},
+		{callheader.Clock, now.clockText}, {callheader.Cluster, cluster},
 		{callheader.Key, callheader.Escape(d.Key)}, {callheader.Branch, callheader.Escape(d.Branch)},
 		{callheader.Topic, callheader.Escape(d.Topic)}, {callheader.Workflow, callheader.Escape(d.Plan.GetWorkflow())},
 		{callheader.Trace, d.Traceparent},
@@ -124,6 +127,32 @@ func everything(d *coordinator.Delivery, cluster string) []told {
 // present leaves out what has no value.
 func present(list []told) []told {
 	return slices.DeleteFunc(list, func(one told) bool { return one.value == "" })
+}
+
+// toldMost is how much a call carries at the most.
+const toldMost = 13
+
+// moment is when a call began, as the cluster counts it. It never changes.
+type moment struct {
+	epoch                           coordinator.Epoch
+	floorMS, clockMS                uint64
+	epochText, floorText, clockText string
+}
+
+// latest is the moment of the last call: those that begin together say the same, and need
+// no texts of their own.
+var latest atomic.Pointer[moment]
+
+func momentOf(d *coordinator.Delivery) *moment {
+	if m := latest.Load(); m != nil && m.epoch == d.Epoch && m.floorMS == d.FloorMS && m.clockMS == d.ClockMS {
+		return m
+	}
+	m := &moment{
+		epoch: d.Epoch, floorMS: d.FloorMS, clockMS: d.ClockMS,
+		epochText: epochText(d), floorText: strconv.FormatUint(d.FloorMS, 10), clockText: strconv.FormatUint(d.ClockMS, 10),
+	}
+	latest.Store(m)
+	return m
 }
 
 func epochText(d *coordinator.Delivery) string {
@@ -149,7 +178,8 @@ func setHeaders(header http.Header, d coordinator.Delivery, cluster string) {
 func outgoing(ctx context.Context, d coordinator.Delivery, cluster string) context.Context {
 	dialect := dialectOf(d)
 	if dialect == nil && len(d.Plan.GetHeaders()) == 0 {
-		return metadata.AppendToOutgoingContext(ctx, pairsOf(d, cluster)...)
+		var room [2 * toldMost]string
+		return metadata.AppendToOutgoingContext(ctx, appendPairs(room[:0], &d, cluster)...)
 	}
 	ours := carried(d, cluster)
 	md := make(metadata.MD, len(ours)+len(d.Plan.GetHeaders()))
@@ -167,11 +197,10 @@ func outgoing(ctx context.Context, d coordinator.Delivery, cluster string) conte
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
-// pairsOf is what nearly every call carries, and no more: names and values by turns, for
-// which no map need be made.
-func pairsOf(d coordinator.Delivery, cluster string) []string {
-	list := everything(&d, cluster)
-	pairs := make([]string, 0, 2*len(list))
+// appendPairs appends what nearly every call carries, and no more: names and values by
+// turns, for which no map need be made.
+func appendPairs(pairs []string, d *coordinator.Delivery, cluster string) []string {
+	list := everything(d, cluster)
 	for i := range list {
 		if list[i].value != "" {
 			pairs = append(pairs, metadataNames[i], list[i].value)

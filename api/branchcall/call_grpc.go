@@ -22,13 +22,13 @@ func (c *Caller) invoke(ctx context.Context, t target, d coordinator.Delivery) (
 	if dialect := dialectOf(d); dialect != nil {
 		body, read = dialect.grpcBody(d), meaningDTMCode
 	}
-	conn, release, err := c.connection(t)
+	conn, err := c.connection(t)
 	if err != nil {
 		return coordinator.Answered{}, err
 	}
-	defer release()
+	defer conn.release()
 	var answer []byte
-	err = conn.Invoke(outgoing(ctx, d, c.clusterID()), t.method, &body, &answer, grpc.ForceCodecV2(rawCodec{}))
+	err = conn.conn.Invoke(outgoing(ctx, d, c.clusterID()), t.method, &body, &answer, raw...)
 	st := status.Convert(err)
 	said := read(st)
 	if said == done {
@@ -36,6 +36,9 @@ func (c *Caller) invoke(ctx context.Context, t target, d coordinator.Delivery) (
 	}
 	return answeredCall(d, said, fmt.Sprintf("%s → %s", d.Endpoint, st.Code()), st.Message())
 }
+
+// raw are the options of such a call.
+var raw = []grpc.CallOption{grpc.ForceCodecV2(rawCodec{})}
 
 // codeMeaning is gRPC's column of the table.
 func codeMeaning(st *status.Status) meaning {

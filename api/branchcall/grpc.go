@@ -23,12 +23,12 @@ const reasonOngoing = "ONGOING"
 
 // callGRPC delivers once to a BranchService.
 func (c *Caller) callGRPC(ctx context.Context, t target, d coordinator.Delivery, request *quoratev1.DeliverRequest) (coordinator.Answered, error) {
-	conn, release, err := c.connection(t)
+	conn, err := c.connection(t)
 	if err != nil {
 		return coordinator.Answered{}, err
 	}
-	defer release()
-	answer, err := quoratev1.NewBranchServiceClient(conn).Deliver(ctx, request)
+	defer conn.release()
+	answer, err := quoratev1.NewBranchServiceClient(conn.conn).Deliver(ctx, request)
 	return readGRPC(d, answer, err)
 }
 
@@ -70,30 +70,47 @@ var reconnecting = grpc.ConnectParams{
 	MinConnectTimeout: dialTimeout,
 }
 
-// connection returns a connection to the target, made at its first use, and what must
-// be called once the call on it has ended.
-func (c *Caller) connection(t target) (conn *grpc.ClientConn, release func(), err error) {
+// connection returns a connection to the target, made at its first use. It must be
+// released once the call on it has ended.
+func (c *Caller) connection(t target) (*connection, error) {
+	if known := c.known(t); known != nil {
+		return known, nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, nil, context.Canceled
+		return nil, context.Canceled
 	}
 	known := c.conns[t.server]
 	if known == nil {
+		var err error
 		if known, err = c.connect(t); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		c.makeRoom()
 		c.conns[t.server] = known
 	}
-	known.calls++
-	known.used = time.Now()
-	return known.conn, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		known.calls--
-	}, nil
+	c.use(known)
+	return known, nil
 }
+
+// known is a connection that was made before; nil for none.
+func (c *Caller) known(t target) *connection {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	known := c.conns[t.server]
+	if known != nil {
+		c.use(known)
+	}
+	return known
+}
+
+func (c *Caller) use(conn *connection) {
+	conn.calls.Add(1)
+	conn.used.Store(c.uses.Add(1))
+}
+
+func (c *connection) release() { c.calls.Add(-1) }
 
 func (c *Caller) connect(t target) (*connection, error) {
 	creds := insecure.NewCredentials()
@@ -116,7 +133,7 @@ func (c *Caller) makeRoom() {
 	for len(c.conns) >= connectionsMax {
 		var oldest string
 		for key, conn := range c.conns {
-			if conn.calls == 0 && (oldest == "" || conn.used.Before(c.conns[oldest].used)) {
+			if conn.calls.Load() == 0 && (oldest == "" || conn.used.Load() < c.conns[oldest].used.Load()) {
 				oldest = key
 			}
 		}
