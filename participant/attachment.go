@@ -130,7 +130,9 @@ func (a *Attachment) obey(ref BranchRef, w word) {
 		return
 	case len(a.inFlight) >= windowMax:
 		a.mu.Unlock()
-		a.reportBusy(ref, w.attempt, "too many deliveries are waiting")
+		if r := a.busy(ref, w.attempt, "too many deliveries are waiting"); r != nil {
+			a.c.sess.tell(r)
+		}
 		return
 	}
 	a.inFlight[ref] = true
@@ -168,6 +170,12 @@ func (a *Attachment) done(ref BranchRef) {
 // obeyNow ends the branch and reports. An error is no outcome: the cluster
 // delivers again.
 func (a *Attachment) obeyNow(ref BranchRef, w word) {
+	a.c.sess.reports.begin()
+	a.c.sess.reports.end(a.end(ref, w))
+}
+
+// end ends the branch, and returns the report on it; nil where nobody is told.
+func (a *Attachment) end(ref BranchRef, w word) *quoratev1.SessionRequest {
 	ctx := a.bounded.Get(a.ctx, obeyTimeout)
 	end := a.m.Rollback
 	if w.verdict == VerdictCommit {
@@ -177,26 +185,27 @@ func (a *Attachment) obeyNow(ref BranchRef, w word) {
 	outcome, err := end(ctx, ref)
 	if err != nil || outcome == OutcomeNone {
 		a.c.cfg.logger.Info("branch not ended yet", "resource", a.m.Resource(), "branch", ref, "verdict", w.verdict.String(), "err", err)
-		a.reportBusy(ref, w.attempt, fmt.Sprint(err))
-		return
+		return a.busy(ref, w.attempt, fmt.Sprint(err))
 	}
 	a.c.pass(a.moment(StepEnded, ref, w, outcome))
 	if b := a.live(ref); b != nil {
 		b.end(w.verdict, outcome)
 	}
-	a.c.sess.tell(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{
-		Report: a.c.report(ref, outcome, "", w.attempt),
-	}})
+	return frameOf(a.c.report(ref, outcome, "", w.attempt))
 }
 
-// reportBusy asks for another delivery, where there was one.
-func (a *Attachment) reportBusy(ref BranchRef, attempt uint32, why string) {
+// busy asks for another delivery; nil where there was none.
+func (a *Attachment) busy(ref BranchRef, attempt uint32, why string) *quoratev1.SessionRequest {
 	if attempt == 0 {
-		return
+		return nil
 	}
 	r := a.c.report(ref, OutcomeNone, why, attempt)
 	r.Busy = true
-	a.c.sess.tell(&quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{Report: r}})
+	return frameOf(r)
+}
+
+func frameOf(r *quoratev1.ReportRequest) *quoratev1.SessionRequest {
+	return &quoratev1.SessionRequest{Frame: &quoratev1.SessionRequest_Report{Report: r}}
 }
 
 func (c *Client) report(ref BranchRef, o Outcome, detail string, attempt uint32) *quoratev1.ReportRequest {

@@ -84,6 +84,7 @@ func (c *Client) finish() error {
 	c.closed = true
 	c.mu.Unlock()
 	c.work.Wait()
+	c.sess.reports.close()
 	if c.submits != nil {
 		c.submits.Close(c.ctx) // at once: it has ended
 	}

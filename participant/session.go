@@ -25,10 +25,14 @@ type session struct {
 	refused error         // why the last attach failed, while there is no stream
 
 	wanted chan struct{} // of capacity 1: a resource was attached
+
+	reports *reports
 }
 
 func newSession(c *Client) *session {
-	return &session{c: c, changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+	s := &session{c: c, changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+	s.reports = newReports(s.tell)
+	return s
 }
 
 // attach starts the session, or attaches anew, and waits until resource is served.
@@ -185,16 +189,17 @@ func (s *session) request(ctx context.Context, gid GID, req *quoratev1.SessionRe
 	return nil, &UnavailableError{Err: last}
 }
 
-// tell sends a frame without waiting for an answer, if there is a stream: it is
+// tell sends frames without waiting for an answer, if there is a stream: it is
 // for reports, which the cluster asks for again.
-func (s *session) tell(req *quoratev1.SessionRequest) {
+func (s *session) tell(req ...*quoratev1.SessionRequest) {
 	if st := s.current(); st != nil {
-		_ = st.send(req)
+		_ = st.send(req...)
 	}
 }
 
 // goodbye gives up what is held, in order, so that nobody waits for the grace.
 func (s *session) goodbye() {
+	s.reports.flush()
 	st := s.current()
 	if st == nil {
 		return

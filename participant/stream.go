@@ -273,9 +273,9 @@ func (st *stream) roundTrip(ctx context.Context, req *quoratev1.SessionRequest) 
 	}
 }
 
-// send queues a frame; the error says that it is not sent.
-func (st *stream) send(req *quoratev1.SessionRequest) error {
-	if !st.out.Put(req) {
+// send queues frames, which go together; the error says that they are not sent.
+func (st *stream) send(req ...*quoratev1.SessionRequest) error {
+	if !st.out.Put(req...) {
 		return errNotQueued
 	}
 	return nil
