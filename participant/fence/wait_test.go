@@ -1,0 +1,53 @@
+package fence_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/quorate/quorate/participant/fence"
+	"github.com/quorate/quorate/participant/fence/fencetest"
+)
+
+// "Wait bounds how long a call waits for an earlier run of itself": as long as that, and
+// not much longer, and not as long as anything else that waits. Whoever calls with less
+// patience is told of that, and not to ask again; and the row is as it was.
+func TestWaitIsHowLongACallWaits(t *testing.T) {
+	const wait = 700 * time.Millisecond
+	const most = fence.WaitDefault - time.Second // well below what another bound would make of it
+	for _, kind := range databases {
+		if kind == fence.SQLite {
+			continue // it waits by its own setting, whatever the call's context says
+		}
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			s := openSQL(t, kind, fence.Wait(wait))
+			c := fence.Call{GID: fencetest.GID(5000), Branch: "1", Operation: fence.Action, Mode: "saga"}
+			again := func(ctx context.Context) (time.Duration, error) {
+				begun := time.Now()
+				err := s.Do(ctx, c, fencetest.Work{Counter: "n", N: 100})
+				return time.Since(begun), err
+			}
+			err := s.Do(t.Context(), c, fencetest.Work{Counter: "n", N: 1, During: func() {
+				if took, err := again(t.Context()); !errors.Is(err, fence.ErrOngoing) || took < wait || took > most {
+					t.Errorf("after %v: %v, want to be asked again after %v", took, err, wait)
+				}
+				short, cancel := context.WithTimeout(t.Context(), wait/4)
+				defer cancel()
+				if took, err := again(short); err == nil || errors.Is(err, fence.ErrOngoing) || took > most {
+					t.Errorf("with less patience, after %v: %v", took, err)
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := again(t.Context()); err != nil {
+				t.Errorf("once the first run has ended: %v", err)
+			}
+			if n, err := s.Value(t.Context(), "n"); err != nil || n != 1 {
+				t.Errorf("the counter is %d (%v), want 1", n, err)
+			}
+		})
+	}
+}
