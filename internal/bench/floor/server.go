@@ -32,6 +32,7 @@ type Server struct {
 	log     Log
 	started time.Time
 	calls   *caller
+	reports *reports
 
 	open     sync.Map // by GID: *work of transactions that were begun and not finished
 	mu       sync.Mutex
@@ -40,7 +41,9 @@ type Server struct {
 
 // New returns a server over the log.
 func New(log Log) *Server {
-	return &Server{log: log, started: time.Now(), calls: newCaller(), sessions: map[string]*session{}}
+	s := &Server{log: log, started: time.Now(), calls: newCaller(), sessions: map[string]*session{}}
+	s.reports = newReports(s)
+	return s
 }
 
 // Register returns a gRPC server like a node's own, without what stands before its
@@ -73,11 +76,23 @@ func handOn(rest grpc.ClientConnInterface, stream grpc.ServerStream) error {
 	return stream.SendMsg(answer)
 }
 
-// Close closes the connections to branches.
-func (s *Server) Close() { s.calls.close() }
+// Close closes the connections to branches, and records no more.
+func (s *Server) Close() {
+	s.reports.close()
+	s.calls.close()
+}
 
 // record makes one durable record of messages, as they are.
 func (s *Server) record(ctx context.Context, messages ...quoratev1.WireMessage) error {
+	command, err := commandOf(messages...)
+	if err != nil {
+		return err
+	}
+	return s.propose(ctx, command)
+}
+
+// commandOf is the command that holds messages.
+func commandOf(messages ...quoratev1.WireMessage) ([]byte, error) {
 	size := 0
 	for _, m := range messages {
 		size += m.WireSize()
@@ -88,11 +103,11 @@ func (s *Server) record(ctx context.Context, messages ...quoratev1.WireMessage) 
 	for _, m := range messages {
 		end := at + m.WireSize()
 		if !m.WireWrite(command[at:end]) {
-			return status.Error(codes.InvalidArgument, "the message cannot be written")
+			return nil, status.Error(codes.InvalidArgument, "the message cannot be written")
 		}
 		at = end
 	}
-	return s.propose(ctx, command)
+	return command, nil
 }
 
 func (s *Server) propose(ctx context.Context, command []byte) error {

@@ -96,7 +96,7 @@ func (s *Server) take(ctx context.Context, to *session, frame *quoratev1.Session
 			}
 		}()
 	case *quoratev1.SessionRequest_Report:
-		s.reported(ctx, f.Report, func() {
+		s.reported(f.Report, func() {
 			if id != 0 {
 				to.push(&quoratev1.SessionResponse{Id: id, Frame: &quoratev1.SessionResponse_Report{Report: &quoratev1.ReportResponse{}}})
 			}

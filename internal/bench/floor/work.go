@@ -83,33 +83,6 @@ func (s *Server) tell(w *work, branches []*quoratev1.BranchSpec) {
 	}
 }
 
-// reported takes a branch's report; the last one puts all of them into the log. It does
-// not wait for that.
-func (s *Server) reported(ctx context.Context, req *quoratev1.ReportRequest, answer func()) {
-	found, ok := s.open.Load(req.GetGid())
-	if !ok {
-		answer()
-		return
-	}
-	w := found.(*work)
-	w.mu.Lock()
-	w.reports, w.heard = append(w.reports, req), append(w.heard, answer)
-	last := len(w.reports) == len(w.branches)
-	w.mu.Unlock()
-	if !last {
-		return
-	}
-	go func() {
-		if s.record(ctx, messages(w.reports)...) != nil {
-			return // it stays open, and the comparison at the end of a run finds it
-		}
-		for _, hear := range w.heard {
-			hear()
-		}
-		s.open.Delete(w.gid)
-	}()
-}
-
 // caller calls branches over gRPC with the bytes that they are to get.
 type caller struct {
 	mu    sync.Mutex
