@@ -391,7 +391,7 @@ func (s *squall) check() {
 	}
 	calls, doubtful, unproven, repeated := 0, 0, 0, 0
 	for _, k := range s.core.under {
-		if k.limit.armed() {
+		if k.limit.armed() || k.flying {
 			calls++
 			if k.standing == standingUnproven && !k.hangs {
 				unproven++
@@ -406,6 +406,13 @@ func (s *squall) check() {
 	}
 	if calls != s.core.calls || doubtful != s.core.doubtful || calls > 8 {
 		s.rt.Fatalf("%d calls (%d doubtful) are in flight, %d (%d) are counted, at most 8", calls, doubtful, s.core.calls, s.core.doubtful)
+	}
+	flying := &s.core.flying
+	for k := flying.first; k != nil; k = k.after {
+		late := s.now.Sub(k.began) > callHangsAfter
+		if !k.flying || late || !flying.wait.armed() || flying.wait.at.After(k.began.Add(callHangsAfter)) || k.after == nil && flying.last != k || k.after != nil && (k.after.before != k || k.after.began.Before(k.began)) {
+			s.rt.Fatalf("%s %s, in flight for %v: it is out of order, or nobody looks in time", k.ref.GID, k.ref.Branch, s.now.Sub(k.began))
+		}
 	}
 	if unproven != s.core.unproven || repeated != s.core.repeated {
 		s.rt.Fatalf("%d calls are unproven and %d repeated, %d and %d are counted", unproven, repeated, s.core.unproven, s.core.repeated)

@@ -60,6 +60,7 @@ type Core struct {
 	unproven   int  // those that may yet hang: the first to where nothing is known to be well
 	repeated   int  // those that were made where calls fail
 	under      map[BranchRef]*call
+	flying     calls
 	roomy      []*session // may have room in their window again
 	outgoing   []*session // the step under way sends deliveries on them
 
@@ -108,7 +109,7 @@ func (c *Core) forget() {
 	c.hosts, c.unused, c.named = make(map[string]*host), nil, nil
 	c.runnable, c.crowd, c.crowdSpare, c.stirred, c.roomy, c.outgoing = nil, nil, nil, false, nil, nil
 	c.calls, c.doubtful, c.unproven, c.repeated = 0, 0, 0, 0
-	c.under = make(map[BranchRef]*call)
+	c.under, c.flying = make(map[BranchRef]*call), calls{}
 	c.tick = tick{}
 	c.packs, c.held, c.holds = false, [holdStages][]holding{}, timer{}
 	c.survey = survey{}

@@ -23,7 +23,12 @@ type call struct {
 	r        *resource
 	d        *delivery // nil once it is due no more
 	began    time.Time
-	limit    timer
+	// most is the core's own limit. flying calls are in Core.flying, between before and after;
+	// limit is the timer of one that is not.
+	most          time.Duration
+	flying        bool
+	before, after *call
+	limit         timer
 	// hangs: it takes so long that its resource's share is not kept from others for
 	// it. doubtful: it hangs, or began while its resource failed.
 	hangs, doubtful bool
@@ -69,10 +74,9 @@ func (c *Core) startCall(r *resource, d *delivery) {
 	d.leave(queueLink)
 	d.phase, d.last = phaseInFlight, c.now
 	d.attempts++
-	timeout := c.callTimeout(d)
 	k := &call{
 		ref: d.ref(), op: d.op, mode: d.t.mode(), attempt: d.attempts, protocol: protocolOf(endpointOf(d.spec, d.op)),
-		r: r, d: d, began: c.now, standing: r.standing(),
+		r: r, d: d, began: c.now, most: 2 * c.callTimeout(d), standing: r.standing(),
 	}
 	d.call = k
 	c.under[k.ref] = k
@@ -84,7 +88,7 @@ func (c *Core) startCall(r *resource, d *delivery) {
 	if r.failures > 0 {
 		c.doubt(k)
 	}
-	c.timers.arm(&k.limit, c.now.Add(min(callHangsAfter, 2*timeout)), func() { c.callHangs(k, 2*timeout) })
+	c.watchCall(k)
 	c.ask(StartCall{Delivery: c.told(d)})
 }
 
@@ -95,36 +99,9 @@ func protocolOf(endpoint string) string {
 	return ProtocolHTTP
 }
 
-// callHangs lets others of the resource go before a call that takes long.
-func (c *Core) callHangs(k *call, limit time.Duration) {
-	left := limit - c.now.Sub(k.began)
-	if left <= 0 {
-		c.callLost(k, limit)
-		return
-	}
-	if k.attempt == 1 {
-		k.r.newcomers--
-	}
-	c.proveHanging(k)
-	c.doubt(k)
-	c.timers.arm(&k.limit, k.began.Add(limit), func() { c.callLost(k, limit) })
-	c.turn(k.r)
-}
-
-// callLost gives up on a Caller that does not answer.
-func (c *Core) callLost(k *call, limit time.Duration) {
-	c.obs.BranchCall(k.mode, k.op, k.protocol, ResultLost, c.now.Sub(k.began))
-	k.r.callFailed()
-	d := k.d
-	c.endCall(k)
-	c.afterCall(k)
-	if d != nil {
-		c.attemptFailed(d, ResultLost, fmt.Sprintf("no answer within %v", limit))
-	}
-}
-
 // endCall gives back the call's place.
 func (c *Core) endCall(k *call) {
+	c.flying.remove(k)
 	c.timers.stop(&k.limit)
 	if !k.hangs && k.attempt == 1 {
 		k.r.newcomers--
