@@ -35,10 +35,11 @@ type Core struct {
 	pulled  uint64    // events up to this index were looked at
 	clock   fsm.Clock
 
-	txns   map[fsm.GID]*txn
-	open   []*txn // undecided, and something about them has changed
-	due    list   // every due branch that is not delayed, longest due first
-	timers timers
+	txns     map[fsm.GID]*txn
+	open     []*txn     // undecided, and something about them has changed
+	duePairs []*duePair // are free
+	due      list       // every due branch that is not delayed, longest due first
+	timers   timers
 
 	sessions  map[SessionID]*session
 	holders   map[holderID]*holder
@@ -99,7 +100,7 @@ func NewCore(cfg Settings, view func(func(*fsm.State)), seed uint64, obs Observe
 func (c *Core) forget() {
 	c.txns = make(map[fsm.GID]*txn)
 	c.open = nil
-	c.due = list{of: dueLink}
+	c.due, c.duePairs = list{of: dueLink}, nil
 	c.timers = timers{}
 	c.sessions = make(map[SessionID]*session)
 	c.holders = make(map[holderID]*holder)

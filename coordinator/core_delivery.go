@@ -34,6 +34,7 @@ type delivery struct {
 	// reported over a session since it was told.
 	word *word
 	said bool
+	pair *duePair // nil where it was made by itself
 
 	since    time.Time // it is due, and not delayed
 	attempts uint32
@@ -96,7 +97,7 @@ func (c *Core) setDue(t *txn, due []fsm.DueBranch) {
 			c.removeDelivery(before)
 		}
 		if fresh == nil {
-			fresh = make([]delivery, len(due)-i)
+			fresh = c.freshDue(len(due) - i)
 		}
 		t.due = append(t.due, c.addDelivery(&fresh[0], t, b))
 		fresh = fresh[1:]
@@ -132,6 +133,7 @@ func (c *Core) removeDelivery(d *delivery) {
 		c.idle = append(c.idle, d.h)
 	}
 	c.tidy(d.r)
+	c.spent(d)
 }
 
 // release takes a delivery out of where it stands, and gives back its room on a
