@@ -248,9 +248,12 @@ func TestDamage_TheVote(t *testing.T) {
 // The library would go back to an older snapshot, which the log does not reach.
 func TestDamage_ASnapshot(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, dir string){
-		"a flipped bit": func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "state.bin"), "register-050") },
-		"truncated":     func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "state.bin"), 100)) },
-		"no content":    func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "state.bin"))) },
+		"a flipped bit": func(t *testing.T, dir string) { flip(t, filepath.Join(dir, contentFile), "register-050") },
+		"truncated":     func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, contentFile), 100)) },
+		"no content":    func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, contentFile))) },
+		"another note":  func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "state.bin"), noteMagic) },
+		"a short note":  func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "state.bin"), 10)) },
+		"no note":       func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "state.bin"))) },
 		"no meta":       func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "meta.json"))) },
 		"empty meta":    func(t *testing.T, dir string) { must(t, os.Truncate(filepath.Join(dir, "meta.json"), 0)) },
 		"another index": func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "meta.json"), `Index":`) },
@@ -323,7 +326,7 @@ func TestDamage_NoSnapshot(t *testing.T) {
 func TestDamage_ASnapshotOfARunningNode(t *testing.T) {
 	c, m := damaged(t, LogStoreDefault)
 	must(t, m.Snapshot(c.ctx()))
-	flip(t, filepath.Join(m.cfg.DataDir, "snapshots", "*", "state.bin"), "register-050")
+	flip(t, filepath.Join(m.cfg.DataDir, "snapshots", "*", contentFile), "register-050")
 	joining := c.add()
 	// It may stop before it has answered for the new node.
 	if err := m.AddNonvoter(c.ctx(), joining.Identity().NodeID, joining.cfg.Address, joining.Identity().ClusterID); err != nil && !errors.Is(err, ErrUnknown) {

@@ -81,9 +81,9 @@ func TestForget_ASnapshot(t *testing.T) {
 		c.set(fmt.Sprintf("r%d", i), strings.Repeat("x", 200<<10))
 	}
 	c.must(node.Snapshot(c.ctx()))
-	files, err := filepath.Glob(filepath.Join(node.cfg.DataDir, "snapshots", "*", "state.bin"))
+	files, err := filepath.Glob(filepath.Join(node.cfg.DataDir, "snapshots", "*", contentFile))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("a snapshot of %v, %v", files, err)
 	}
-	keepsLittle(t, files[len(files)-1], snapshotSyncBytes+256<<10)
+	keepsLittle(t, files[len(files)-1], contentBufferBytes)
 }

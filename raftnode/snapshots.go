@@ -1,6 +1,7 @@
 package raftnode
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +17,9 @@ import (
 	"github.com/quorate/quorate/internal/failpoint"
 )
 
-// snapshotStore stands between the library and its snapshots in files. The
-// library writes them with fsync and a checksum and verifies it when opening;
-// ours ends the node on any error instead of quietly using an older snapshot,
+// snapshotStore stands between the library and its snapshots in files. They are
+// written with fsync and a checksum, which is verified when one is opened
+// (snapshots_content.go); ours ends the node on any error instead of quietly using an older snapshot,
 // which the log no longer reaches.
 type snapshotStore struct {
 	inner  *raft.FileSnapshotStore
@@ -32,6 +33,9 @@ type snapshotStore struct {
 }
 
 var _ raft.SnapshotStore = (*snapshotStore)(nil)
+
+// unfinished ends the name of a snapshot that is being written.
+const unfinished = ".tmp"
 
 // place is an entry's index and term, 0 for none.
 type place struct{ index, term uint64 }
@@ -76,7 +80,7 @@ func (s *snapshotStore) names() ([]string, error) {
 	var names []string
 	for _, entry := range entries {
 		switch {
-		case strings.HasSuffix(entry.Name(), ".tmp"):
+		case strings.HasSuffix(entry.Name(), unfinished):
 			if err := os.RemoveAll(filepath.Join(s.dir, entry.Name())); err != nil {
 				return nil, fmt.Errorf("remove an unfinished snapshot: %w", err)
 			}
@@ -121,7 +125,13 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		s.fail.halt(err)
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s, saved: saved{place: place{index, term}}, begun: time.Now()}, nil
+	written, err := createContent(filepath.Join(s.dir, sink.ID()+unfinished))
+	if err != nil {
+		err = errors.Join(fmt.Errorf("create a snapshot in %s: %w", s.dir, err), sink.Cancel())
+		s.fail.halt(err)
+		return nil, err
+	}
+	return &snapshotSink{SnapshotSink: sink, store: s, saved: saved{place: place{index, term}}, begun: time.Now(), content: written}, nil
 }
 
 // errOvertaken keeps the library from counting a snapshot of its own that was pinned
@@ -189,32 +199,37 @@ func (s *snapshotStore) open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if err := verifyMeta(filepath.Join(s.dir, id)); err != nil {
 		return nil, nil, err
 	}
-	return s.inner.Open(id)
+	meta, inner, err := s.inner.Open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	whole := bufio.NewReader(inner)
+	n, ok, err := readNote(whole)
+	if err == nil && !ok {
+		return meta, content{whole, inner}, nil
+	}
+	if err = errors.Join(err, inner.Close()); err != nil {
+		return nil, nil, err
+	}
+	opened, err := openContent(filepath.Join(s.dir, id), n)
+	meta.Size = n.bytes
+	return meta, opened, err
 }
 
 // snapshotSink is a snapshot being written. A failed write ends the node, as
 // one of the log does.
 type snapshotSink struct {
 	raft.SnapshotSink
-	store  *snapshotStore
-	saved  saved
-	begun  time.Time
-	out    *os.File // the content, to be synced while it is written
-	synced int64    // bytes of it
-	closed bool
+	store   *snapshotStore
+	saved   saved
+	begun   time.Time
+	content *contentWriter
+	closed  bool
 }
 
-// snapshotSyncBytes is how much of a snapshot is written before it is synced. What
-// piles up in memory until the end goes to the disk in one go then, and the log, which
-// every decision waits for, goes behind it.
-const snapshotSyncBytes = 1 << 20
-
 func (s *snapshotSink) Write(p []byte) (int, error) {
-	n, err := s.SnapshotSink.Write(p)
+	n, err := s.content.Write(p)
 	s.saved.bytes += int64(n)
-	if err == nil && s.saved.bytes-s.synced >= snapshotSyncBytes {
-		err = s.sync()
-	}
 	if err != nil {
 		err = fmt.Errorf("write snapshot %s: %w", s.path(), err)
 		s.store.fail.halt(err)
@@ -222,41 +237,23 @@ func (s *snapshotSink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// sync writes to the disk what was written up to now. The library has the file open,
-// under these names.
-func (s *snapshotSink) sync() (err error) {
-	if s.out == nil {
-		if s.out, err = os.Open(filepath.Join(s.path()+".tmp", "state.bin")); err != nil {
-			return err
-		}
-	}
-	if err := datasync(s.out); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	forget(s.out, s.synced, s.saved.bytes) // nobody reads it again soon
-	s.synced = s.saved.bytes
-	return nil
-}
-
-// end closes what sync opened.
-func (s *snapshotSink) end() {
-	s.closed = true
-	if s.out != nil {
-		_ = s.out.Close() // it was read only
-	}
-}
-
-// Close makes the snapshot durable. The library syncs the files and the
-// directory above; their names are synced here.
+// Close makes the snapshot durable. The library syncs its own files and the directory
+// above; the content and its name are synced before, so that a snapshot with a name has
+// it, and the names of the rest after.
 func (s *snapshotSink) Close() error {
 	if s.closed {
 		return nil
 	}
-	s.end()
 	if s.store.overtaken(s.saved.index) {
-		return errors.Join(errOvertaken, s.SnapshotSink.Cancel())
+		return errors.Join(errOvertaken, s.Cancel())
 	}
-	err := s.SnapshotSink.Close()
+	s.closed = true
+	err := s.finish()
+	if err == nil {
+		err = s.SnapshotSink.Close()
+	} else {
+		err = errors.Join(err, s.SnapshotSink.Cancel())
+	}
 	if err == nil {
 		err = sumMeta(s.path()) // syncs the names of all the files
 	}
@@ -270,12 +267,24 @@ func (s *snapshotSink) Close() error {
 	return s.store.hit(failpoint.SnapshotWritten)
 }
 
+// finish makes the content durable and hands its note to the library.
+func (s *snapshotSink) finish() error {
+	n, err := s.content.finish()
+	if err == nil {
+		err = syncDir(s.path() + unfinished)
+	}
+	if err == nil {
+		_, err = s.SnapshotSink.Write(n.encode())
+	}
+	return err
+}
+
 func (s *snapshotSink) Cancel() error {
 	if s.closed {
 		return nil
 	}
-	s.end()
-	return s.SnapshotSink.Cancel()
+	s.closed = true
+	return errors.Join(s.content.f.Close(), s.SnapshotSink.Cancel())
 }
 
 func (s *snapshotSink) path() string { return filepath.Join(s.store.dir, s.ID()) }

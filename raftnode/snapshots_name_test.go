@@ -1,11 +1,8 @@
 package raftnode
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 
@@ -38,50 +35,6 @@ func TestSnapshots_OfOneMillisecondHaveTheirOwnNames(t *testing.T) {
 			t.Errorf("one name twice: %s, %s, %s", first.ID(), second.ID(), third.ID())
 		}
 	})
-}
-
-// A snapshot goes to the disk as it is written, not all at once at its end, where the
-// log would wait for it. Either end lets go of the file that this took.
-func TestSnapshots_AreSyncedAsTheyGrow(t *testing.T) {
-	cfg := &Config{DataDir: t.TempDir(), SnapshotsKept: 2, Logger: slog.New(slog.DiscardHandler)}
-	failed := make(chan error, 1)
-	s, err := openSnapshots(cfg, newFailStop(func(err error) { failed <- err }))
-	must(t, err)
-	_, trans := raft.NewInmemTransport("here")
-	content := bytes.Repeat([]byte("state"), 1<<10)
-	written := func(index uint64, size int) *snapshotSink {
-		t.Helper()
-		sink, err := s.Create(1, index, 3, raft.Configuration{}, 1, trans)
-		must(t, err)
-		for range size / len(content) {
-			_, err := sink.Write(content)
-			must(t, err)
-		}
-		return sink.(*snapshotSink)
-	}
-	kept, dropped := written(7, 5*snapshotSyncBytes/2), written(8, 3*snapshotSyncBytes/2)
-	if kept.synced < 2*snapshotSyncBytes || dropped.synced < snapshotSyncBytes {
-		t.Errorf("%d bytes of %d are on the disk, %d of %d", kept.synced, kept.saved.bytes, dropped.synced, dropped.saved.bytes)
-	}
-	must(t, kept.Close())
-	must(t, dropped.Cancel())
-	for _, sink := range []*snapshotSink{kept, dropped} {
-		if err := sink.out.Close(); err == nil {
-			t.Error("the file was left open")
-		}
-	}
-
-	// What cannot be synced ends the node.
-	broken := written(9, snapshotSyncBytes/2)
-	must(t, os.Remove(filepath.Join(broken.path()+".tmp", "state.bin")))
-	for range snapshotSyncBytes / len(content) {
-		if _, err = broken.Write(content); err != nil {
-			break
-		}
-	}
-	if err == nil || <-failed == nil {
-		t.Error("a snapshot that cannot be synced is written on")
-	}
 }
 
 // A snapshot of this node's own and one that a leader installs are written at the same

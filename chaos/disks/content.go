@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -135,9 +136,15 @@ func (c *Content) readRest(dir string) error {
 	if err := readJSON(filepath.Join(dir, "snapshots", latest, "meta.json"), &meta); err != nil {
 		return err
 	}
-	state, err := os.ReadFile(filepath.Join(dir, "snapshots", latest, "state.bin"))
-	c.Snapshot = fmt.Sprintf("%+v state %s", meta, hash(state))
-	return err
+	c.Snapshot = fmt.Sprintf("%+v", meta)
+	for _, name := range []string{"state.bin", "content.bin"} {
+		content, err := os.ReadFile(filepath.Join(dir, "snapshots", latest, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		c.Snapshot += " " + name + " " + hash(content)
+	}
+	return nil
 }
 
 func readJSON(path string, into any) error {
