@@ -47,10 +47,10 @@ func (l *echoLog) Propose(_ context.Context, commands ...*logpb.Command) ([]fsm.
 
 // earful is what those who wait for commands, and the core, have heard: by number.
 type earful struct {
-	mu                 sync.Mutex
-	replies, dones     map[uint64][]string
-	core               map[uint64][]string
-	commands, awaiting int
+	mu             sync.Mutex
+	replies, dones map[uint64][]string
+	core           map[uint64][]string
+	commands       int
 }
 
 func newEarful() *earful {

@@ -48,7 +48,7 @@ func TestWrittenAsItStandsInTheLog(t *testing.T) {
 		"an empty value":    {[][]byte{gid, space, mode, entry, timeout, field(7, field(1, []byte("a")), field(2)), label}, false, false},
 		"a long length":     {[][]byte{gid, long(2, "space"), mode, entry, timeout, label}, false, false},
 		"a long name":       {[][]byte{gid, space, mode, entry, timeout, field(7, long(1, "name"), value)}, false, false},
-		"a long number":     {[][]byte{gid, space, mode, entry, {6<<3 | 0, 0x85, 0}, label}, false, false},
+		"a long number":     {[][]byte{gid, space, mode, entry, {6 << 3, 0x85, 0}, label}, false, false},
 		"a mode of 33 bits": {[][]byte{gid, space, number(4, 1<<32|1), entry, timeout, label}, false, false},
 		"a plan":            {[][]byte{gid, space, mode, entry, timeout, label, field(10, number(6, 1))}, false, true},
 	} {

@@ -149,7 +149,7 @@ func serve(t *testing.T, handler grpc.StreamHandler) (target string) {
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
 		server.Stop()
-		<-done //nolint:errcheck // it was told to end
+		<-done // it was told to end
 	})
 	return l.Addr().String()
 }
