@@ -206,8 +206,8 @@ func (c *Core) flush(t *txn) {
 		}
 	}
 	rides := c.mayRide(t, words)
-	if len(words) > 1 {
-		if command := packed(t.gid, words); c.packs && command != nil {
+	if c.packs && len(words) > 1 { // asked first: packed takes what it was given apart
+		if command := packed(t.gid, words); command != nil {
 			c.proposeSaid(command, rides, words...)
 			return
 		}

@@ -305,6 +305,23 @@ func TestNothingIsPackedForOlderNodes(t *testing.T) {
 	wantList(t, kinds(*proposed), "Report", "Report")
 }
 
+// A word that was held while packed commands were known, and goes alone since they are no
+// more, names its transaction, also where the core was given it.
+func TestAGivenWordThatIsNotPackedIsWhole(t *testing.T) {
+	w := newWorld(t)
+	gid := w.twoTold("")
+	proposed := w.commands()
+	results := new(heard)
+	for _, branch := range []string{"1", "2"} {
+		w.core.reportAs(w.now, reportOf(&logpb.Report{Gid: gid.Bytes(), Branch: branch, Outcome: committed}), true, results.reply)
+		w.core.packs = false
+	}
+	w.settle()
+	results.want(t, 2)
+	wantList(t, kinds(*proposed), "Report", "Report")
+	w.wantState(gid, fsm.StateCommitted)
+}
+
 // Steps that are called at once are answered in one record; one that another waits
 // for is not held, for that would hold up the other.
 func TestAnswersOfOneTransactionAreOneRecord(t *testing.T) {
