@@ -79,12 +79,17 @@ type contentWriter struct {
 	onDisk int64 // bytes of it, where it is not direct
 }
 
+// refusesDirect: the file system cannot write past the page cache.
+func refusesDirect(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported)
+}
+
 func createContent(dir string) (*contentWriter, error) {
 	path := filepath.Join(dir, contentFile)
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	f, err := os.OpenFile(path, flags|openDirect, 0o600)
 	direct := openDirect != 0
-	if errors.Is(err, syscall.EINVAL) { // the file system cannot
+	if refusesDirect(err) {
 		direct = false
 		if f, err = os.OpenFile(path, flags&^os.O_EXCL, 0o600); err != nil {
 			return nil, err
@@ -118,11 +123,11 @@ func (w *contentWriter) Write(p []byte) (n int, err error) {
 // for, behind it.
 func (w *contentWriter) flush(b []byte) error {
 	w.filled = 0
-	_, err := w.f.Write(b)
-	if w.direct && errors.Is(err, syscall.EINVAL) {
+	n, err := w.f.Write(b)
+	if w.direct && refusesDirect(err) {
 		w.direct = false
 		if err = throughCache(w.f); err == nil {
-			_, err = w.f.Write(b)
+			_, err = w.f.Write(b[n:])
 		}
 	}
 	if err != nil || w.direct {

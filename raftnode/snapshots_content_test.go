@@ -20,6 +20,7 @@ type toldFile struct {
 	writtenFile
 	asked []string
 	fails map[string]error // once each
+	part  int              // of what a failing write is given is written
 }
 
 func (f *toldFile) ask(what string) error {
@@ -31,7 +32,8 @@ func (f *toldFile) ask(what string) error {
 
 func (f *toldFile) Write(b []byte) (int, error) {
 	if err := f.ask("write"); err != nil {
-		return 0, err
+		n, _ := f.writtenFile.Write(b[:min(f.part, len(b))])
+		return n, err
 	}
 	return f.writtenFile.Write(b)
 }
@@ -52,7 +54,11 @@ func TestContent_ReadsAsItWasWritten(t *testing.T) {
 	for way, prepare := range map[string]func(w *contentWriter){
 		"as it comes":   func(*contentWriter) {},
 		"through":       func(w *contentWriter) { w.direct = false; must(t, throughCache(w.f)) },
-		"refused later": func(w *contentWriter) { w.f.(*toldFile).fails = map[string]error{"write": syscall.EINVAL} },
+		"refused later": func(w *contentWriter) { w.f.(*toldFile).fails = map[string]error{"write": syscall.EOPNOTSUPP} },
+		"refused in the midst": func(w *contentWriter) {
+			told := w.f.(*toldFile)
+			told.fails, told.part = map[string]error{"write": syscall.EINVAL}, contentAlign
+		},
 	} {
 		for _, size := range []int{
 			0, 1, contentAlign - 1, contentAlign, contentAlign + 1,
