@@ -86,7 +86,7 @@ func (c *Coordinator) makeCall(call *startedCall) {
 
 // bound is the context of a call, which its timeout ends, or the leadership. Most calls
 // have the node's own timeout: those that begin shortly after each other share a context
-// and its timer, which may give them up to an eighth, and a second, more.
+// and its timer, which may give them an eighth more, a second at the most.
 func (c *Coordinator) bound(lead *leadership, timeout time.Duration) (context.Context, context.CancelFunc) {
 	if timeout == c.settings.DeliveryTimeout {
 		return lead.calls.Get(lead.ctx, timeout), func() {}

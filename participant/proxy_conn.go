@@ -44,8 +44,8 @@ func (c *proxyConn) admit(ctx context.Context, found statements) error {
 	if c.gone.Load() {
 		return driver.ErrBadConn
 	}
-	if found.sets {
-		c.state.kept.clear() // another database or sql_mode, and the texts mean something else
+	if found.sets || c.p.keepsNone.Load() {
+		c.state.kept.clear() // another database or sql_mode, and the texts mean something else; or others need the room
 	}
 	info, carries := FromContext(ctx)
 	switch {

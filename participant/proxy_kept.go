@@ -50,7 +50,6 @@ func (c *proxyConn) statement(ctx context.Context, query string, args []driver.N
 // where there are too many.
 func (c *proxyConn) keep(ctx context.Context, query string) *keptStmt {
 	if c.p.keepsNone.Load() {
-		c.state.kept.clear()
 		return nil
 	}
 	// MySQL takes the type of a session's variable from when the statement was prepared.

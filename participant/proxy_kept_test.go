@@ -230,6 +230,34 @@ func TestKeptStatementsThatTheServerRefuses(t *testing.T) {
 	}
 }
 
+// Once the server has no room for another statement, the connections that have kept some
+// give theirs back: else one that is new could run none as long as they run what they know.
+func TestKeptStatementsAreGivenBackWhereThereIsNoRoom(t *testing.T) {
+	_, p, c, db := keptResource(t)
+	const change = "UPDATE account SET amount = amount + ? WHERE id = ?"
+	run := func(ctx context.Context, tx *sql.Tx, account int) {
+		t.Helper()
+		if _, err := tx.ExecContext(ctx, change, 1, account); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inBranch(t, db, func(ctx context.Context, tx *sql.Tx) {
+		run(ctx, tx, 1)
+		inBranch(t, db, func(ctx context.Context, other *sql.Tx) {
+			c.refuse(&mysql.MySQLError{Number: mysqlTooManyPrepared, Message: "no room"})
+			run(ctx, other, 2)
+		})
+		if left := c.refused(); left != nil || !p.keepsNone.Load() {
+			t.Fatal("the server was not asked for more than it has room for")
+		}
+		c.take()
+		run(ctx, tx, 1)
+		if asked := c.take(); len(asked) == 0 || asked[0] != "close" || asked[len(asked)-1] != "close" {
+			t.Errorf("with what was kept the server was asked %q, want all of it closed", asked)
+		}
+	})
+}
+
 // A statement with the wrong number of parameters is refused in database/sql's words.
 func TestKeptStatementsCountTheirParameters(t *testing.T) {
 	_, _, _, db := keptResource(t)
