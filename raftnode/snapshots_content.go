@@ -14,7 +14,7 @@ import (
 )
 
 // The library's sink passes what it is given through a CRC-64 in software and through the
-// page cache: these were two thirds of what a snapshot cost. So the content goes into a
+// page cache: these were most of what a snapshot cost. So the content goes into a
 // file of ours beside the library's, past the page cache, and the library is given a note
 // of its length and its CRC-32C, which the library's own checksum guards.
 

@@ -192,3 +192,28 @@ func TestContent_AnEndLeavesNoFileOpen(t *testing.T) {
 		t.Errorf("there are %v, %v", left, err)
 	}
 }
+
+// writesSink counts what the library is given.
+type writesSink struct {
+	raft.SnapshotSink
+	writes int
+}
+
+func (s *writesSink) Write(b []byte) (int, error) {
+	s.writes++
+	return s.SnapshotSink.Write(b)
+}
+
+// TestContent_HasADurableNameBeforeItIsNoted: a note whose content a power cut has taken
+// would be a damaged snapshot. Here the directory of the name cannot be synced, for it is
+// gone.
+func TestContent_HasADurableNameBeforeItIsNoted(t *testing.T) {
+	_, failed, create := snapshotsOf(t)
+	sink := create(7)
+	library := &writesSink{SnapshotSink: sink.SnapshotSink}
+	sink.SnapshotSink = library
+	must(t, os.RemoveAll(sink.path()+unfinished))
+	if err := sink.Close(); err == nil || <-failed == nil || library.writes > 0 {
+		t.Errorf("%d notes were made of a content without a name, %v", library.writes, err)
+	}
+}
