@@ -64,7 +64,7 @@ cover: ## Coverage a package, without generated files
 	scripts/install-test-deps.sh
 	scripts/cover.sh
 
-bench: build ## Measure everything beside its floor and etcd into docs/performance.md (ONLY=decide,saga/wal,go,profile for parts, DURATION=5s)
+bench: build ## Measure everything beside its floor and etcd into docs/performance.md (ONLY=decide,saga/wal,go,profile,scale,failover for parts, DURATION=5s)
 	scripts/install-test-deps.sh
 	scripts/install-bench-deps.sh
 	$(GO) run ./internal/tools/perfpage $(if $(ONLY),-only '$(ONLY)') $(if $(DURATION),-duration '$(DURATION)')

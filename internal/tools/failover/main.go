@@ -22,6 +22,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -62,6 +63,7 @@ func run() (err error) {
 	loads := flag.String("loads", "idle,loaded,full", "loads to measure")
 	dir := flag.String("dir", "", "directory for data and logs, which stays; empty: a temporary one")
 	binary := flag.String("binary", "", "the quorate program; empty: build it")
+	output := flag.String("o", "table", "table, or json: a list of {\"part\", \"case\", \"figures\"}")
 	steady := flag.Duration("steady", 0, "kill nobody, and see that the term stays for so long at half of the capacity")
 	flag.Parse()
 
@@ -93,8 +95,11 @@ func run() (err error) {
 		}
 		return nil
 	}
-	fmt.Println("| profile | load | decisions a second | kills | p50 | p99 | max |")
-	fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
+	var rows []row
+	if *output == "table" {
+		fmt.Println("| profile | load | decisions a second | kills | p50 | p99 | max |")
+		fmt.Println("| --- | --- | --- | --- | --- | --- | --- |")
+	}
 	for _, profile := range strings.Split(*profiles, ",") {
 		for _, load := range strings.Split(*loads, ",") {
 			m := measurement{binary: *binary, dir: filepath.Join(*dir, profile+"-"+load), profile: profile, load: load, kills: *kills}
@@ -102,11 +107,34 @@ func run() (err error) {
 				return fmt.Errorf("%s, %s: %w", profile, load, err)
 			}
 			slices.Sort(m.gaps)
-			fmt.Printf("| %s | %s | %.0f | %d | %s | %s | %s |\n", profile, load, m.rate, len(m.gaps),
-				round(percentile(m.gaps, 0.50)), round(percentile(m.gaps, 0.99)), round(m.gaps[len(m.gaps)-1]))
+			rows = append(rows, m.row())
+			if *output == "table" {
+				fmt.Printf("| %s | %s | %.0f | %d | %s | %s | %s |\n", profile, load, m.rate, len(m.gaps),
+					round(percentile(m.gaps, 0.50)), round(percentile(m.gaps, 0.99)), round(m.gaps[len(m.gaps)-1]))
+			}
 		}
 	}
+	if *output == "json" {
+		return json.NewEncoder(os.Stdout).Encode(rows)
+	}
 	return nil
+}
+
+// row is what was measured of one profile under one load. The names of figures hold
+// their units.
+type row struct {
+	Part    string             `json:"part"`
+	Case    string             `json:"case"`
+	Figures map[string]float64 `json:"figures"`
+}
+
+// row of gaps that are sorted.
+func (m *measurement) row() row {
+	ms := func(d time.Duration) float64 { return float64(d.Milliseconds()) }
+	return row{Part: "failover", Case: m.profile + ", " + m.load, Figures: map[string]float64{
+		"per_second": m.rate, "kills": float64(len(m.gaps)),
+		"p50_ms": ms(percentile(m.gaps, 0.50)), "p99_ms": ms(percentile(m.gaps, 0.99)), "max_ms": ms(m.gaps[len(m.gaps)-1]),
+	}}
 }
 
 // measurement is one row: a cluster, a load, its kills.

@@ -1,11 +1,11 @@
 // Command perfpage measures, and writes the figures of docs/performance.md.
 //
-//	make bench                        everything: an hour and a half
+//	make bench                        everything: two hours
 //	make bench ONLY=decide,saga/wal   these parts alone; the others' figures stay
 //	go run ./internal/tools/perfpage -render   the page again, from what was measured
 //
 // What was measured is kept in docs/performance.json, a part at a time, each with its
-// date, commit, machine and command; the page is computed from it, between two markers.
+// date, commit, machine and command; the page is computed from it, between its markers.
 package main
 
 import (
@@ -24,7 +24,7 @@ func main() {
 	var s settings
 	var only string
 	render := flag.Bool("render", false, "measure nothing, write the page from the results")
-	flag.StringVar(&only, "only", "", "parts to measure, with commas: decide, decide/wal, go, profile, ... (default: all)")
+	flag.StringVar(&only, "only", "", "parts to measure, with commas: decide, decide/wal, go, profile, scale/apply, failover, ... (default: all)")
 	flag.StringVar(&s.results, "results", "docs/performance.json", "what was measured")
 	flag.StringVar(&s.page, "page", "docs/performance.md", "the page")
 	flag.StringVar(&s.binary, "binary", "bin/quorate", "the program")

@@ -10,10 +10,12 @@ import (
 	"github.com/quorate/quorate/internal/bench"
 )
 
-// The page's part between the markers is computed; all else is written by people.
+// The page's parts between markers are computed; all else is written by people.
 const (
-	beginMark = "<!-- figures: written by make bench, from performance.json -->"
-	endMark   = "<!-- end of figures -->"
+	beginMark  = "<!-- figures: written by make bench, from performance.json -->"
+	endMark    = "<!-- end of figures -->"
+	beginScale = "<!-- scale: written by make bench, from performance.json -->"
+	endScale   = "<!-- end of scale -->"
 )
 
 func writePage(path string, r *results) error {
@@ -30,12 +32,21 @@ func writePage(path string, r *results) error {
 
 // replaced is the page with the figures of r.
 func replaced(page string, r *results) (string, error) {
-	before, rest, ok := strings.Cut(page, beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
-	if !ok || !ok2 {
-		return "", fmt.Errorf("it lacks the lines %q and %q, between which the figures go", beginMark, endMark)
+	page, err := between(page, beginMark, endMark, figures(r))
+	if err != nil {
+		return "", err
 	}
-	return before + beginMark + "\n" + figures(r) + endMark + after, nil
+	return between(page, beginScale, endScale, scaleFigures(r))
+}
+
+// between is the page with other text between two marks.
+func between(page, begin, end, text string) (string, error) {
+	before, rest, ok := strings.Cut(page, begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return "", fmt.Errorf("it lacks the lines %q and %q, between which figures go", begin, end)
+	}
+	return before + begin + "\n" + text + end + after, nil
 }
 
 // figures renders all that was measured.

@@ -53,7 +53,8 @@ var benched = []part{
 	{name: "transfer-databases", scenario: "transfer", args: []string{"--store", "postgres", "--store", "mysql"}},
 }
 
-// parts are all of them: each scenario on each log store, then the others.
+// parts are all of them: each scenario on each log store, then the others,
+// those with a program of their own the last.
 func parts() []part {
 	var all []part
 	for _, p := range benched {
@@ -64,10 +65,14 @@ func parts() []part {
 			all = append(all, one)
 		}
 	}
-	return append(all, part{name: partGo, measure: runGo}, part{name: partProfile, measure: runProfile})
+	all = append(all, part{name: partGo, measure: runGo}, part{name: partProfile, measure: runProfile})
+	for _, t := range tools {
+		all = append(all, part{name: t.name, args: t.args, measure: runTool})
+	}
+	return all
 }
 
-// choose finds parts by name: decide is decide/wal and decide/boltdb.
+// choose finds parts by name: decide is decide/wal and decide/boltdb, scale each part of it.
 func choose(names []string) ([]part, error) {
 	all := parts()
 	if len(names) == 0 {

@@ -54,6 +54,9 @@ func sample() *results {
 		{Side: "product", Seconds: 4, LeaderUS: 100, Areas: []share{{"gRPC", 0.27}}, Functions: []share{{"runtime.mallocgc", 0.1}}}, {Side: "floor"},
 	}})
 	r.put(result{Name: "go", Command: "go test", Stamp: when, Go: []goBenchmark{{Package: "fsm", Name: "Apply/begin", Figures: map[string]float64{"ns/op": 1234, "B/op": 700, "allocs/op": 9}}}})
+	r.put(result{Name: "failover/full", Command: "go run ./internal/tools/failover", Stamp: when, Cases: []toolCase{
+		{Case: "fast, full", Figures: map[string]float64{"per_second": 2345.6, "kills": 30, "p50_ms": 160, "p99_ms": 300}},
+	}})
 	r.put(result{Name: "decide/wal", Command: "quorate bench decide --peer etcd", Stamp: when, Bench: &bench.FullReport{
 		Report: bench.Report{LogStore: "wal", Nodes: 3, Runs: 5, Duration: 3e9}, Rows: []bench.FullRow{row, etcd},
 	}})
@@ -77,6 +80,18 @@ func TestFiguresHoldWhatWasMeasured(t *testing.T) {
 	}
 	if strings.Contains(text, "### saga") {
 		t.Error("a scenario that was not measured has a table")
+	}
+	scale := scaleFigures(sample())
+	for _, want := range []string{
+		"### A leader's death, full\n", "| fast, full | 2,346 | 30 | 160 | 300 | |\n",
+		"`go run ./internal/tools/failover`: 2026-01-02 03:04 UTC, commit abc,",
+	} {
+		if !strings.Contains(scale, want) {
+			t.Errorf("the figures of scale lack %q:\n%s", want, scale)
+		}
+	}
+	if strings.Contains(scale, "live ones") {
+		t.Error("a part of scale that was not measured has a table")
 	}
 }
 
@@ -120,16 +135,17 @@ func TestPartsAreChosenByName(t *testing.T) {
 		return strings.Join(all, " ")
 	}
 	for want, list := range map[string][]string{
-		"decide/wal decide/boltdb":       {"decide"},
-		"saga/boltdb go":                 {"saga/boltdb", "go"},
-		"transfer/wal transfer/boltdb":   {"transfer"},
-		`no part is named "sag": there `: {"sag"},
+		"decide/wal decide/boltdb":                    {"decide"},
+		"saga/boltdb go":                              {"saga/boltdb", "go"},
+		"transfer/wal transfer/boltdb":                {"transfer"},
+		"failover/idle failover/loaded failover/full": {"failover"},
+		`no part is named "sag": there `:              {"sag"},
 	} {
 		if got := names(list...); !strings.HasPrefix(got, want) {
 			t.Errorf("%v: %s, want %s", list, got, want)
 		}
 	}
-	if all := names(); !strings.Contains(all, "message/wal") || !strings.HasSuffix(all, "go profile") {
+	if all := names(); !strings.Contains(all, "message/wal") || !strings.Contains(all, " go profile scale/apply ") {
 		t.Errorf("all: %s", all)
 	}
 }

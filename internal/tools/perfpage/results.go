@@ -17,7 +17,7 @@ type results struct {
 	Parts []result `json:"parts"`
 }
 
-// result is one part: one of the last three fields is set.
+// result is one part: one of the last four fields is set.
 type result struct {
 	Name    string `json:"name"`
 	Command string `json:"command"`
@@ -26,6 +26,7 @@ type result struct {
 	Bench    *bench.FullReport `json:"bench,omitempty"`
 	Go       []goBenchmark     `json:"go,omitempty"`
 	Profiles []profileTop      `json:"profiles,omitempty"`
+	Cases    []toolCase        `json:"cases,omitempty"`
 }
 
 func readResults(path string) (*results, error) {
@@ -70,7 +71,7 @@ func (r *results) write(path string) error {
 	if err != nil {
 		return err
 	}
-	for _, at := range []string{`{"name":`, `{"scenario":`, `{"package":`, `{"side":`} {
+	for _, at := range []string{`{"name":`, `{"scenario":`, `{"package":`, `{"side":`, `{"case":`} {
 		text = bytes.ReplaceAll(text, []byte(at), []byte("\n"+at))
 	}
 	return os.WriteFile(path, append(text, '\n'), 0o644)

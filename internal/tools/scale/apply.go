@@ -9,51 +9,78 @@ import (
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
-// applyTransactions is how many are applied for one figure.
-const applyTransactions = 32_768
+// A figure is the median of so many turns, of so many transactions each: what else the
+// machine does, and a collection of garbage, fall on few of them.
+const (
+	applyTurns        = 15
+	applyTransactions = 8192
+)
 
-// measureApply applies whole transactions (submit, two reports) from their bytes,
-// as a follower does, beside so many live ones.
+// besideLive is a state that holds so many live transactions, and what was seen of it.
+type besideLive struct {
+	f       *filler
+	live    int
+	perLive float64 // bytes
+
+	wall, cpu []float64 // microseconds a transaction, each turn's
+	allocated []float64 // a transaction
+	each      latencies // of entries
+}
+
+// measureApply applies whole transactions (submit, two reports) from their bytes, as a
+// follower does, to states with so many live ones, which take turns.
 func measureApply(ctx context.Context, o *options, out *results) error {
-	f, err := newFiller(nil)
-	if err != nil {
-		return err
-	}
+	var states []*besideLive
 	for _, n := range o.live {
-		before, missing := heap(), n-f.s.Counts().Live
-		if err := f.fillLive(missing, false); err != nil {
+		f, err := newFiller(nil)
+		if err != nil {
 			return err
 		}
-		perLive := float64(heap()-before) / float64(missing)
-		var wall, cpu []float64
-		var each latencies
-		var allocated uint64
-		for range max(o.rounds, 1) {
+		before := heap()
+		if err := f.fillLive(n, false); err != nil {
+			return err
+		}
+		states = append(states, &besideLive{f: f, live: n, perLive: float64(heap()-before) / float64(n)})
+	}
+	for range applyTurns {
+		for _, s := range states {
 			if ctx.Err() != nil {
 				return nil
 			}
-			entries := f.lives(applyTransactions)
-			runtime.GC()
-			used, counted, begun := ownCPU(), mallocs(), time.Now()
-			for _, entry := range entries {
-				at := time.Now()
-				f.index++
-				if _, err := f.s.ApplyEntry(f.index, 1, entry); err != nil {
-					return err
-				}
-				each = append(each, time.Since(at))
+			if err := s.turn(); err != nil {
+				return err
 			}
-			wall = append(wall, micros(time.Since(begun))/applyTransactions)
-			cpu = append(cpu, micros(ownCPU()-used)/applyTransactions)
-			allocated = mallocs() - counted
 		}
-		out.add("apply", thousands(n)+" live",
-			figure{"us_per_tx", median(wall)}, figure{"cpu_us_per_tx", median(cpu)},
-			figure{"allocs_per_tx", float64(allocated) / applyTransactions},
-			figure{"entry_p99_ms", each.quantile(0.99)}, figure{"entry_max_ms", each.max()},
-			figure{"bytes_per_live", perLive})
 	}
-	runtime.KeepAlive(f)
+	for _, s := range states {
+		var ofFirst []float64
+		for i, us := range s.cpu {
+			ofFirst = append(ofFirst, us/states[0].cpu[i])
+		}
+		out.add("apply", thousands(s.live)+" live",
+			figure{"us_per_tx", median(s.wall)}, figure{"cpu_us_per_tx", median(s.cpu)}, figure{"cpu_of_the_first", median(ofFirst)},
+			figure{"allocs_per_tx", median(s.allocated)},
+			figure{"entry_p99_ms", s.each.quantile(0.99)}, figure{"entry_max_ms", s.each.max()},
+			figure{"bytes_per_live", s.perLive})
+	}
+	runtime.KeepAlive(states)
+	return nil
+}
+
+func (s *besideLive) turn() error {
+	entries := s.f.lives(applyTransactions)
+	used, counted, begun := ownCPU(), mallocs(), time.Now()
+	for _, entry := range entries {
+		at := time.Now()
+		s.f.index++
+		if _, err := s.f.s.ApplyEntry(s.f.index, 1, entry); err != nil {
+			return err
+		}
+		s.each = append(s.each, time.Since(at))
+	}
+	s.wall = append(s.wall, micros(time.Since(begun))/applyTransactions)
+	s.cpu = append(s.cpu, micros(ownCPU()-used)/applyTransactions)
+	s.allocated = append(s.allocated, float64(mallocs()-counted)/applyTransactions)
 	return nil
 }
 

@@ -36,7 +36,7 @@ func measureFinished(ctx context.Context, o *options, out *results) error {
 		return err
 	}
 	empty := heap()
-	for _, n := range []int{o.finished / 4, o.finished / 2, o.finished} {
+	for _, n := range []int{o.finished / 10, o.finished / 10 * 3, o.finished} {
 		begun := time.Now()
 		missing := n - f.s.Counts().Finished
 		if err := f.fillFinished(missing); err != nil {
@@ -47,7 +47,7 @@ func measureFinished(ctx context.Context, o *options, out *results) error {
 			return nil
 		}
 		out.add("finished", thousands(n)+" finished",
-			figure{"bytes_each", float64(heap()-empty) / float64(n)}, figure{"fill_us_per_tx", micros(took) / float64(missing)})
+			figure{"bytes_each", float64(heap()-empty) / float64(n)}, figure{"us_per_tx", micros(took) / float64(missing)})
 	}
 	path, err := f.snapshotWhileApplying(ctx, o, out)
 	if err != nil || ctx.Err() != nil {
