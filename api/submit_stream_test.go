@@ -20,6 +20,7 @@ import (
 	quoratev1 "github.com/quorate/quorate/api/v1"
 	"github.com/quorate/quorate/coordinator"
 	"github.com/quorate/quorate/fsm"
+	"github.com/quorate/quorate/fsm/logpb"
 	"github.com/quorate/quorate/internal/frames"
 	"github.com/quorate/quorate/internal/testkit"
 )
@@ -385,10 +386,10 @@ func TestLeaderLossInMidStream(t *testing.T) {
 	for a := range answers {
 		reason := ReasonOf(a.err)
 		counts[fmt.Sprint(status.Code(a.err), " ", reason)]++
-		record := standing(ctx, t, nodes[0], a.gid)
+		record := nodes[0].standing(a.gid)
 		stands := record != nil
 		switch {
-		case a.err == nil && (!stands || record.GetDecision() != quoratev1.Decision_DECISION_COMMIT || !a.got.GetCreated()):
+		case a.err == nil && (!stands || record.GetDecision() != fsm.DecisionCommit || !a.got.GetCreated()):
 			t.Errorf("%s was answered %v, and stands as %v", a.gid, a.got, record)
 		case a.err != nil && stands && reason != ReasonOutcomeUnknown && reason != "":
 			t.Errorf("%s was refused with %v, and stands as %v", a.gid, a.err, record)
@@ -401,26 +402,26 @@ func TestLeaderLossInMidStream(t *testing.T) {
 	}
 	// Elsewhere the same submits stand as they were answered, and none is made anew.
 	next := frames.NewSubmits(nodes[1].conn)
-	defer next.Close(ctx)
+	again := within(t)
+	defer next.Close(again)
 	for i := range callers {
-		for j := range each {
-			gid := fsm.NewGID(clock, [10]byte{1, byte(i), byte(j)})
-			stood := standing(ctx, t, nodes[0], gid) != nil
-			req := streamed(1, 1).Submits[0].Submit
-			req.Begin.Gid = gid.String()
-			if got, err := next.Submit(ctx, req); err != nil || got.GetDecision() != quoratev1.Decision_DECISION_COMMIT || got.GetCreated() == stood {
-				t.Errorf("%s again: %v, %v; it stood: %v", gid, got, err, stood)
+		submitting.Go(func() {
+			for j := range each {
+				gid := fsm.NewGID(clock, [10]byte{1, byte(i), byte(j)})
+				stood := nodes[0].standing(gid) != nil
+				req := streamed(1, 1).Submits[0].Submit
+				req.Begin.Gid = gid.String()
+				if got, err := next.Submit(again, req); err != nil || got.GetDecision() != quoratev1.Decision_DECISION_COMMIT || got.GetCreated() == stood {
+					t.Errorf("%s again: %v, %v; it stood: %v", gid, got, err, stood)
+				}
 			}
-		}
+		})
 	}
+	submitting.Wait()
 }
 
-// standing is what a node holds of a transaction, nil for nothing.
-func standing(ctx context.Context, t *testing.T, n *realNode, gid fsm.GID) *quoratev1.Transaction {
-	t.Helper()
-	got, err := n.transactions().Get(ctx, &quoratev1.GetRequest{Transaction: gid.String(), Consistency: quoratev1.Consistency_CONSISTENCY_LOCAL})
-	if err != nil && ReasonOf(err) != ReasonNotFound {
-		t.Fatal(err)
-	}
-	return got.GetTransaction()
+// standing is what the state machine holds of a transaction, nil for nothing.
+func (n *realNode) standing(gid fsm.GID) (record *logpb.Transaction) {
+	n.View(func(s *fsm.State) { record, _ = s.Get(gid) })
+	return record
 }
