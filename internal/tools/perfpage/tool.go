@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -122,15 +125,24 @@ func failoverUnder(load, doc string) tool {
 	}
 }
 
-// runTool runs the program that measures a part.
+// runTool builds the program that measures a part, and runs it: go run would not hand on
+// the signal at which it stops its cluster.
 func runTool(ctx context.Context, s settings, p part) (got result, err error) {
-	args := append([]string{"run"}, p.args...)
-	got.Command = "go " + strings.Join(args, " ")
+	got.Command = "go run " + strings.Join(p.args, " ")
+	dir, err := os.MkdirTemp("", "quorate-tool-")
+	if err != nil {
+		return got, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	program := filepath.Join(dir, "tool")
+	if _, err := output(ctx, toolMax, "go", "build", "-o", program, p.args[0]); err != nil {
+		return got, err
+	}
 	binary, err := filepath.Abs(s.binary) // nodes have directories of their own
 	if err != nil {
 		return got, err
 	}
-	out, err := output(ctx, toolMax, "go", append(args, "-binary", binary, "-o", "json")...)
+	out, err := output(ctx, toolMax, program, append(slices.Clone(p.args[1:]), "-binary", binary, "-o", "json")...)
 	if err != nil {
 		return got, err
 	}
