@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -254,15 +253,6 @@ func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
 		return append(dst, byte(v))
 	}
 	return protowire.AppendVarint(dst, v)
-}
-
-// parseTransaction reads the bytes of a record.
-func parseTransaction(b []byte) (*transaction, error) {
-	m := new(logpb.Transaction)
-	if err := proto.Unmarshal(b, m); err != nil {
-		return nil, err
-	}
-	return fromProto(m)
 }
 
 // fromProto reads a record's message. It takes over m's parts.

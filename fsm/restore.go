@@ -23,7 +23,7 @@ var ErrSnapshot = errors.New("snapshot is malformed")
 // digest of what was read must be the one that was written. After an error the
 // state is as before.
 func (s *State) Restore(r io.Reader) error {
-	in := &frameReader{r: bufio.NewReaderSize(r, 1<<16)}
+	in := newRecordReader(r)
 	start := make([]byte, len(snapshotMagic)+1)
 	if _, err := io.ReadFull(in.r, start); err != nil {
 		return fmt.Errorf("%w: no header: %w", ErrSnapshot, err)
@@ -99,16 +99,17 @@ func restoreHeader(h *logpb.SnapshotHeader) (*State, error) {
 }
 
 // restoreRecords reads as many records as the header says, and the end.
-func (s *State) restoreRecords(in *frameReader, h *logpb.SnapshotHeader) error {
+func (s *State) restoreRecords(in *recordReader, h *logpb.SnapshotHeader) error {
 	for i := range h.GetActiveCount() {
-		if err := s.restoreRecord(in, false); err != nil {
+		if err := s.restoreRecord(in, &in.live, false); err != nil {
 			return fmt.Errorf("live record %d of %d: %w", i+1, h.GetActiveCount(), err)
 		}
 	}
 	for i := range h.GetFinishedCount() {
-		if err := s.restoreRecord(in, true); err != nil {
+		if err := s.restoreRecord(in, &in.filed, true); err != nil {
 			return fmt.Errorf("filed record %d of %d: %w", i+1, h.GetFinishedCount(), err)
 		}
+		in.filed.reset() // its bytes are kept, and nothing of what was read
 	}
 	if uint64(s.counts.Tombstones) != h.GetTombstones() {
 		return fmt.Errorf("%w: %d tombstones, written as %d", ErrSnapshot, s.counts.Tombstones, h.GetTombstones())
@@ -119,12 +120,12 @@ func (s *State) restoreRecords(in *frameReader, h *logpb.SnapshotHeader) error {
 	return nil
 }
 
-func (s *State) restoreRecord(in *frameReader, filed bool) error {
+func (s *State) restoreRecord(in *recordReader, p *recordParser, filed bool) error {
 	payload, err := in.frame()
 	if err != nil {
 		return err
 	}
-	t, err := parseTransaction(payload)
+	t, err := p.parse(payload)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
@@ -186,12 +187,40 @@ func (s *State) checkRestored(t *transaction, filed bool) string {
 	return ""
 }
 
+// recordReader reads a snapshot.
+type recordReader struct {
+	frameReader
+	live, filed recordParser
+	// filedMS is the filing clock of the last filed record read.
+	filedMS uint64
+}
+
+func newRecordReader(r io.Reader) *recordReader {
+	in := &recordReader{frameReader: frameReader{r: bufio.NewReaderSize(r, 1<<16)}}
+	in.live.decoder.names = new(names)
+	in.filed.decoder.names = in.live.decoder.names
+	return in
+}
+
 // frameReader reads frames and checks their sums.
 type frameReader struct {
 	r   *bufio.Reader
 	buf bytes.Buffer
-	// filedMS is the filing clock of the last filed record read.
-	filedMS uint64
+}
+
+// bytes reads so many: where they are, if they have room there.
+func (f *frameReader) bytes(n int) ([]byte, error) {
+	if n <= f.r.Size() {
+		b, err := f.r.Peek(n)
+		if err != nil {
+			return nil, err
+		}
+		_, err = f.r.Discard(n)
+		return b, err
+	}
+	f.buf.Reset()
+	_, err := io.CopyN(&f.buf, f.r, int64(n))
+	return f.buf.Bytes(), err
 }
 
 // frame reads the next payload, which is good until the next call. What a
@@ -205,11 +234,10 @@ func (f *frameReader) frame() ([]byte, error) {
 	if n > frameBytesMax {
 		return nil, fmt.Errorf("%w: a record of %d bytes", ErrSnapshot, n)
 	}
-	f.buf.Reset()
-	if _, err := io.CopyN(&f.buf, f.r, int64(n)); err != nil {
+	payload, err := f.bytes(int(n))
+	if err != nil {
 		return nil, fmt.Errorf("%w: it ends too early: %w", ErrSnapshot, err)
 	}
-	payload := f.buf.Bytes()
 	if got, want := crc32.Checksum(payload, castagnoli), binary.LittleEndian.Uint32(head[4:]); got != want {
 		return nil, fmt.Errorf("%w: a checksum is %08x, computed %08x", ErrSnapshot, want, got)
 	}
