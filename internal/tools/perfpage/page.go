@@ -60,6 +60,7 @@ func figures(r *results) string {
 	for _, d := range bench.Scenarios() {
 		docs[d.Name] = d
 	}
+	writeAims(&b, r)
 	for _, p := range benched {
 		writeScenario(&b, r, p, docs[p.scenario])
 	}

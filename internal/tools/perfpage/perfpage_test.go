@@ -95,6 +95,40 @@ func TestFiguresHoldWhatWasMeasured(t *testing.T) {
 	}
 }
 
+// TestAimsAreHeldAgainstFigures: what reaches its aim is told from what does not.
+func TestAimsAreHeldAgainstFigures(t *testing.T) {
+	r := sample()
+	row := r.find("decide/wal").Bench.Rows[0]
+	alone, propose, transfer := row, row, row
+	alone.Callers, alone.OfPropose, alone.Records = 1, ptr(1.31), ptr(2)
+	propose.Scenario, propose.Callers, propose.P50MS = "propose", 1, 0.5
+	transfer.Scenario, transfer.Callers, transfer.P50MS = "transfer", 1, 3
+	transfer.Slices = map[string][]bench.Slice{"floor": {{P50: 9e6}, {P50: 2e6}, {P50: 1e6}}}
+	with := func(name string, rows ...bench.FullRow) {
+		r.put(result{Name: name, Bench: &bench.FullReport{Report: bench.Report{LogStore: "wal"}, Rows: rows}})
+	}
+	with("decide/wal", alone, row, propose)
+	with("transfer-databases/wal", transfer)
+	text := figures(r)
+	for _, want := range []string{
+		"| `decide`, of its floor | 0.8 and more | 64 | 0.62 | - |", "| `decide`, of its floor | 0.8 and more | 256 | - | - |",
+		"| p50 of `decide` alone, of that of `propose` | 1.3 at the most | 1 | 1.31 | - |",
+		"| the leader's CPU of `decide`, of the floor's | 1.25 at the most | 64 | **1.25** | - |",
+		"| records of `decide` before the answer | 1 | 1 | **1.00** | - |",
+		"| records of `decide` in all | 2, rounded to tenths | 1 | **2.00** | - |", "| records of `decide` in all | 2, rounded to tenths | 64 | 3.00 | - |",
+		"| p50 of such a `transfer` alone, beyond the loop's, in ms | two of `propose` | 1 | **1.00** | - |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the aims lack %q:\n%s", want, text)
+		}
+	}
+	transfer.P50MS = 3.01
+	with("transfer-databases/wal", transfer)
+	if text := figures(r); !strings.Contains(text, "in ms | two of `propose` | 1 | 1.01 | - |") {
+		t.Errorf("a transfer that takes too long:\n%s", text)
+	}
+}
+
 // TestAPartIsRenewedAlone: the others stay, through the file and back.
 func TestAPartIsRenewedAlone(t *testing.T) {
 	r := sample()
