@@ -20,9 +20,22 @@ import (
 func (s *Server) header() *quoratev1.ResponseHeader { return s.headerAt(s.coordinator.Header()) }
 
 // headerOfWrites is for answers that say what became of a command, and nothing that was
-// read: for all who are answered at once it is the same, and waits for nothing.
+// read: for all who are answered at once it is the same, and waits for nothing. It must not
+// be changed: they share it.
 func (s *Server) headerOfWrites() *quoratev1.ResponseHeader {
-	return s.headerAt(s.coordinator.HeaderOfWrites())
+	h := s.coordinator.HeaderOfWrites()
+	if said := s.said.Load(); said != nil && said.of == h {
+		return said.header
+	}
+	said := &saidHeader{h, s.headerAt(h)}
+	s.said.Store(said)
+	return said.header
+}
+
+// saidHeader is the header that the last answers had.
+type saidHeader struct {
+	of     coordinator.Header
+	header *quoratev1.ResponseHeader
 }
 
 // headerAt is for what was read: its index is that of the state that was looked at.
@@ -178,6 +191,14 @@ func eventAnswer(e fsm.Event) *quoratev1.Event {
 		State: quoratev1.State(e.State), Decision: quoratev1.Decision(e.Decision),
 		Stamp: stampAnswer(&logpb.Stamp{Index: e.Index, Term: e.Term, ClockMs: e.ClockMS, WallMs: e.WallMS}),
 	}
+}
+
+// gidAs is a GID's text: the one that was asked with, where that is the same.
+func gidAs(asked string, gid fsm.GID) string {
+	if gid.String() == asked { // which makes no text, but to compare it
+		return asked
+	}
+	return gid.String()
 }
 
 // gidAnswer is the text form of 16 bytes, "" where there are none.

@@ -29,7 +29,8 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
-	return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { <-l.slots })}, nil
+	from := &spelledAddr{conn.RemoteAddr(), conn.RemoteAddr().String()}
+	return &limitedConn{Conn: conn, from: from, release: sync.OnceFunc(func() { <-l.slots })}, nil
 }
 
 func (l *limitedListener) Close() error {
@@ -39,8 +40,20 @@ func (l *limitedListener) Close() error {
 
 type limitedConn struct {
 	net.Conn
+	from    net.Addr
 	release func()
 }
+
+// RemoteAddr is spelled out once: every transaction notes where it came from.
+func (c *limitedConn) RemoteAddr() net.Addr { return c.from }
+
+// spelledAddr is an address that knows its own text.
+type spelledAddr struct {
+	net.Addr
+	text string
+}
+
+func (a *spelledAddr) String() string { return a.text }
 
 func (c *limitedConn) Close() error {
 	defer c.release()

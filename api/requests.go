@@ -303,7 +303,7 @@ func initiator(ctx context.Context) string {
 		return from[0]
 	}
 	if p, ok := peer.FromContext(ctx); ok && p.Addr != nil {
-		return addressText(p.Addr)
+		return p.Addr.String()
 	}
 	return ""
 }

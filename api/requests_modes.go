@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -56,8 +55,8 @@ func traitsOf(mode logpb.Mode) modeTraits {
 
 // opens refuses a request that does not open a transaction of the mode.
 func (r *reader) opens(field string, mode logpb.Mode, submit bool) {
-	switch t, known := traits[mode]; {
-	case !known:
+	switch t := traitsOf(mode); {
+	case !t.submits && !t.begins: // of no mode that is known, which is said already
 	case submit && !t.submits:
 		r.refuse(field, "%s is not submitted whole: begin it", modeText(mode))
 	case !submit && !t.begins:
@@ -151,7 +150,7 @@ func (r *reader) beginMode(begin *logpb.Begin) {
 	switch {
 	case t.prepares:
 		r.modeSet("branches", begin, begin.GetBranches())
-		r.fits("branches", proto.Size(begin))
+		r.fits("branches", begin.WireSize())
 	case len(begin.GetBranches()) > 0:
 		r.refuse("branches", "come with the begin of a message only: enlist them, or submit a saga's")
 	}
@@ -172,7 +171,7 @@ func (r *reader) submitMode(submit *logpb.Submit) {
 	}
 	r.modeSet("set", begin, submit.GetSet())
 	if traitsOf(begin.GetMode()).called {
-		r.fits("set", proto.Size(submit))
+		r.fits("set", submit.WireSize())
 	}
 	for _, vote := range submit.GetVotes() {
 		if spec := vote.GetBranch(); spec != nil && !traitsOf(begin.GetMode()).called {

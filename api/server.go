@@ -50,6 +50,7 @@ type Server struct {
 
 	leader    atomic.Pointer[string] // the last one known
 	clusterID atomic.Pointer[namedCluster]
+	said      atomic.Pointer[saidHeader] // in the last answers to writes
 
 	// stopping ends streams and held calls; stop gives the cause.
 	stopping context.Context

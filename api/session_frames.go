@@ -86,12 +86,16 @@ func (s *participantSession) start(id uint64, f func() (*quoratev1.SessionRespon
 // session has ended.
 func (s *participantSession) admit() bool {
 	select {
-	case s.slots <- struct{}{}:
-		s.requests.Add(1)
-		return true
-	case <-s.ctx.Done():
-		return false
+	case s.slots <- struct{}{}: // nearly always there is room, and two channels cost more than one
+	default:
+		select {
+		case s.slots <- struct{}{}:
+		case <-s.ctx.Done():
+			return false
+		}
 	}
+	s.requests.Add(1)
+	return true
 }
 
 func (s *participantSession) release() {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net"
 	"sync"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
@@ -141,19 +140,6 @@ func sameSpec(a, b *quoratev1.BranchSpec) bool {
 func few(s *quoratev1.BranchSpec) bool {
 	return s != nil && s.GetUndo() == "" && len(s.GetPayload()) == 0 && len(s.GetAfter()) == 0 && s.GetAttemptsMax() == 0 &&
 		s.GetCallTimeout() == nil && s.GetTopic() == ""
-}
-
-// addressText is an address's own text, without the pieces that it is put together from.
-func addressText(addr net.Addr) string {
-	tcp, ok := addr.(*net.TCPAddr)
-	if !ok || tcp == nil {
-		return addr.String()
-	}
-	from := tcp.AddrPort()
-	if !from.Addr().IsValid() || from.Addr().Is4In6() {
-		return addr.String()
-	}
-	return from.String()
 }
 
 // seen are the ids of a list, where they are named.

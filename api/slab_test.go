@@ -161,3 +161,16 @@ func TestInitiatorIsTheAddressOfTheCall(t *testing.T) {
 		}
 	}
 }
+
+// TestAnAnswerSpellsTheGIDItself, however it was asked with.
+func TestAnAnswerSpellsTheGIDItself(t *testing.T) {
+	want := testGID.String()
+	for _, asked := range []string{"", want, strings.ToLower(want), fsm.GID{1}.String()} {
+		if got := gidAs(asked, testGID); got != want {
+			t.Errorf("asked with %q: %q, want %q", asked, got, want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { gidAs(want, testGID) }); n != 0 {
+		t.Errorf("the same text is made anew, with %v allocations", n)
+	}
+}

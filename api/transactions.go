@@ -157,7 +157,7 @@ func (t *transactions) submitted(ctx context.Context, req *quoratev1.SubmitReque
 		return nil, err
 	}
 	return &quoratev1.SubmitResponse{
-		Gid: status.GID.String(), Created: status.Created,
+		Gid: gidAs(req.GetBegin().GetGid(), status.GID), Created: status.Created,
 		Decision: quoratev1.Decision(status.Decision), State: quoratev1.State(status.State), Index: status.Index,
 		Reason: quoratev1.RollbackReason(status.Reason), Detail: status.Detail,
 	}, nil

@@ -67,13 +67,12 @@ func (c *Coordinator) callOn(call *startedCall) {
 			c.calls.resting.Add(-1)
 			return
 		}
-		select {
-		case call = <-c.calls.next:
-			c.calls.resting.Add(-1)
-		case <-c.closing:
-			c.calls.resting.Add(-1)
+		next, more := <-c.calls.next
+		c.calls.resting.Add(-1)
+		if !more {
 			return
 		}
+		call = next
 	}
 }
 

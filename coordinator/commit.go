@@ -132,10 +132,12 @@ func (c *Coordinator) await(ctx context.Context, s Status, finish bool) (Status,
 	if !registered {
 		return Status{}, &UnknownError{GID: s.GID, Cause: ErrClosed}
 	}
+	// The core answers all who are registered, also when it closes. This select waits for no
+	// channel that callers share: its lock would be what they wait for.
 	select {
 	case a := <-answer:
 		if a.Lost {
-			return Status{}, &UnknownError{GID: s.GID, Cause: c.notLeader()}
+			return Status{}, &UnknownError{GID: s.GID, Cause: c.whyLost()}
 		}
 		return a.Status, nil
 	case <-ctx.Done():
@@ -144,9 +146,15 @@ func (c *Coordinator) await(ctx context.Context, s Status, finish bool) (Status,
 			delete(c.waiters, id)
 		})
 		return Status{}, &UnknownError{GID: s.GID, Cause: context.Cause(ctx)}
-	case <-c.closed:
-		return Status{}, &UnknownError{GID: s.GID, Cause: ErrClosed}
 	}
+}
+
+// whyLost is why the core answered before what was waited for came.
+func (c *Coordinator) whyLost() error {
+	if err := c.leads(); err != nil {
+		return err
+	}
+	return c.notLeader() // it leads again
 }
 
 // Rollback decides rollback. An unseen GID gets a tombstone, so that a late

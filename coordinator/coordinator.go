@@ -42,6 +42,7 @@ type Coordinator struct {
 	batcher *batcher
 	riders  *riders
 	calls   *callPool
+	reports sync.Pool // of reportUnderWays
 
 	inbox   *inbox
 	closing chan struct{}

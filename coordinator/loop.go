@@ -84,6 +84,7 @@ func (c *Coordinator) finish() {
 	}
 	c.core.Follow(c.now())
 	c.perform(c.core.Take())
+	close(c.calls.next) // nobody is called any more
 	c.setLeadership(nil, ErrClosed)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,13 +16,13 @@ import (
 )
 
 // ridingNode is a leader whose reports wait for so long, with a participant attached. It
-// keeps what is proposed together.
+// keeps the kinds of what is proposed together: the commands' memory is used again.
 type ridingNode struct {
 	*node
 	s *Session
 
 	mu      sync.Mutex
-	entries [][]*logpb.Command
+	entries [][]string
 	refuse  func(commands []*logpb.Command) error // or nil
 }
 
@@ -38,7 +39,7 @@ func newRidingNode(t *testing.T, most time.Duration) *ridingNode {
 			}
 		}
 		if commands[0].GetTick() == nil {
-			n.entries = append(n.entries, commands)
+			n.entries = append(n.entries, kinds(commands))
 		}
 		return nil
 	}, nil)
@@ -108,11 +109,7 @@ func (n *ridingNode) state(gid fsm.GID) (state fsm.TxState) {
 func (n *ridingNode) proposed() [][]string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var all [][]string
-	for _, commands := range n.entries {
-		all = append(all, kinds(commands))
-	}
-	return all
+	return slices.Clone(n.entries)
 }
 
 func TestAReportRidesWithTheNextCommand(t *testing.T) {

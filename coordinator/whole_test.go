@@ -162,7 +162,7 @@ func (l *tellingLog) Propose(_ context.Context, commands ...*logpb.Command) ([]f
 	results := make([]fsm.Result, len(commands))
 	for i, c := range commands {
 		if c.GetTick() == nil {
-			l.proposed <- c
+			l.proposed <- proto.CloneOf(c) // its memory is used again
 			results[i] = l.result
 		}
 	}
