@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/quorate/quorate/internal/frames"
 )
 
 // Limits of the listeners. They bound what one connection can cost.
@@ -30,7 +32,7 @@ const (
 	AnswerBytesMax = 3 << 20
 	// SessionWindowMax bounds the deliveries and answers that wait for one
 	// participant session.
-	SessionWindowMax = 1024
+	SessionWindowMax = frames.SessionWindowMax
 	// PageSizeDefault and PageSizeMax bound a page of a list.
 	PageSizeDefault = 50
 	PageSizeMax     = 1000

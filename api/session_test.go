@@ -80,6 +80,10 @@ func frameReason(t *testing.T, got *quoratev1.SessionResponse) Reason {
 // the leader's own words come between.
 func TestSessionMultiplexes(t *testing.T) {
 	stream, session, c, _ := attached(t)
+	// The participant's SDK and the node ask for the same room, and the driver gives it.
+	if driver := coordinator.DefaultSettings().SessionWindowMax; driver != SessionWindowMax {
+		t.Errorf("the driver's window is %d, the session's %d", driver, SessionWindowMax)
+	}
 	if asked := c.last("Attach").(coordinator.AttachRequest); asked.Window != SessionWindowMax || len(asked.Holder) != 16 || asked.Resources[0] != "orders-db" {
 		t.Errorf("attach %+v", asked)
 	}

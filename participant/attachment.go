@@ -7,12 +7,13 @@ import (
 	"time"
 
 	quoratev1 "github.com/quorate/quorate/api/v1"
+	"github.com/quorate/quorate/internal/frames"
 	"github.com/quorate/quorate/internal/timebox"
 )
 
 // windowMax is how many deliveries the cluster may have outstanding on a session;
 // beyond it a delivery is answered busy at once.
-const windowMax = 1024
+const windowMax = frames.SessionWindowMax
 
 // obeyTimeout bounds one try of a manager to end a branch.
 const obeyTimeout = 30 * time.Second

@@ -15,6 +15,12 @@ const (
 	SessionBytesMax = 256 << 10
 )
 
+// SessionWindowMax is how many deliveries are outstanding on a session at the most: both
+// ends have room for so many, or the narrower one would decide. With 256 the sessions of a
+// busy cluster ran out of step, and thousands of transactions stood open (coordinator has
+// the test).
+const SessionWindowMax = 1024
+
 // Take is how many frames may go into one message to somebody who said that it takes so many.
 func Take(batchMax uint32) int { return int(max(1, min(batchMax, SessionFramesMax))) }
 
