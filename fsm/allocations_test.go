@@ -38,12 +38,12 @@ func TestAllocationsOfApply(t *testing.T) {
 		before  commands
 	}{
 		{"begin", allocated{2, 4}, explicit, nil},
-		{"enlist", allocated{3, 4}, enlists("1"), commands{explicit}},
-		{"vote", allocated{3, 4}, votes("1"), commands{explicit, enlists("1")}},
+		{"enlist", allocated{3, 3}, enlists("1"), commands{explicit}},
+		{"vote", allocated{3, 3}, votes("1"), commands{explicit, enlists("1")}},
 		{"commit", allocated{2, 2}, commits, voted},
 		{"report", allocated{3, 3}, reports("1"), decided},
 		{"last report", allocated{3, 3}, reports("2"), append(decided[:len(decided):len(decided)], reports("1"))},
-		{"submit", allocated{2, 4}, func(g GID) *logpb.Command {
+		{"submit", allocated{2, 3}, func(g GID) *logpb.Command {
 			return submit(namedBegin(g), specs("1", "2"), ballots(votePrepared, "1", "2")...)
 		}, nil},
 		{"reports of both", allocated{3, 3}, func(g GID) *logpb.Command { return reportsAll(g, committed, "1", "2") }, decided},

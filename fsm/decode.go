@@ -369,6 +369,31 @@ func (d *decoder) label(raw []byte, whole string, m *logpb.Label) (ok, sorted bo
 	return true, sorted
 }
 
+// branch reads a branch, which may be one that was read from the same bytes before: nobody
+// edits one. It is nil where it cannot. One of its own is made in room, which gets memory
+// for more of them where it has none left.
+func (d *decoder) branch(raw []byte, room *[]logpb.BranchSpec, more int) *logpb.BranchSpec {
+	again := false
+	if d.names != nil && len(raw) <= nameSpecBytesMax {
+		var known *logpb.BranchSpec
+		if known, again = d.names.spec(raw); known != nil {
+			return known
+		}
+	}
+	if len(*room) == 0 {
+		*room = make([]logpb.BranchSpec, more)
+	}
+	m := &(*room)[0]
+	*room = (*room)[1:]
+	if !d.spec(raw, m) {
+		return nil
+	}
+	if again && len(m.Payload) == 0 { // which ended transactions let go of
+		d.names.keepSpec(raw, withoutPayload(m))
+	}
+	return m
+}
+
 func (d *decoder) spec(raw []byte, m *logpb.BranchSpec) bool {
 	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
@@ -413,8 +438,8 @@ func (d *decoder) enlist(raw []byte, m *logpb.Enlist) bool {
 			if m.Branch != nil {
 				return false
 			}
-			m.Branch = new(logpb.BranchSpec)
-			if !d.spec(f.bytes(), m.Branch) {
+			var room []logpb.BranchSpec
+			if m.Branch = d.branch(f.bytes(), &room, 1); m.Branch == nil {
 				return false
 			}
 		default:
@@ -469,8 +494,8 @@ func (d *decoder) ballot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, r
 			if m.Branch != nil {
 				break
 			}
-			m.Branch = new(logpb.BranchSpec)
-			if !d.spec(v, m.Branch) {
+			var room []logpb.BranchSpec
+			if m.Branch = d.branch(v, &room, 1); m.Branch == nil {
 				return false
 			}
 		case 2:
@@ -547,7 +572,7 @@ func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
 
 func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 	n, k := countFields(raw, 2, 3)
-	specs := make([]logpb.BranchSpec, n) // they belong to one transaction
+	var room []logpb.BranchSpec // they belong to one transaction
 	m.Set = d.specAt.some(n, d.left)[:0]
 	ballots := d.ballots.some(k, d.left)
 	m.Votes = d.ballotAt.some(k, d.left)[:0]
@@ -566,8 +591,8 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 			if f.bad {
 				return false
 			}
-			spec := &specs[len(m.Set)]
-			if !d.spec(v, spec) {
+			spec := d.branch(v, &room, n-len(m.Set))
+			if spec == nil {
 				return false
 			}
 			m.Set, d.raws = append(m.Set, spec), append(d.raws, v)

@@ -138,25 +138,36 @@ func countField(message []byte, number protowire.Number) int {
 
 // countFields is countField for two of them.
 func countFields(message []byte, first, second protowire.Number) (firsts, seconds int) {
-	for f := (fields{rest: message}); f.next(); {
-		switch f.kind {
-		case protowire.BytesType:
-			f.bytes()
-		case protowire.VarintType:
-			f.varint()
-		default:
-			n := protowire.ConsumeFieldValue(f.number, f.kind, f.rest)
-			if f.bad = n < 0; !f.bad {
-				f.rest = f.rest[n:]
-			}
+	for len(message) > 0 {
+		number, n := measureField(message)
+		if n < 0 {
+			break
 		}
-		switch {
-		case f.bad:
-		case f.number == first:
+		switch number {
+		case first:
 			firsts++
-		case f.number == second:
+		case second:
 			seconds++
 		}
+		message = message[n:]
 	}
 	return firsts, seconds
+}
+
+// measureField is the number of the field that the message begins with, and how many bytes
+// it takes, fewer than 0 where it cannot be read.
+func measureField(message []byte) (number protowire.Number, n int) {
+	if len(message) > 1 && message[0] < 0x80 && message[0] >= 1<<3 && message[1] < 0x80 {
+		// Tag, and value or length, of one byte each, as most are.
+		switch n = 2 + int(message[1]); protowire.Type(message[0] & 7) {
+		case protowire.VarintType:
+			return protowire.Number(message[0] >> 3), 2
+		case protowire.BytesType:
+			if n <= len(message) {
+				return protowire.Number(message[0] >> 3), n
+			}
+		}
+	}
+	number, _, n = protowire.ConsumeField(message)
+	return number, n
 }

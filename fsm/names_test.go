@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/quorate/quorate/fsm/logpb"
 )
@@ -63,6 +64,48 @@ func TestNames(t *testing.T) {
 	for _, v := range kept.texts {
 		if v == "\xC3\x28" || len(v) > nameBytesMax {
 			t.Errorf("%q is kept", v)
+		}
+	}
+}
+
+// A branch whose bytes come again is the one that stands; those with a payload, and long
+// ones, are read each time. Whatever stands in its place, it is the branch that was written.
+func TestKnownBranches(t *testing.T) {
+	d := &decoder{names: new(names)}
+	read := func(want *logpb.BranchSpec) *logpb.BranchSpec {
+		raw := appendSpec(nil, want)
+		var room []logpb.BranchSpec
+		got := d.branch(raw, &room, 1)
+		clear(raw) // the library's, for the next one
+		if !proto.Equal(got, want) {
+			t.Fatalf("%v was read as %v", want, got)
+		}
+		return got
+	}
+	paid := spec("2")
+	paid.Payload = []byte("payload")
+	long := spec("3")
+	long.Endpoint = strings.Repeat("x", nameSpecBytesMax)
+	for _, c := range []struct {
+		name  string
+		spec  *logpb.BranchSpec
+		known bool
+	}{{"short", spec("1"), true}, {"with a payload", paid, false}, {"long", long, false}} {
+		first, second, third := read(c.spec), read(c.spec), read(c.spec)
+		if first == second || (third == read(c.spec)) != c.known {
+			t.Errorf("one %s: kept at once, or is kept otherwise than %v", c.name, c.known)
+		}
+	}
+	for i := range 20_000 { // many to a place
+		s := spec(testGID(1, uint64(i%5000)).String())
+		for range 1 + i%3 {
+			read(s)
+		}
+	}
+	var room []logpb.BranchSpec
+	for range 4 {
+		if d.branch([]byte{10, 1, 0xC3}, &room, 1) != nil {
+			t.Fatal("what is no UTF-8 was taken")
 		}
 	}
 }
