@@ -30,14 +30,20 @@ func checkPrintable(field, text string) (Result, bool) {
 
 // plain says that a text is of printable ASCII, as most are.
 func plain(text string) bool {
-	for ; len(text) >= 8; text = text[8:] {
-		// Eight at a time. Where no byte has its highest bit, none of these borrows from,
-		// or carries into, its neighbour: less than 0x20 borrows it, 0x7F carries into it.
-		v := uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
-			uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
-		if (v|(v+ones)|(((v|highest)-0x20*ones)^highest))&highest != 0 {
+	// Sixteen at a time, then eight. Where no byte has its highest bit, neither sum carries
+	// into a neighbour: 0x7F gets it by the first, and all but those below 0x20 by the second.
+	for ; len(text) >= 16; text = text[16:] {
+		v, w := wordAt(text), wordAt(text[8:])
+		if (v|(v+ones)|^(v+0x60*ones)|w|(w+ones)|^(w+0x60*ones))&highest != 0 {
 			return false
 		}
+	}
+	if len(text) >= 8 {
+		v := wordAt(text)
+		if (v|(v+ones)|^(v+0x60*ones))&highest != 0 {
+			return false
+		}
+		text = text[8:]
 	}
 	for i := range len(text) {
 		if text[i] < 0x20 || text[i] > 0x7E {
@@ -45,6 +51,13 @@ func plain(text string) bool {
 		}
 	}
 	return true
+}
+
+// wordAt is the first eight bytes.
+func wordAt(text string) uint64 {
+	_ = text[7]
+	return uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+		uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
 }
 
 const (

@@ -7,6 +7,10 @@ package fsm
 type gidIndex struct {
 	windows map[uint64]map[GID]filedRef
 	count   int
+	// last is the window that a record was filed in last, and lastAt its place, where it
+	// mostly goes on. It is nil where there is none.
+	last   map[GID]filedRef
+	lastAt uint64
 }
 
 // windowBits of milliseconds make a window: about a second.
@@ -19,17 +23,26 @@ func newGIDIndex() gidIndex { return gidIndex{windows: make(map[uint64]map[GID]f
 func (x *gidIndex) len() int { return x.count }
 
 func (x *gidIndex) get(gid GID) (ref filedRef, ok bool) {
-	ref, ok = x.windows[windowOf(gid)][gid]
+	ref, ok = x.window(windowOf(gid))[gid]
 	return ref, ok
+}
+
+// window is nil where nothing stands there.
+func (x *gidIndex) window(at uint64) map[GID]filedRef {
+	if at == x.lastAt && x.last != nil {
+		return x.last
+	}
+	return x.windows[at]
 }
 
 func (x *gidIndex) put(gid GID, ref filedRef) {
 	at := windowOf(gid)
-	w := x.windows[at]
+	w := x.window(at)
 	if w == nil {
 		w = make(map[GID]filedRef)
 		x.windows[at] = w
 	}
+	x.last, x.lastAt = w, at
 	before := len(w)
 	w[gid] = ref
 	x.count += len(w) - before
@@ -43,5 +56,6 @@ func (x *gidIndex) remove(gid GID) {
 	x.count += len(w) - before
 	if len(w) == 0 {
 		delete(x.windows, at)
+		x.last = nil
 	}
 }

@@ -50,10 +50,13 @@ func checkChange(old, next *transaction) string {
 	case old.tombstone && (!next.tombstone || !sameMembers(old, next)):
 		return "a tombstone's branches changed"
 	}
-	for _, b := range old.branches {
-		i, ok := next.findStep(b.spec.GetId(), b.operation())
-		if !ok {
-			return fmt.Sprintf("branch %q left", b.spec.GetId())
+	for i, b := range old.branches {
+		// Mostly none has joined since, and it stands where it stood.
+		if i >= len(next.branches) || next.branches[i] != b && next.branches[i].compare(b) != 0 {
+			var ok bool
+			if i, ok = next.findStep(b.spec.GetId(), b.operation()); !ok {
+				return fmt.Sprintf("branch %q left", b.spec.GetId())
+			}
 		}
 		after := next.branches[i]
 		switch {
@@ -79,8 +82,8 @@ func sameMembers(a, b *transaction) bool {
 
 // compare orders branches by what names them.
 func (b *branch) compare(other *branch) int {
-	if c := strings.Compare(b.spec.GetId(), other.spec.GetId()); c != 0 {
-		return c
+	if mine, its := b.spec.GetId(), other.spec.GetId(); mine != its {
+		return strings.Compare(mine, its)
 	}
 	return strings.Compare(b.operation(), other.operation())
 }

@@ -206,6 +206,8 @@ func closeMessage(dst []byte, at int) []byte {
 	return dst
 }
 
+// Most fields of a record are absent: that is seen without a call.
+
 // appendTag appends a field's tag: one byte, mostly.
 func appendTag(dst []byte, field protowire.Number, kind protowire.Type) []byte {
 	if field < 1<<4 {
@@ -218,22 +220,22 @@ func appendText(dst []byte, field protowire.Number, v string) []byte {
 	if v == "" {
 		return dst
 	}
+	return putText(dst, field, v)
+}
+
+func putText[T string | []byte](dst []byte, field protowire.Number, v T) []byte {
 	dst = appendTag(dst, field, protowire.BytesType)
 	if len(v) < 0x80 {
 		return append(append(dst, byte(len(v))), v...)
 	}
-	return protowire.AppendString(dst, v)
+	return append(protowire.AppendVarint(dst, uint64(len(v))), v...)
 }
 
 func appendBytes(dst []byte, field protowire.Number, v []byte) []byte {
 	if len(v) == 0 {
 		return dst
 	}
-	dst = appendTag(dst, field, protowire.BytesType)
-	if len(v) < 0x80 {
-		return append(append(dst, byte(len(v))), v...)
-	}
-	return protowire.AppendBytes(dst, v)
+	return putText(dst, field, v)
 }
 
 func appendBool(dst []byte, field protowire.Number, v bool) []byte {
@@ -248,6 +250,10 @@ func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return dst
 	}
+	return putUint(dst, field, v)
+}
+
+func putUint(dst []byte, field protowire.Number, v uint64) []byte {
 	dst = appendTag(dst, field, protowire.VarintType)
 	if v < 0x80 {
 		return append(dst, byte(v))

@@ -229,8 +229,11 @@ func (t *transaction) find(id string) (int, bool) {
 		})
 	}
 	for i := from; i < len(t.branches); i++ {
-		if at := t.branches[i].spec.GetId(); at >= id {
-			return i, at == id
+		// The same id is mostly the same text in memory (names.go), which is seen at once.
+		if at := t.branches[i].spec.GetId(); at == id {
+			return i, true
+		} else if at > id {
+			return i, false
 		}
 	}
 	return len(t.branches), false
