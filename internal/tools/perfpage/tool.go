@@ -51,23 +51,24 @@ var tools = []tool{
 	},
 	{
 		name: "scale/decide", title: "Deciding beside live ones", of: "live",
-		doc: "One node in one process with its disk and its driver, 64 callers, two branches told and acknowledged; the CPU is that of the node, its " +
-			"callers and participants together, garbage collection included. Then the same while a snapshot is taken.",
+		doc: "Nodes in one process, each with its own disk and driver, take turns: 64 callers, two branches told and acknowledged; the CPU is that of the " +
+			"node, its callers and participants together, garbage collection included. Then the same while a snapshot is taken.",
 		args: scalePart("decide"),
 		columns: []column{
 			{"a second", "per_second"}, {"p50 ms", "p50_ms"}, {"p99 ms", "p99_ms"}, {"longest ms", "max_ms"},
-			{"CPU us a transaction", "cpu_us_per_tx"}, {"allocations", "allocs_per_tx"}, {"the snapshot took, ms", "snapshot_ms"},
+			{"CPU us a transaction", "cpu_us_per_tx"}, {"of the first's", "cpu_of_the_first"}, {"allocations", "allocs_per_tx"}, {"the snapshot took, ms", "snapshot_ms"},
 		},
 	},
 	{
 		name: "scale/lead", title: "A new leader that finds them", of: "decided and untold",
 		doc: "A node is elected that finds a million transactions which are decided and whose branches are to be told. It looks at them page by page " +
 			"between its other steps. Meanwhile one caller asks for a decision after the other; refused are those that were told OVERLOAD, or that there " +
-			"was no leader yet, which asked again a millisecond later and are charged for it.",
+			"was no leader yet, which asked again a millisecond later and are charged for it. A thousand participants have up to a thousand reports each under way, and these are " +
+			"taken before new work is.",
 		args: scalePart("lead"),
 		columns: []column{
 			{"first decision ms", "first_decision_ms"}, {"first delivery ms", "first_delivery_ms"}, {"decisions meanwhile: p50 ms", "decision_p50_ms"},
-			{"p99 ms", "decision_p99_ms"}, {"refused", "refused"}, {"reports a second", "reported_per_second"},
+			{"p99 ms", "decision_p99_ms"}, {"longest ms", "decision_max_ms"}, {"refused", "refused"}, {"reports a second", "reported_per_second"},
 		},
 	},
 	{

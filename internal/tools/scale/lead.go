@@ -27,6 +27,7 @@ func holderOf(i int) []byte {
 // measureLead has a node lead that finds transactions which are decided and whose
 // two branches are to be told, by two participants and by a thousand.
 func measureLead(ctx context.Context, o *options, out *results) error {
+	defer keepHeadroom()()
 	live := o.live[len(o.live)-1]
 	for _, participants := range []int{2, 1000} {
 		if err := leadWith(ctx, o, out, live, participants); err != nil {

@@ -75,8 +75,8 @@ func (m *filled) ClockMS() uint64 {
 	return m.f.s.ClockMS()
 }
 
-// node is a cluster of one in this process: log, disk, driver and the heap's headroom
-// are those of a node that serves, and there is no network.
+// node is a cluster of one in this process: log, disk and driver are those of a
+// node that serves, and there is no network.
 type node struct {
 	raft    *raftnode.Node
 	machine *filled
@@ -85,8 +85,10 @@ type node struct {
 	wait    sync.WaitGroup
 	stop    context.CancelFunc
 	ctx     context.Context
-	thrifty func() // ends the headroom
 }
+
+// keepHeadroom collects garbage as seldom as nodes do, until the end.
+func keepHeadroom() (end func()) { return headroom.Keep(slog.New(slog.DiscardHandler)) }
 
 // openNode starts a node whose state is filled, and waits for its election. Its
 // driver does not know of it before lead.
@@ -99,7 +101,7 @@ func openNode(ctx context.Context, o *options, fill func(*filler) error) (_ *nod
 	if err != nil {
 		return nil, err
 	}
-	n := &node{machine: &filled{fill: fill}, thrifty: headroom.Keep(slog.New(slog.DiscardHandler))}
+	n := &node{machine: &filled{fill: fill}}
 	n.ctx, n.stop = context.WithCancel(ctx)
 	cfg := raftnode.DefaultConfig()
 	cfg.DataDir, cfg.Address, cfg.Listener, cfg.LogStore = dir, l.Addr().String(), l, o.logStore
@@ -112,8 +114,6 @@ func openNode(ctx context.Context, o *options, fill func(*filler) error) (_ *nod
 		}
 	}
 	if n.raft, err = raftnode.Open(cfg, n.machine); err != nil {
-		n.stop()
-		n.thrifty()
 		return nil, errors.Join(err, l.Close())
 	}
 	defer func() {
@@ -158,7 +158,6 @@ func (n *node) close() error {
 	}
 	errs = append(errs, n.raft.Close())
 	n.wait.Wait()
-	n.thrifty()
 	return errors.Join(errs...)
 }
 

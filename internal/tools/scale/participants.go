@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -88,7 +89,7 @@ func participantsAttached(ctx context.Context, o *options, out *results, n int) 
 	}
 	each, err := crowd.deliveries(ctx, o.duration)
 	if err != nil {
-		return err
+		return errors.Join(crowd.err(), err) // nobody attaches again: what is its participant's waits for ever
 	}
 	out.add("participants", thousands(n)+" attached",
 		figure{"attach_s", attached.Seconds()}, figure{"idle_cpu_percent", 100 * float64(after-before) / float64(idleTime)},
