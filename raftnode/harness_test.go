@@ -16,8 +16,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/hashicorp/raft"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
+
 	"github.com/quorate/quorate/internal/testkit"
 )
 
@@ -318,10 +320,15 @@ func (c *cluster) retry(f func(leader *member) error) {
 	})
 }
 
-// tryLeader returns the running node that leads and serves, or nil.
+// tryLeader returns the running node that leads and serves, or nil. It is none that is
+// about to hear that its reign is over, as a founder may be that a busy machine let wait
+// for its first election: it stands twice.
 func (c *cluster) tryLeader() *member {
 	for _, m := range c.members {
-		if m.running && m.reign.Load() != nil {
+		if !m.running {
+			continue
+		}
+		if r, library := m.reign.Load(), m.raft(); r != nil && library.State() == raft.Leader && library.CurrentTerm() == r.term {
 			return m
 		}
 	}
