@@ -59,7 +59,8 @@ func Table(name string) Option {
 }
 
 // Wait bounds how long a call waits for an earlier run of itself before it answers
-// [ErrOngoing].
+// [ErrOngoing]. SQLite has one writer at a time and waits for it by the connection's
+// busy_timeout, where BEGIN IMMEDIATE does so before the fence is asked: set that.
 func Wait(d time.Duration) Option {
 	return func(f *Fence) error {
 		if d <= 0 {

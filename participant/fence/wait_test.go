@@ -3,6 +3,8 @@ package fence_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ func TestWaitIsHowLongACallWaits(t *testing.T) {
 	const most = fence.WaitDefault - time.Second // well below what another bound would make of it
 	for _, kind := range databases {
 		if kind == fence.SQLite {
-			continue // it waits by its own setting, whatever the call's context says
+			continue // it waits by its own setting: the next test
 		}
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
@@ -49,5 +51,26 @@ func TestWaitIsHowLongACallWaits(t *testing.T) {
 				t.Errorf("the counter is %d (%v), want 1", n, err)
 			}
 		})
+	}
+}
+
+// "In SQLite the connection's busy_timeout says for how long, and fence.Wait nothing;
+// without one a repeat is told at once."
+func TestSQLiteWaitsByItsOwnSetting(t *testing.T) {
+	const wait = 10 * time.Second // of the fence
+	for _, busy := range []time.Duration{0, 300 * time.Millisecond} {
+		s := newSQLStore(t, fence.SQLite, "sqlite", fmt.Sprintf("file:%s?_pragma=busy_timeout(%d)&_pragma=journal_mode(WAL)",
+			filepath.Join(t.TempDir(), "db"), busy.Milliseconds()), fence.Wait(wait))
+		c := fence.Call{GID: fencetest.GID(5000), Branch: "1", Operation: fence.Action, Mode: "saga"}
+		err := s.Do(t.Context(), c, fencetest.Work{Counter: "n", N: 1, During: func() {
+			begun := time.Now()
+			err := s.Do(t.Context(), c, fencetest.Work{Counter: "n", N: 100})
+			if took := time.Since(begun); !errors.Is(err, fence.ErrOngoing) || took < busy || took > wait/2 {
+				t.Errorf("with a busy_timeout of %v, after %v: %v", busy, took, err)
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
