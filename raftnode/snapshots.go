@@ -40,8 +40,9 @@ const unfinished = ".tmp"
 // place is an entry's index and term, 0 for none.
 type place struct{ index, term uint64 }
 
-// saved is a snapshot on the disk: up to which entry it goes, and its size.
+// saved is a snapshot on the disk: its name, up to which entry it goes, and its size.
 type saved struct {
+	id string
 	place
 	bytes int64
 }
@@ -66,7 +67,7 @@ func openSnapshots(cfg *Config, fail *failStop) (*snapshotStore, error) {
 	if err != nil {
 		return nil, s.damaged(names[0], err)
 	}
-	s.latest.Store(&saved{place{meta.Index, meta.Term}, meta.Size})
+	s.latest.Store(&saved{names[0], place{meta.Index, meta.Term}, meta.Size})
 	return s, content.Close()
 }
 
@@ -131,7 +132,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 		s.fail.halt(err)
 		return nil, err
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s, saved: saved{place: place{index, term}}, begun: time.Now(), content: written}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, saved: saved{id: sink.ID(), place: place{index, term}}, begun: time.Now(), content: written}, nil
 }
 
 // errOvertaken keeps the library from counting a snapshot of its own that was pinned
@@ -181,13 +182,15 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	return list[:min(len(list), 1)], err
 }
 
+// Open opens a snapshot that was listed. The library asks again after an error, for each
+// follower that needs one, and is given the latest of then.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	meta, content, err := s.open(id)
 	if err == nil {
 		return meta, content, nil
 	}
-	if _, gone := os.Stat(filepath.Join(s.dir, id)); os.IsNotExist(gone) {
-		return nil, nil, err // a newer one has replaced it since it was listed
+	if _, gone := os.Stat(filepath.Join(s.dir, id)); os.IsNotExist(gone) || s.latest.Load().id != id {
+		return nil, nil, err // newer ones replaced it since it was listed, and its files go
 	}
 	err = s.damaged(id, err)
 	s.fail.halt(err)

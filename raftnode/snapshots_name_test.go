@@ -3,6 +3,8 @@ package raftnode
 import (
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 
@@ -79,5 +81,42 @@ func TestSnapshots_WhichLogOneReplaces(t *testing.T) {
 		if got := s.replaces(end); got != want {
 			t.Errorf("a log that ends at %v: %v", end, got)
 		}
+	}
+}
+
+// Between the library's List and its Open newer snapshots may take the place of the one
+// that it chose, whose files go one by one. It asks again, and no disk was at fault; but a
+// latest snapshot that lacks a file ends the node.
+func TestSnapshots_AReplacedOneEndsNoNode(t *testing.T) {
+	cfg := &Config{DataDir: t.TempDir(), SnapshotsKept: 2, Logger: slog.New(slog.DiscardHandler)}
+	s, err := openSnapshots(cfg, newFailStop(func(err error) { t.Error(err) }))
+	must(t, err)
+	_, trans := raft.NewInmemTransport("here")
+	create := func(index uint64) string {
+		sink, err := s.Create(1, index, 3, raft.Configuration{}, 1, trans)
+		must(t, err)
+		must(t, sink.Close())
+		return sink.ID()
+	}
+	for _, lost := range []string{"meta.json", "state.bin", contentFile} {
+		listed, latest := create(7), create(7)
+		must(t, os.Remove(filepath.Join(s.dir, listed, lost)))
+		if _, _, err := s.Open(listed); err == nil {
+			t.Errorf("the older one lacks %s, and is opened", lost)
+		}
+		again, err := s.List()
+		must(t, err)
+		if _, content, err := s.Open(again[0].ID); err != nil || again[0].ID != latest {
+			t.Errorf("the one that is listed then is %s: %v", again[0].ID, err)
+		} else {
+			must(t, content.Close())
+		}
+	}
+	var ended error
+	s.fail = newFailStop(func(err error) { ended = err })
+	latest := create(8)
+	must(t, os.Remove(filepath.Join(s.dir, latest, contentFile)))
+	if _, _, err := s.Open(latest); !errors.Is(err, ErrDamaged) || !errors.Is(ended, ErrDamaged) {
+		t.Errorf("the latest lacks its content: %v; the node has ended with %v", err, ended)
 	}
 }
