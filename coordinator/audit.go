@@ -72,6 +72,10 @@ func (c *Coordinator) auditOnce(ctx context.Context, peers Peers) error {
 		return fmt.Errorf("%w: at index %d it is %s, and nodes %v agree on another", ErrMinority, index, mine, v.differ)
 	case v.agreed && len(others)+1-len(v.differ) < voters:
 		return c.checkDigest(ctx, index, mine)
+	case !v.agreed:
+		// Nodes remember the digests of some entries, and those of two versions perhaps of
+		// other ones: silence must not pass for agreement.
+		c.log.Warn("too few nodes tell this leader's state's digest: states are not compared until a quorum does", "index", index, "heard", len(others), "voters", voters)
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/quorate/quorate/fsm"
@@ -12,7 +15,8 @@ import (
 // What one comparison of the nodes' states comes to: the log holds the quorum's digest,
 // of the very index at which it was compared, wherever a node differs or was not heard.
 func TestWhatOneAuditComesTo(t *testing.T) {
-	n := newNode(t)
+	var logged bytes.Buffer
+	n := newNode(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&logged, nil)) })
 	n.begin("k")
 	var index uint64
 	var mine fsm.Digest
@@ -25,18 +29,19 @@ func TestWhatOneAuditComesTo(t *testing.T) {
 		refused error // of the log
 		check   bool
 		want    error // or nil
+		nothing bool  // is compared, which people are told
 	}{
 		"all agree":                       {others: map[string]fsm.Digest{"2": same, "3": same}, voters: 3},
 		"alone":                           {voters: 1},
 		"one is silent":                   {others: map[string]fsm.Digest{"2": same}, voters: 3, check: true},
 		"one differs":                     {others: map[string]fsm.Digest{"2": same, "3": other}, voters: 3, check: true},
 		"one differs and one is silent":   {others: map[string]fsm.Digest{"2": same, "3": same, "4": other}, voters: 5, check: true},
-		"too few are heard":               {others: map[string]fsm.Digest{"2": same}, voters: 5},
-		"nobody is heard":                 {voters: 3},
-		"each is another":                 {others: map[string]fsm.Digest{"2": other, "3": third}, voters: 3},
+		"too few are heard":               {others: map[string]fsm.Digest{"2": same}, voters: 5, nothing: true},
+		"nobody is heard":                 {voters: 3, nothing: true},
+		"each is another":                 {others: map[string]fsm.Digest{"2": other, "3": third}, voters: 3, nothing: true},
 		"a quorum has another":            {others: map[string]fsm.Digest{"2": other, "3": other}, voters: 3, want: ErrMinority},
 		"a quorum of four has another":    {others: map[string]fsm.Digest{"2": other, "3": other, "4": other}, voters: 4, want: ErrMinority},
-		"half of four have another":       {others: map[string]fsm.Digest{"2": other, "3": other, "4": same}, voters: 4},
+		"half of four have another":       {others: map[string]fsm.Digest{"2": other, "3": other, "4": same}, voters: 4, nothing: true},
 		"nobody can be asked":             {lost: context.DeadlineExceeded, want: context.DeadlineExceeded},
 		"the log does not take the check": {others: map[string]fsm.Digest{"2": same}, voters: 3, refused: refused, check: true, want: refused},
 	} {
@@ -55,6 +60,7 @@ func TestWhatOneAuditComesTo(t *testing.T) {
 			}
 		}
 		asked := uint64(0)
+		logged.Reset()
 		err := n.auditOnce(n.ctx, peersFunc(func(at uint64) (map[string]fsm.Digest, int, error) {
 			asked = at
 			return c.others, c.voters, c.lost
@@ -65,6 +71,9 @@ func TestWhatOneAuditComesTo(t *testing.T) {
 		}
 		if asked != index {
 			t.Errorf("%s: compared at %d, and the last digest is of %d", name, asked, index)
+		}
+		if told := strings.Contains(logged.String(), "too few nodes"); told != c.nothing {
+			t.Errorf("%s: people are told %q", name, &logged)
 		}
 		switch {
 		case c.check != (len(checks) == 1):
