@@ -21,6 +21,9 @@ type stamp struct {
 	// FsyncUS is the median of an fsync after 4 KiB more, in microseconds, on the disk
 	// that the nodes write to.
 	FsyncUS int64 `json:"fsync_us"`
+	// Load is the load average of the minute before: 0 of a quiet machine, and of one that
+	// does not tell.
+	Load float64 `json:"load,omitempty"`
 }
 
 // whereAndWhen looks at the machine once; the date and the disk are each part's own.
@@ -37,10 +40,19 @@ func whereAndWhen() (stamp, error) {
 	return s, nil
 }
 
-func (s stamp) now() stamp {
+// now is the stamp of a part that was begun under such a load.
+func (s stamp) now(load float64) stamp {
+	s.Load = load
 	s.Date = time.Now().UTC().Format("2006-01-02 15:04")
 	s.FsyncUS = fsync().Microseconds()
 	return s
+}
+
+// loadAverage of the last minute; 0 where there is none.
+func loadAverage() (load float64) {
+	text, _ := os.ReadFile("/proc/loadavg")
+	_, _ = fmt.Sscan(string(text), &load)
+	return load
 }
 
 // machine describes it in a line.

@@ -71,6 +71,7 @@ func run(ctx context.Context, s settings, render bool) error {
 	var failed []error
 	for i, p := range wanted {
 		fmt.Fprintf(os.Stderr, "\n=== %s (%d of %d), %s\n", p.name, i+1, len(wanted), time.Now().Format(time.TimeOnly))
+		load := loadAverage()
 		got, err := p.measure(ctx, s, p)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -79,7 +80,7 @@ func run(ctx context.Context, s settings, render bool) error {
 			failed = append(failed, fmt.Errorf("%s: %w", p.name, err))
 			continue
 		}
-		got.Name, got.Stamp = p.name, here.now()
+		got.Name, got.Stamp = p.name, here.now(load)
 		kept.put(got)
 		if err := errors.Join(kept.write(s.results), writePage(s.page, kept)); err != nil {
 			return err

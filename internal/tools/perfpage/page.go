@@ -137,6 +137,9 @@ func writeStamp(b *strings.Builder, of *result) {
 	if of.Stamp.Etcd != "" && strings.Contains(of.Command, "etcd") {
 		fmt.Fprintf(b, ", etcd %s", of.Stamp.Etcd)
 	}
+	if of.Stamp.Load > 0 {
+		fmt.Fprintf(b, ", load average before %.1f", of.Stamp.Load)
+	}
 	if of.Bench != nil {
 		fmt.Fprintf(b, "; medians of %d runs of %v, %d nodes", of.Bench.Runs, of.Bench.Duration.Round(time.Millisecond), of.Bench.Nodes)
 	}

@@ -39,7 +39,7 @@ func ptr(v float64) *float64 { return &v }
 // sample is a result of each kind.
 func sample() *results {
 	r := &results{}
-	when := stamp{Date: "2026-01-02 03:04", Commit: "abc", Machine: "2 x CPU", Go: "go1", Etcd: "3.4", FsyncUS: 120}
+	when := stamp{Date: "2026-01-02 03:04", Commit: "abc", Machine: "2 x CPU", Go: "go1", Etcd: "3.4", FsyncUS: 120, Load: 0.25}
 	row := bench.FullRow{
 		Row: bench.Row{
 			Scenario: "decide", Callers: 64, PerSecond: 12345.6, P50MS: 1.5, P99MS: 3, Floor: ptr(20000), Ratio: ptr(0.62), Records: ptr(3),
@@ -69,7 +69,7 @@ func TestFiguresHoldWhatWasMeasured(t *testing.T) {
 		"### decide\n",
 		"| wal | 64 | 12,346 (12,000 to 13,000) | 1.50 | 3.00 | 20,000 | **0.62** (0.60 to 0.65) | 1, 3 | 50 | 1.25 | 1.25 | 1.70 |",
 		"| etcd's puts, beside wal | 64 | 7,262 (",
-		"`quorate bench decide --peer etcd`: 2026-01-02 03:04 UTC, commit abc, 2 x CPU, fsync of 4 KiB 120 us, go1, etcd 3.4; medians of 5 runs of 3s, 3 nodes.",
+		"`quorate bench decide --peer etcd`: 2026-01-02 03:04 UTC, commit abc, 2 x CPU, fsync of 4 KiB 120 us, go1, etcd 3.4, load average before 0.2; medians of 5 runs of 3s, 3 nodes.",
 		"| decide | product | 1 | 3 | 800 |", "| decide | floor | 1 | 2 | 900 |",
 		"| fsm | Apply/begin | 1,234 | 700 | 9 |  |",
 		"| gRPC | 27.0 % | 27.0 | | | |", "| `runtime.mallocgc` | 10.0 % | 10.0 | | | |", "The product's took 100 us a transaction, and 4.0 s in all.",

@@ -232,8 +232,6 @@ func (n *node) attend(holder []byte, a attendant, resources ...string) error {
 		time.Sleep(time.Millisecond)
 	}
 	n.wait.Go(func() {
-		var busy sync.WaitGroup
-		defer busy.Wait()
 		beat := time.NewTicker(s.Heartbeat())
 		defer beat.Stop()
 		for {
@@ -247,10 +245,9 @@ func (n *node) attend(holder []byte, a attendant, resources ...string) error {
 				if a.first != nil {
 					a.first.CompareAndSwap(0, a.since())
 				}
-				busy.Go(func() {
-					_, err := s.Report(n.ctx, coordinator.ReportRequest{
-						GID: m.Deliver.GID, Branch: m.Deliver.Branch, Outcome: logpb.Outcome_OUTCOME_COMMITTED, Attempt: m.Deliver.Attempt,
-					})
+				s.ReportAsync(coordinator.ReportRequest{
+					GID: m.Deliver.GID, Branch: m.Deliver.Branch, Outcome: logpb.Outcome_OUTCOME_COMMITTED, Attempt: m.Deliver.Attempt,
+				}, func(_ coordinator.Status, err error) {
 					if err == nil {
 						a.reported.Add(1)
 					}
