@@ -25,6 +25,15 @@ type reader struct {
 	// nameless: what is refused is only counted. See read.
 	nameless bool
 	slab     *slab // or nil
+	// own is the instance id of whoever asks, where that is known: most requests of a
+	// session name it.
+	own instance
+}
+
+// instance is an instance id, and its text. It is not changed.
+type instance struct {
+	text string
+	id   []byte
 }
 
 // read reads a request without naming its fields, which costs more than to check them;
@@ -129,6 +138,9 @@ func (r *reader) ref(field, text string) coordinator.Ref {
 func (r *reader) holder(field, text string) []byte {
 	if text == "" {
 		return nil
+	}
+	if text == r.own.text {
+		return r.own.id
 	}
 	id, err := fsm.ParseGID(text)
 	if err != nil {

@@ -40,6 +40,7 @@ type participantSession struct {
 	ctx     context.Context
 	end     context.CancelCauseFunc
 	session Session
+	holder  instance // that attached
 
 	out      *frames.Queue[*quoratev1.SessionResponse]
 	batch    int           // frames that the participant takes in one message
@@ -87,6 +88,19 @@ func (p *participants) Session(stream quoratev1.ParticipantService_SessionServer
 	return cause
 }
 
+// reader and endingReader know the session's own holder.
+func (s *participantSession) reader() *reader {
+	r := s.Server.reader()
+	r.own = s.holder
+	return r
+}
+
+func (s *participantSession) endingReader() *reader {
+	r := s.Server.endingReader()
+	r.own = s.holder
+	return r
+}
+
 // errStreamEnded: the participant ended its stream without a goodbye.
 var errStreamEnded = errors.New("the participant's stream has ended")
 
@@ -131,7 +145,7 @@ func (s *participantSession) attach(frame *quoratev1.SessionRequest) error {
 	if err != nil {
 		return err
 	}
-	s.batch = frames.Take(attach.GetBatchMax())
+	s.batch, s.holder = frames.Take(attach.GetBatchMax()), instance{attach.GetHolder(), ask.Holder}
 	s.push(&quoratev1.SessionResponse{Id: frame.GetId(), Frame: &quoratev1.SessionResponse_Attached{Attached: &quoratev1.Attached{
 		Heartbeat: durationpb.New(s.session.Heartbeat()), Grace: durationpb.New(s.session.Grace()), BatchMax: frames.SessionFramesMax,
 	}}})

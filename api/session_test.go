@@ -358,3 +358,27 @@ type panicError struct{}
 func (panicError) Error() string   { panic("boom") }
 func (panicError) Is(error) bool   { panic("boom") }
 func (panicError) Unwrap() []error { panic("boom") }
+
+// TestSessionReadsEveryHolder: its own, which it knows, and any other, as each is spelled.
+func TestSessionReadsEveryHolder(t *testing.T) {
+	stream, session, _, _ := attached(t)
+	other := fsm.NewGID(78, [10]byte{8}).String()
+	want := []string{testHolder, other, testHolder, ""}
+	for i, holder := range []string{testHolder, other, strings.ToLower(testHolder), ""} {
+		report := &quoratev1.ReportRequest{Gid: testGID.String(), Branch: "1", Outcome: quoratev1.Outcome_OUTCOME_COMMITTED, Holder: holder}
+		if err := stream.Send(&quoratev1.SessionRequest{Id: uint64(i) + 2, Frame: &quoratev1.SessionRequest_Report{Report: report}}); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, stream)
+	}
+	session.mu.Lock()
+	defer session.mu.Unlock()
+	for i, r := range session.reports {
+		if got := gidAnswer(r.Holder); got != want[i] {
+			t.Errorf("report %d is of holder %q, want %q", i, got, want[i])
+		}
+	}
+	if len(session.reports) != len(want) {
+		t.Errorf("%d reports", len(session.reports))
+	}
+}

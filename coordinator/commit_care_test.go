@@ -193,3 +193,26 @@ func TestAnOperatorsWordHasANameAndAReason(t *testing.T) {
 		t.Errorf("%d entries were written for it", after-before)
 	}
 }
+
+// Who waits for the end of a transaction hears that the node closes.
+func TestWhoWaitsHearsOfTheClose(t *testing.T) {
+	n := newNode(t)
+	b := branchOf("1", "a", holderN(1)) // nobody serves it
+	gid := n.begin("", b)
+	n.prepare(gid, b)
+	heard := make(chan error, 1)
+	go func() {
+		_, err := n.Commit(context.WithoutCancel(n.ctx), CommitRequest{Transaction: ByGID(gid), Wait: WaitFinish})
+		heard <- err
+	}()
+	testkit.Eventually(t, 5*time.Second, func() bool { return n.Stats().Waiters == 1 }, "it waits")
+	n.must(n.Close())
+	select {
+	case err := <-heard:
+		if !errors.Is(err, ErrUnknown) || !errors.Is(err, ErrClosed) {
+			t.Errorf("it hears %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for ever")
+	}
+}

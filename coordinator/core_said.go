@@ -276,8 +276,9 @@ func packedReports(gid fsm.GID, words []said) *logpb.Command {
 		kind    logpb.Command_Reports
 		reports logpb.Reports
 		gid     fsm.GID
+		two     [2]*logpb.Report
 	}{gid: gid}
-	p.reports.Gid, p.reports.Reports = p.gid[:], make([]*logpb.Report, len(words))
+	p.reports.Gid, p.reports.Reports = p.gid[:], roomFor(len(words), p.two[:])
 	var own []logpb.Report
 	for i := range words {
 		r := words[i].command.GetReport()
@@ -304,9 +305,10 @@ func packedAnswers(gid fsm.GID, words []said) *logpb.Command {
 		kind    logpb.Command_Answers
 		answers logpb.Answers
 		gid     fsm.GID
+		two     [2]*logpb.Answer
 	}{gid: gid}
 	own := make([]logpb.Answer, len(words))
-	p.answers.Gid, p.answers.Answers = p.gid[:], make([]*logpb.Answer, len(words))
+	p.answers.Gid, p.answers.Answers = p.gid[:], roomFor(len(words), p.two[:])
 	for i, w := range words {
 		a := w.command.GetAnswer()
 		if a == nil {
@@ -319,6 +321,14 @@ func packedAnswers(gid fsm.GID, words []said) *logpb.Command {
 	p.kind.Answers = &p.answers
 	p.command.Kind = &p.kind
 	return &p.command
+}
+
+// roomFor is a list of so many: the one at hand, where it is as long.
+func roomFor[T any](n int, atHand []T) []T {
+	if n == len(atHand) {
+		return atHand
+	}
+	return make([]T, n)
 }
 
 // partOf is the result of one of several parts of a command.
