@@ -77,17 +77,14 @@ func (sqliteDialect) mysqlText() bool         { return false }
 func (sqliteDialect) literal(v string) string { return "'" + v + "'" }
 
 func (sqliteDialect) schema() []string {
-	return []string{
-		"CREATE TABLE IF NOT EXISTS " + EvidenceTable + ` (
+	return []string{"CREATE TABLE IF NOT EXISTS " + EvidenceTable + ` (
 	gid    TEXT NOT NULL,
 	branch TEXT NOT NULL,
 	state  TEXT NOT NULL,
 	born   INTEGER NOT NULL,
 	cluster TEXT NOT NULL DEFAULT '',
 	PRIMARY KEY (gid, branch)
-) WITHOUT ROWID`,
-		"CREATE INDEX IF NOT EXISTS " + EvidenceTable + "_born ON " + EvidenceTable + " (born)",
-	}
+) WITHOUT ROWID`}
 }
 
 // durability wants each commit synced to the disk before it is acknowledged.
@@ -192,8 +189,8 @@ func (d sqliteDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uin
 }
 
 func (d sqliteDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
-	return s.exec(ctx, fmt.Sprintf("DELETE FROM %[1]s WHERE (gid, branch) IN (SELECT gid, branch FROM %[1]s WHERE born <= %[2]d AND cluster = '%[4]s' AND gid <> 'floor' LIMIT %[3]d)",
-		EvidenceTable, floorMS, sweepRowsMax, d.cluster()))
+	return s.exec(ctx, fmt.Sprintf("DELETE FROM %[1]s WHERE (gid, branch) IN (SELECT gid, branch FROM %[1]s WHERE %[2]s LIMIT %[3]d)",
+		EvidenceTable, d.upTo(floorMS), sweepRowsMax))
 }
 
 func (sqliteDialect) settings(ctx context.Context, s rawSession, m mark) error {

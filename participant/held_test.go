@@ -91,7 +91,7 @@ func TestHeldHazard(t *testing.T) {
 		r.proxy.cancel()
 		r.breakHeld(lost)
 		// A floor that swept nothing would not be kept, and the fence could still tell.
-		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('filler', '1', 'done', 1, '" + clusterA + "')")
+		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('" + string(firstGID(1)) + "', '1', 'done', 1, '" + clusterA + "')")
 		if err := r.proxy.Sweep(t.Context(), bornMS); err != nil {
 			t.Fatal(err)
 		}

@@ -210,8 +210,7 @@ func (*mysqlDialect) schema() []string {
 	state  VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
 	born   BIGINT NOT NULL,
 	cluster CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
-	PRIMARY KEY (gid, branch),
-	KEY born (born)
+	PRIMARY KEY (gid, branch)
 ) ENGINE=InnoDB`}
 }
 
@@ -396,7 +395,7 @@ func (d *mysqlDialect) raiseFloor(ctx context.Context, s rawSession, floorMS uin
 // look at the rows beside it too, and wait for branches that are prepared.
 func (d *mysqlDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (n int64, err error) {
 	var deletes []string
-	err = s.rows(ctx, fmt.Sprintf("SELECT gid, branch FROM %s WHERE born <= %d AND cluster = '%s' AND gid <> 'floor' LIMIT %d", EvidenceTable, floorMS, d.cluster(), sweepRowsMax),
+	err = s.rows(ctx, fmt.Sprintf("SELECT gid, branch FROM %s WHERE %s LIMIT %d", EvidenceTable, d.upTo(floorMS), sweepRowsMax),
 		func(row []driver.Value) {
 			deletes = append(deletes, fmt.Sprintf("DELETE FROM %s WHERE gid = '%s' AND branch = '%s'", EvidenceTable, text(row[0]), text(row[1])))
 		})

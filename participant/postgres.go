@@ -153,17 +153,14 @@ func (postgresDialect) mysqlText() bool         { return false }
 func (postgresDialect) literal(v string) string { return "'" + v + "'" }
 
 func (postgresDialect) schema() []string {
-	return []string{
-		"CREATE TABLE IF NOT EXISTS " + EvidenceTable + ` (
-	gid    text NOT NULL,
-	branch text NOT NULL,
+	return []string{"CREATE TABLE IF NOT EXISTS " + EvidenceTable + ` (
+	gid    text COLLATE "C" NOT NULL,
+	branch text COLLATE "C" NOT NULL,
 	state  text NOT NULL,
 	born   bigint NOT NULL,
 	cluster text NOT NULL DEFAULT '',
 	PRIMARY KEY (gid, branch)
-)`,
-		"CREATE INDEX IF NOT EXISTS " + EvidenceTable + "_born ON " + EvidenceTable + " (born)",
-	}
+)`}
 }
 
 func (postgresDialect) durability(ctx context.Context, s rawSession) error {
@@ -302,9 +299,15 @@ func (d postgresDialect) raiseFloor(ctx context.Context, s rawSession, floorMS u
 	return err
 }
 
+// upTo compares byte by byte, whatever order the database has: of a table of before, whose
+// key has that order, the index on born is used.
+func (d postgresDialect) upTo(floorMS uint64) string {
+	return strings.Replace(d.clusterID.upTo(floorMS), "gid <", `gid COLLATE "C" <`, 1)
+}
+
 func (d postgresDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error) {
 	return s.exec(ctx, "DELETE FROM "+EvidenceTable+" WHERE ctid = ANY (ARRAY(SELECT ctid FROM "+EvidenceTable+
-		" WHERE born <= $1::bigint AND cluster = $2::text AND gid NOT IN ('floor', 'timeline') LIMIT "+strconv.Itoa(sweepRowsMax)+"))", int64(floorMS), d.cluster())
+		" WHERE "+d.upTo(floorMS)+" LIMIT "+strconv.Itoa(sweepRowsMax)+"))")
 }
 
 func (postgresDialect) settings(context.Context, rawSession, mark) error { return nil } // they were the transaction's own

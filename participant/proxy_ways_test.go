@@ -375,7 +375,7 @@ func TestOutsideEndsWithItsTransaction(t *testing.T) {
 func TestTheFloorRisesBeforeRowsGo(t *testing.T) {
 	for _, kind := range []string{"postgres", "mysql", "sqlite"} {
 		r := newResource(t, kind)
-		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('filler', '1', 'done', 1, '" + clusterA + "')")
+		r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('" + string(firstGID(1)) + "', '1', 'done', 1, '" + clusterA + "')")
 		c := &tripping{Connector: r.open(t)}
 		p := kinds[kind].proxy(c, r.script)
 		if err := p.Ready(t.Context()); err != nil {
