@@ -122,8 +122,17 @@ func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc
 	return c.boundBy(ctx, c.cfg.callTimeout)
 }
 
+// boundContext is a context that its client has bound: it need not be bound again.
+type boundContext struct {
+	context.Context
+	by *Client
+}
+
 // boundBy is bound with a bound of the caller's.
 func (c *Client) boundBy(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if b, ok := ctx.(boundContext); ok && b.by == c {
+		return ctx, func() {}
+	}
 	cancel := context.CancelFunc(func() {})
 	if _, ok := ctx.Deadline(); !ok {
 		ctx, cancel = context.WithTimeout(ctx, d)
@@ -133,5 +142,5 @@ func (c *Client) boundBy(ctx context.Context, d time.Duration) (context.Context,
 	if c.ctx.Err() != nil {
 		cancelCause(ErrClosed) // at once: a closed client says nothing more
 	}
-	return ctx, func() { stop(); cancelCause(nil); cancel() }
+	return boundContext{ctx, c}, func() { stop(); cancelCause(nil); cancel() }
 }

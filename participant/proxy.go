@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/quorate/quorate/internal/timebox"
 )
 
 // Proxy stands between database/sql and a driver's connector, and makes branches
@@ -49,6 +51,8 @@ type Proxy struct {
 	keepsNone atomic.Bool
 
 	scanned scanned
+	// prepares and ends bound the steps that every branch takes.
+	prepares, ends timebox.Contexts
 
 	mu       sync.Mutex
 	why      error // why it is not attached yet

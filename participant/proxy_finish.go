@@ -19,8 +19,7 @@ func (p *Proxy) Rollback(ctx context.Context, ref BranchRef) (Outcome, error) {
 // finish ends a branch: by the connection that prepared it while this process has
 // that, by its xid elsewhere, and by the fence where there is no xid.
 func (p *Proxy) finish(ctx context.Context, ref BranchRef, v Verdict) (Outcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
-	defer cancel()
+	ctx = p.ends.Get(ctx, commandTimeout)
 	xid := ""
 	if t := p.pins.get(ref); t != nil {
 		done, outcome, err := t.finish(ctx, v)

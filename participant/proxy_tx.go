@@ -155,8 +155,7 @@ func (c *proxyConn) handBack() {
 
 func (t *branchTx) commit() error {
 	// A cancelled context must not cut a PREPARE in two; the vote may be cut short.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), commandTimeout)
-	defer cancel()
+	ctx := context.Context(uncut{t.p.prepares.Get(context.Background(), commandTimeout), t.ctx})
 	if t.doomed.Load() {
 		return errors.Join(t.rolledBack(), t.giveUp(ctx, "rolled back while it was being worked on"))
 	}
@@ -183,6 +182,20 @@ func (t *branchTx) commit() error {
 	}
 	t.keep()
 	return t.vote()
+}
+
+// uncut has the values of a context, and not its end.
+type uncut struct {
+	context.Context
+	values context.Context
+}
+
+// Value finds the context's own first: what is derived from it must end with it.
+func (u uncut) Value(key any) any {
+	if v := u.Context.Value(key); v != nil {
+		return v
+	}
+	return u.values.Value(key)
 }
 
 // record writes the evidence row, the last statement before the prepare.

@@ -87,7 +87,7 @@ func (s *sqlStore) Read(ctx context.Context, accounts []int) (sum int64, err err
 	}
 	for _, account := range accounts {
 		var balance int64
-		if err := tx.QueryRowContext(ctx, s.plain.query("SELECT balance FROM %saccounts WHERE id = ?"), account).Scan(&balance); err != nil {
+		if err := tx.QueryRowContext(ctx, s.plain.read, account).Scan(&balance); err != nil {
 			_ = tx.Rollback()
 			return 0, err
 		}
