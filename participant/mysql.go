@@ -361,8 +361,8 @@ func (d *mysqlDialect) record(ctx context.Context, s rawSession, ref BranchRef, 
 
 // evidenceRow inserts the row of a branch that wrote.
 func (d *mysqlDialect) evidenceRow(ref BranchRef) string {
-	return fmt.Sprintf("INSERT INTO %s (gid, branch, state, born, cluster) VALUES ('%s', '%s', 'done', %d, '%s')",
-		EvidenceTable, ref.GID, ref.ID, ref.GID.BornMS(), d.cluster())
+	return "INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES ('" + string(ref.GID) + "', '" + ref.ID + "', 'done', " +
+		strconv.FormatUint(ref.GID.BornMS(), 10) + ", '" + d.cluster() + "')"
 }
 
 func (d *mysqlDialect) fence(ctx context.Context, s rawSession, ref BranchRef) error {

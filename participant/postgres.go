@@ -188,7 +188,7 @@ func (postgresDialect) begin(ctx context.Context, s rawSession, o opening) (mark
 	if o.opts.ReadOnly {
 		begin += " READ ONLY"
 	}
-	m := mark{token: fmt.Sprintf("%s/%d", o.gid, tokens.Add(1)), readOnly: o.opts.ReadOnly}
+	m := mark{token: string(o.gid) + "/" + strconv.FormatUint(tokens.Add(1), 10), readOnly: o.opts.ReadOnly}
 	err = s.batch(ctx, begin, "SET LOCAL lock_timeout = "+strconv.FormatInt(o.lockWait.Milliseconds(), 10), "SET LOCAL "+tokenSetting+" = '"+m.token+"'")
 	if err != nil || m.readOnly || s.state != nil && s.state.writable {
 		return m, err
