@@ -7,10 +7,10 @@ package fsm
 type gidIndex struct {
 	windows map[uint64]map[GID]filedRef
 	count   int
-	// last is the window that a record was filed in last, and lastAt its place, where it
+	// latest is the window that a record was filed in last, and latestAt its place, where it
 	// mostly goes on. It is nil where there is none.
-	last   map[GID]filedRef
-	lastAt uint64
+	latest   map[GID]filedRef
+	latestAt uint64
 }
 
 // windowBits of milliseconds make a window: about a second.
@@ -29,8 +29,8 @@ func (x *gidIndex) get(gid GID) (ref filedRef, ok bool) {
 
 // window is nil where nothing stands there.
 func (x *gidIndex) window(at uint64) map[GID]filedRef {
-	if at == x.lastAt && x.last != nil {
-		return x.last
+	if at == x.latestAt && x.latest != nil {
+		return x.latest
 	}
 	return x.windows[at]
 }
@@ -42,7 +42,7 @@ func (x *gidIndex) put(gid GID, ref filedRef) {
 		w = make(map[GID]filedRef)
 		x.windows[at] = w
 	}
-	x.last, x.lastAt = w, at
+	x.latest, x.latestAt = w, at
 	before := len(w)
 	w[gid] = ref
 	x.count += len(w) - before
@@ -56,6 +56,6 @@ func (x *gidIndex) remove(gid GID) {
 	x.count += len(w) - before
 	if len(w) == 0 {
 		delete(x.windows, at)
-		x.last = nil
+		x.latest = nil
 	}
 }

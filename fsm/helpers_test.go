@@ -275,7 +275,7 @@ func (s *State) fork() *State {
 	c.live = maps.Clone(s.live)
 	c.keys = maps.Clone(s.keys)
 	c.stubs.index.windows = maps.Clone(s.stubs.index.windows)
-	c.stubs.index.last = nil // it is the other state's
+	c.stubs.index.latest = nil // it is the other state's
 	for at, w := range c.stubs.index.windows {
 		c.stubs.index.windows[at] = maps.Clone(w)
 	}
