@@ -60,7 +60,7 @@ func (d *decoder) batch(body []byte, b *logpb.Batch) bool {
 	commands := d.commands.some(n, 0)
 	b.Commands = d.commandAt.some(n, 0)[:0]
 	d.left = n
-	for f := (fields{rest: body}); f.next() || f.bad; {
+	for f := (fields{message: body}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			b.ClockMs = f.varint()
@@ -173,12 +173,12 @@ type (
 // command reads one command. After false it is as if nothing had been read.
 func (d *decoder) command(raw []byte, c *logpb.Command) bool {
 	d.left--
-	f := fields{rest: raw}
+	f := fields{message: raw}
 	if !f.next() {
 		return false
 	}
 	body := f.bytes()
-	if f.bad || len(f.rest) > 0 {
+	if f.bad || f.at < len(f.message) {
 		return false // of several kinds the last one counts
 	}
 	switch f.number {
@@ -285,7 +285,7 @@ func (d *decoder) beginInto(raw []byte, kept *keptBegin, labels []logpb.Label, p
 	if len(raw) >= writtenBytesMin && !plans { // whose payload is let go of before the texts
 		whole = string(raw)
 	}
-	for f := (fields{rest: raw, names: d.names, whole: whole}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names, whole: whole}); f.next() || f.bad; {
 		sorted = sorted && (f.number > last || f.number == 7 && last == 7)
 		last = f.number
 		switch f.number {
@@ -351,7 +351,7 @@ func (d *decoder) beginInto(raw []byte, kept *keptBegin, labels []logpb.Label, p
 func (d *decoder) label(raw []byte, whole string, m *logpb.Label) (ok, sorted bool) {
 	last := protowire.Number(0)
 	sorted = true
-	for f := (fields{rest: raw, names: d.names, whole: whole}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names, whole: whole}); f.next() || f.bad; {
 		sorted = sorted && f.number > last
 		last = f.number
 		switch f.number {
@@ -395,7 +395,7 @@ func (d *decoder) branch(raw []byte, room *[]logpb.BranchSpec, more int) *logpb.
 }
 
 func (d *decoder) spec(raw []byte, m *logpb.BranchSpec) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Id = f.text()
@@ -430,7 +430,7 @@ func (d *decoder) spec(raw []byte, m *logpb.BranchSpec) bool {
 }
 
 func (d *decoder) enlist(raw []byte, m *logpb.Enlist) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -453,7 +453,7 @@ func (d *decoder) enlist(raw []byte, m *logpb.Enlist) bool {
 }
 
 func (d *decoder) vote(raw []byte, k *voteCommand) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			k.m.Gid = d.gid(f.bytes())
@@ -478,7 +478,7 @@ func (d *decoder) vote(raw []byte, k *voteCommand) bool {
 // ballot reads a ballot. Its branch is mostly written as one of the set's: then
 // it is that one.
 func (d *decoder) ballot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, raws [][]byte) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			if m.Branch != nil {
@@ -515,7 +515,7 @@ func (d *decoder) ballot(raw []byte, m *logpb.Ballot, set []*logpb.BranchSpec, r
 }
 
 func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -526,7 +526,7 @@ func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
 				return false
 			}
 			m.Set = new(logpb.BranchSet)
-			for g := (fields{rest: f.bytes(), names: d.names}); g.next() || g.bad; {
+			for g := (fields{message: f.bytes(), names: d.names}); g.next() || g.bad; {
 				if g.number != 1 {
 					return false
 				}
@@ -541,7 +541,7 @@ func (d *decoder) decide(raw []byte, m *logpb.Decide) bool {
 				return false
 			}
 			m.Epoch = new(logpb.Epoch)
-			for g := (fields{rest: f.bytes(), names: d.names}); g.next() || g.bad; {
+			for g := (fields{message: f.bytes(), names: d.names}); g.next() || g.bad; {
 				switch g.number {
 				case 1:
 					m.Epoch.Incarnation = g.varint()
@@ -577,7 +577,7 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 	ballots := d.ballots.some(k, d.left)
 	m.Votes = d.ballotAt.some(k, d.left)[:0]
 	d.raws = d.raws[:0]
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			if m.Begin != nil {
@@ -617,7 +617,7 @@ func (d *decoder) submit(raw []byte, m *logpb.Submit) bool {
 }
 
 func (d *decoder) report(raw []byte, m *logpb.Report) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -645,7 +645,7 @@ func (d *decoder) packed(raw []byte, m *logpb.Reports) bool {
 	n := countField(raw, 2)
 	reports := d.words.some(n, d.left)
 	m.Reports = d.wordAt.some(n, d.left)[:0]
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -673,7 +673,7 @@ func (d *decoder) packedAnswers(raw []byte, m *logpb.Answers) bool {
 	n := countField(raw, 2)
 	answers := d.saids.some(n, d.left)
 	m.Answers = d.saidAt.some(n, d.left)[:0]
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())
@@ -698,7 +698,7 @@ func (d *decoder) packedAnswers(raw []byte, m *logpb.Answers) bool {
 }
 
 func (d *decoder) answer(raw []byte, m *logpb.Answer) bool {
-	for f := (fields{rest: raw, names: d.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: d.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			m.Gid = d.gid(f.bytes())

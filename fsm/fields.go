@@ -10,62 +10,81 @@ import (
 // fields walks the fields of a message. Each must be taken by the method of its
 // type before the next; what does not go as it should makes it bad.
 type fields struct {
-	rest   []byte
-	number protowire.Number
-	kind   protowire.Type
-	bad    bool
-	names  *names // nil: every text is a copy of its own
-	whole  string // a copy of the message, for sharedText, or ""; rest is its end
+	message []byte
+	at      int // what comes next in it
+	number  protowire.Number
+	kind    protowire.Type
+	bad     bool
+	names   *names // nil: every text is a copy of its own
+	whole   string // a copy of the message, for sharedText, or ""; it ends where whole does
 }
 
 // next steps to a field; false at the end, and where there is none to read.
 func (f *fields) next() bool {
-	if len(f.rest) == 0 || f.bad {
+	if f.at >= len(f.message) || f.bad {
 		return false
 	}
-	if tag := f.rest[0]; tag < 0x80 && tag >= 1<<3 { // of one byte, as most are
-		f.number, f.kind, f.rest = protowire.Number(tag>>3), protowire.Type(tag&7), f.rest[1:]
+	if tag := f.message[f.at]; tag < 0x80 && tag >= 1<<3 { // of one byte, as most are
+		f.number, f.kind = protowire.Number(tag>>3), protowire.Type(tag&7)
+		f.at++
 		return true
 	}
-	number, kind, n := protowire.ConsumeTag(f.rest)
+	number, kind, n := protowire.ConsumeTag(f.message[f.at:])
 	if n < 0 {
 		f.number, f.bad = 0, true
 		return false
 	}
-	f.number, f.kind, f.rest = number, kind, f.rest[n:]
+	f.number, f.kind = number, kind
+	f.at += n
 	return true
 }
 
 func (f *fields) varint() uint64 {
-	if f.kind == protowire.VarintType && len(f.rest) > 0 && f.rest[0] < 0x80 {
-		v := f.rest[0]
-		f.rest = f.rest[1:]
-		return uint64(v)
+	if f.kind == protowire.VarintType && f.at < len(f.message) && f.message[f.at] < 0x80 {
+		f.at++
+		return uint64(f.message[f.at-1])
 	}
-	v, n := protowire.ConsumeVarint(f.rest)
+	v, n := protowire.ConsumeVarint(f.message[f.at:])
 	if f.kind != protowire.VarintType || n < 0 {
 		f.bad = true
 		return 0
 	}
-	f.rest = f.rest[n:]
+	f.at += n
 	return v
 }
 
 // bytes aliases the message.
 func (f *fields) bytes() []byte {
-	if f.kind == protowire.BytesType && len(f.rest) > 0 && int(f.rest[0]) < min(len(f.rest), 0x80) {
-		n := int(f.rest[0]) + 1
-		v := f.rest[1:n:n]
-		f.rest = f.rest[n:]
-		return v
+	if f.kind == protowire.BytesType {
+		if from, end := shortBytes(f.message, f.at); end != 0 {
+			f.at = end
+			return f.message[from:end:end]
+		}
 	}
-	v, n := protowire.ConsumeBytes(f.rest)
+	v, n := protowire.ConsumeBytes(f.message[f.at:])
 	if f.kind != protowire.BytesType || n < 0 {
 		f.bad = true
 		return nil
 	}
-	f.rest = f.rest[n:]
+	f.at += n
 	return v
+}
+
+// shortBytes is where the bytes begin and end whose length, of one byte or two as most are,
+// stands at a place in a message; 0 where it is longer, or they are cut.
+func shortBytes(message []byte, at int) (from, end int) {
+	switch {
+	case at < len(message) && message[at] < 0x80:
+		from = at + 1
+		end = from + int(message[at])
+	case at+1 < len(message) && message[at+1] < 0x80:
+		from = at + 2
+		end = from + (int(message[at]&0x7F) | int(message[at+1])<<7)
+	}
+	if end > len(message) {
+		return 0, 0
+	}
+	return from, end
 }
 
 // blob is a copy, or one that was made before; nil where it is empty. It must not
@@ -118,8 +137,7 @@ func (f *fields) part(n int) string {
 	if f.whole == "" {
 		return ""
 	}
-	end := len(f.whole) - len(f.rest)
-	return f.whole[end-n : end]
+	return f.whole[f.at-n : f.at]
 }
 
 func (f *fields) copied(v []byte) string {
@@ -138,9 +156,9 @@ func countField(message []byte, number protowire.Number) int {
 
 // countFields is countField for two of them.
 func countFields(message []byte, first, second protowire.Number) (firsts, seconds int) {
-	for len(message) > 0 {
-		number, n := measureField(message)
-		if n < 0 {
+	for at := 0; at < len(message); {
+		var number protowire.Number
+		if number, at = skipField(message, at); at < 0 {
 			break
 		}
 		switch number {
@@ -149,25 +167,29 @@ func countFields(message []byte, first, second protowire.Number) (firsts, second
 		case second:
 			seconds++
 		}
-		message = message[n:]
 	}
 	return firsts, seconds
 }
 
-// measureField is the number of the field that the message begins with, and how many bytes
-// it takes, fewer than 0 where it cannot be read.
-func measureField(message []byte) (number protowire.Number, n int) {
-	if len(message) > 1 && message[0] < 0x80 && message[0] >= 1<<3 && message[1] < 0x80 {
-		// Tag, and value or length, of one byte each, as most are.
-		switch n = 2 + int(message[1]); protowire.Type(message[0] & 7) {
-		case protowire.VarintType:
-			return protowire.Number(message[0] >> 3), 2
+// skipField is the number of the field at a place in a message, and where the next one
+// begins, -1 where it cannot be read.
+func skipField(message []byte, at int) (number protowire.Number, next int) {
+	if tag := message[at]; tag < 0x80 && tag >= 1<<3 {
+		number = protowire.Number(tag >> 3)
+		switch protowire.Type(tag & 7) {
 		case protowire.BytesType:
-			if n <= len(message) {
-				return protowire.Number(message[0] >> 3), n
+			if _, end := shortBytes(message, at+1); end != 0 {
+				return number, end
+			}
+		case protowire.VarintType:
+			if at+1 < len(message) && message[at+1] < 0x80 {
+				return number, at + 2
 			}
 		}
 	}
-	number, _, n = protowire.ConsumeField(message)
-	return number, n
+	number, _, n := protowire.ConsumeField(message[at:])
+	if n < 0 {
+		return 0, -1
+	}
+	return number, at + n
 }

@@ -36,9 +36,9 @@ func TestPlain(t *testing.T) {
 func TestNames(t *testing.T) {
 	kept := new(names)
 	read := func(v string) string {
-		f := fields{rest: protowire.AppendString(nil, v), names: kept, kind: 2}
+		f := fields{message: protowire.AppendString(nil, v), names: kept, kind: 2}
 		text := f.text()
-		if f.bad || len(f.rest) > 0 {
+		if f.bad || f.at < len(f.message) {
 			t.Fatalf("%q cannot be read", v)
 		}
 		return text
@@ -58,7 +58,7 @@ func TestNames(t *testing.T) {
 			t.Fatalf("%q: another blob, or copied again", v)
 		}
 	}
-	if f := (fields{rest: []byte{2, 0xC3, 0x28}, names: kept, kind: 2}); f.text() != "" || !f.bad || read("") != "" {
+	if f := (fields{message: []byte{2, 0xC3, 0x28}, names: kept, kind: 2}); f.text() != "" || !f.bad || read("") != "" {
 		t.Error("what is no UTF-8 was taken")
 	}
 	for _, v := range kept.texts {

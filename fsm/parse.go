@@ -60,7 +60,7 @@ func (p *recordParser) record(raw []byte) *transaction {
 		t.branches = p.branchAt.some(n, 0)[:0]
 	}
 	var content, result []byte
-	for f := (fields{rest: raw, names: p.decoder.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: p.decoder.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			begin, written := p.begin(f.bytes())
@@ -154,7 +154,7 @@ func (p *recordParser) begin(raw []byte) (m *logpb.Begin, written string) {
 func (p *recordParser) branch(raw []byte, b *branch) bool {
 	var operation string
 	var result, payloadHash []byte
-	for f := (fields{rest: raw, names: p.decoder.names}); f.next() || f.bad; {
+	for f := (fields{message: raw, names: p.decoder.names}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			if b.spec != nil {
@@ -218,7 +218,7 @@ func (p *recordParser) branch(raw []byte, b *branch) bool {
 // happen.
 func (p *recordParser) stamp(raw []byte, at **stamp) bool {
 	var s stamp
-	for f := (fields{rest: raw}); f.next() || f.bad; {
+	for f := (fields{message: raw}); f.next() || f.bad; {
 		switch f.number {
 		case 1:
 			s.index = f.varint()

@@ -171,8 +171,7 @@ func (m *stampMemo) append(dst []byte, field protowire.Number, s *stamp) []byte 
 		m.of[i], m.size[i] = s, uint8(len(b))
 	}
 	m.older = 1 - i
-	dst = appendTag(dst, field, protowire.BytesType)
-	dst = append(dst, m.size[i]) // as a varint, which it is: fewer than 0x80
+	dst = appendHead(dst, field, m.size[i])
 	return append(dst, m.bytes[i][:m.size[i]]...)
 }
 
@@ -184,7 +183,7 @@ func appendMessage(dst []byte, field protowire.Number, body func([]byte) []byte)
 
 // openMessage begins a nested message, whose body begins at the place that it returns.
 func openMessage(dst []byte, field protowire.Number) ([]byte, int) {
-	dst = append(appendTag(dst, field, protowire.BytesType), 0)
+	dst = appendHead(dst, field, 0)
 	return dst, len(dst)
 }
 
@@ -206,15 +205,16 @@ func closeMessage(dst []byte, at int) []byte {
 	return dst
 }
 
-// Most fields of a record are absent: that is seen without a call.
-
-// appendTag appends a field's tag: one byte, mostly.
-func appendTag(dst []byte, field protowire.Number, kind protowire.Type) []byte {
+// appendHead appends what stands in front of a text or a message of fewer than 0x80 bytes:
+// its tag, of one byte mostly, and its length.
+func appendHead(dst []byte, field protowire.Number, size byte) []byte {
 	if field < 1<<4 {
-		return append(dst, byte(field)<<3|byte(kind))
+		return append(dst, byte(field)<<3|byte(protowire.BytesType), size)
 	}
-	return protowire.AppendTag(dst, field, kind)
+	return append(protowire.AppendTag(dst, field, protowire.BytesType), size)
 }
+
+// Most fields of a record are absent: that is seen without a call.
 
 func appendText(dst []byte, field protowire.Number, v string) []byte {
 	if v == "" {
@@ -224,10 +224,10 @@ func appendText(dst []byte, field protowire.Number, v string) []byte {
 }
 
 func putText[T string | []byte](dst []byte, field protowire.Number, v T) []byte {
-	dst = appendTag(dst, field, protowire.BytesType)
 	if len(v) < 0x80 {
-		return append(append(dst, byte(len(v))), v...)
+		return append(appendHead(dst, field, byte(len(v))), v...)
 	}
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
 	return append(protowire.AppendVarint(dst, uint64(len(v))), v...)
 }
 
@@ -254,11 +254,10 @@ func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
 }
 
 func putUint(dst []byte, field protowire.Number, v uint64) []byte {
-	dst = appendTag(dst, field, protowire.VarintType)
-	if v < 0x80 {
-		return append(dst, byte(v))
+	if field < 1<<4 && v < 0x80 {
+		return append(dst, byte(field)<<3|byte(protowire.VarintType), byte(v))
 	}
-	return protowire.AppendVarint(dst, v)
+	return protowire.AppendVarint(protowire.AppendTag(dst, field, protowire.VarintType), v)
 }
 
 // fromProto reads a record's message. It takes over m's parts.

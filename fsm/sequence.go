@@ -45,8 +45,13 @@ func (q *sequence) find(at Cursor) int {
 	if n == 0 || q.chunks[n-1].last().less(at) {
 		return n // most join at the end
 	}
-	low, high := 0, n-1 // the first whose last place is not less lies in [low, high]
-	for low < high {
+	// The first whose last place is not less lies in [low, high]. Most leave near the
+	// front: the steps begin there, and double.
+	low, high := 0, 0
+	for high < n-1 && q.chunks[high].last().less(at) {
+		low, high = high+1, 2*high+1
+	}
+	for high = min(high, n-1); low < high; {
 		if middle := (low + high) / 2; q.chunks[middle].last().less(at) {
 			low = middle + 1
 		} else {
