@@ -74,7 +74,8 @@ var tools = []tool{
 	{
 		name: "scale/finished", title: "Finished ones in retention", of: "what",
 		doc: "Two branches each, no labels, beside 100,000 live ones. Then an entry is applied every 4 ms, which counts from when it was due, first with " +
-			"nothing beside, then while a snapshot is pinned and written; and the snapshot is restored, in one thread.",
+			"nothing beside, then while a snapshot is pinned and written; and the snapshot is restored, in one thread, which is what a node does before" +
+			" anything else when it starts.",
 		args: scalePart("finished"),
 		columns: []column{
 			{"bytes each", "bytes_each"}, {"us to make or restore one", "us_per_tx"}, {"applied: p50 ms", "p50_ms"}, {"p99 ms", "p99_ms"}, {"longest ms", "max_ms"},
