@@ -11,7 +11,7 @@ import (
 // transactionAllocations are what the state machine and the driver allocate together
 // for a transaction of two branches, in a test's world: submit, two deliveries, two
 // reports. Exact, but for what grows now and then and is rounded away.
-const transactionAllocations = 51
+const transactionAllocations = 50
 
 // TestAllocationsOfATransaction: the leader pays them for every transaction.
 func TestAllocationsOfATransaction(t *testing.T) {
