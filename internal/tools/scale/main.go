@@ -2,7 +2,7 @@
 // transactions, ten million finished ones, participants by the thousand, more
 // nodes, a slow one, and a leader that finds all of it at its election.
 //
-//	go run ./internal/tools/scale                       # every part, about eight minutes
+//	go run ./internal/tools/scale                       # every part, some fifteen minutes
 //	go run ./internal/tools/scale -parts finished -finished 10000000
 //	go run ./internal/tools/scale -parts lead -live 1000000 -o json
 //
