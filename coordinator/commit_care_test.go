@@ -215,4 +215,17 @@ func TestWhoWaitsHearsOfTheClose(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("it waits for ever")
 	}
+	// Its command was taken, and the node closed before it waited.
+	go func() {
+		_, err := n.await(context.WithoutCancel(n.ctx), Status{GID: gid}, true)
+		heard <- err
+	}()
+	select {
+	case err := <-heard:
+		if !errors.Is(err, ErrUnknown) || !errors.Is(err, ErrClosed) {
+			t.Errorf("who comes too late hears %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("who comes too late waits for ever")
+	}
 }
