@@ -16,9 +16,10 @@ const writtenBytesMin = 128
 
 // asWritten says that appendBegin writes m in so many bytes. Bytes of that number from
 // which m was read, with all fields in order, are those: whatever is written longer than
-// need be, twice, or though it is empty, makes them more.
+// need be, twice, or though it is empty, makes them more. An enum below zero might be of
+// fewer, for it may have been read from 32 bits, and is written with 64.
 func asWritten(m *logpb.Begin, bytes int) bool {
-	if m.GetPlan() != nil || len(m.GetBranches()) > 0 {
+	if m.GetPlan() != nil || len(m.GetBranches()) > 0 || m.GetMode() < 0 || m.GetEntry() < 0 {
 		return false
 	}
 	n := sizeBytes(len(m.GetGid())) + sizeBytes(len(m.GetNamespace())) + sizeBytes(len(m.GetKey())) +

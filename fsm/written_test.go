@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -50,6 +51,8 @@ func TestWrittenAsItStandsInTheLog(t *testing.T) {
 		"a long name":       {[][]byte{gid, space, mode, entry, timeout, field(7, long(1, "name"), value)}, false, false},
 		"a long number":     {[][]byte{gid, space, mode, entry, {6 << 3, 0x85, 0}, label}, false, false},
 		"a mode of 33 bits": {[][]byte{gid, space, number(4, 1<<32|1), entry, timeout, label}, false, false},
+		"a mode below zero": {[][]byte{gid, space, number(4, math.MaxUint32), entry, {6 << 3, 0x85, 0x80, 0x80, 0x80, 0x80, 0}, label}, false, true},
+		"an entry below 0":  {[][]byte{gid, space, mode, number(5, math.MaxUint32), {6 << 3, 0x85, 0x80, 0x80, 0x80, 0x80, 0}, label}, false, true},
 		"a plan":            {[][]byte{gid, space, mode, entry, timeout, label, field(10, number(6, 1))}, false, true},
 	} {
 		command := field(5, field(1, c.begin...), field(2, field(1, []byte("1")), field(2, []byte("r"))))
