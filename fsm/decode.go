@@ -89,8 +89,9 @@ func (d *decoder) batch(body []byte, b *logpb.Batch) bool {
 }
 
 // decoder holds what only the batch needs: Apply lets go of it, so commands share
-// its memory, and so do batches, one after the other. What a record keeps (a begin, a branch's spec, texts) is allocated
-// for its transaction alone: one that lives long must not keep others' alive.
+// its memory, and so do batches, one after the other. What a record keeps (a begin, a branch's spec) is allocated
+// for its transaction alone, for one that lives long must not keep others' alive; or is small, and of what many
+// transactions say (names.go).
 type decoder struct {
 	names *names // nil: none are kept
 	left  int    // commands that may still come

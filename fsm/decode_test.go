@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -111,6 +112,38 @@ func TestOddEntriesAreLeftToTheLibrary(t *testing.T) {
 		got, err := decodeBatch(body)
 		if (err == nil) != (refused == nil) || err == nil && !proto.Equal(got, want) {
 			t.Errorf("%s: %v %v, the library says %v %v", name, got, err, want, refused)
+		}
+	}
+}
+
+// Wherever a message ends too early, what is read by hand is what the library reads.
+func TestCutMessages(t *testing.T) {
+	for _, c := range filledCommands() {
+		whole := EncodeEntry(nil, &logpb.Batch{Commands: []*logpb.Command{c}})[EntryOverheadBytes:]
+		command := MarshalCommand(c)
+		for n := range whole {
+			want := new(logpb.Batch)
+			got, err := decodeBatch(bytes.Clone(whole[:n]))
+			if refused := proto.Unmarshal(whole[:n], want); (err == nil) != (refused == nil) || err == nil && !proto.Equal(got, want) {
+				t.Fatalf("%x: %v, the library says %v", whole[:n], err, refused)
+			}
+		}
+		for n := range command { // the batch's own length fits
+			body := protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), command[:n])
+			want := new(logpb.Batch)
+			got, err := decodeBatch(body)
+			if refused := proto.Unmarshal(body, want); (err == nil) != (refused == nil) || err == nil && !proto.Equal(got, want) {
+				t.Fatalf("%x: %v, the library says %v", body, err, refused)
+			}
+		}
+	}
+	for _, record := range someRecords(t) {
+		for n := range record {
+			want, refused := byLibrary(record[:n])
+			got, err := parseTransaction(bytes.Clone(record[:n]))
+			if (err == nil) != (refused == nil) || err == nil && !proto.Equal(got.proto(), want.proto()) {
+				t.Fatalf("%x: %v, the library says %v", record[:n], err, refused)
+			}
 		}
 	}
 }

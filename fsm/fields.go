@@ -16,7 +16,7 @@ type fields struct {
 	kind    protowire.Type
 	bad     bool
 	names   *names // nil: every text is a copy of its own
-	whole   string // a copy of the message, for sharedText, or ""; it ends where whole does
+	whole   string // a copy of the message, for sharedText, or ""
 }
 
 // next steps to a field; false at the end, and where there is none to read.

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -12,7 +13,7 @@ import (
 	"github.com/quorate/quorate/fsm/logpb"
 )
 
-// What is looked at eight bytes at a time is what is looked at one by one.
+// What is looked at sixteen and eight bytes at a time is what is looked at one by one.
 func TestPlain(t *testing.T) {
 	for length := range 26 {
 		if !plain(strings.Repeat(" ", length)) || !plain(strings.Repeat("~", length)) {
@@ -92,7 +93,7 @@ func TestKnownBranches(t *testing.T) {
 		known bool
 	}{{"short", spec("1"), true}, {"with a payload", paid, false}, {"long", long, false}} {
 		first, second, third := read(c.spec), read(c.spec), read(c.spec)
-		if first == second || (third == read(c.spec)) != c.known {
+		if first == second || second == third || (third == read(c.spec)) != c.known {
 			t.Errorf("one %s: kept at once, or is kept otherwise than %v", c.name, c.known)
 		}
 	}
@@ -107,6 +108,49 @@ func TestKnownBranches(t *testing.T) {
 		if d.branch([]byte{10, 1, 0xC3}, &room, 1) != nil {
 			t.Fatal("what is no UTF-8 was taken")
 		}
+	}
+}
+
+// Records share branches, so none is ever edited: not where a topic's subscribers take its
+// place in the order, nor where its vote comes late, or its transaction ends.
+func TestKnownBranchesAreNotEdited(t *testing.T) {
+	w := newWorld(t)
+	w.must(subscribe("news", "http://a"))
+	w.must(subscribe("news", "http://b"))
+	plain := func(id, endpoint string, after ...string) *logpb.BranchSpec {
+		return &logpb.BranchSpec{Id: id, Endpoint: endpoint, After: after}
+	}
+	shared := map[*logpb.BranchSpec]int{}
+	for i := range uint64(6) {
+		called, voting := testGID(testStartMS, i), testGID(testStartMS, 100+i)
+		w.must(submit(beginMode(called, modeMessage, nil), []*logpb.BranchSpec{plain("01", "topic://news"), plain("02", "http://c", "01"), plain("03", "http://d")}))
+		w.must(submit(namedBegin(voting), []*logpb.BranchSpec{{Id: "1"}, spec("2")}, ballots(votePrepared, "2")...))
+		w.must(vote(voting, spec("1"), votePrepared))
+		for _, g := range []GID{called, voting} {
+			for _, b := range w.get(g).GetBranches() {
+				shared[b.GetSpec()]++
+				if id := b.GetSpec().GetId(); id == "02" && !slices.Equal(b.GetSpec().GetAfter(), []string{"01-01", "01-02"}) {
+					t.Fatalf("transaction %d: %v", i, b)
+				}
+			}
+		}
+		for _, id := range []string{"01-01", "01-02", "02", "03"} {
+			w.must(report(called, id, committed))
+		}
+		w.must(reportsAll(voting, committed, "1", "2"))
+		for _, known := range w.s.decoder.names.specs {
+			was := new(logpb.BranchSpec)
+			if err := proto.Unmarshal([]byte(known.raw), was); known.raw != "" && (err != nil || !proto.Equal(known.spec, was)) {
+				t.Fatalf("transaction %d: a branch that records share was edited: %v is %v", i, was, known.spec)
+			}
+		}
+	}
+	most := 0
+	for _, n := range shared {
+		most = max(most, n)
+	}
+	if most < 3 {
+		t.Errorf("a branch stands in %d records at the most", most)
 	}
 }
 

@@ -148,6 +148,12 @@ func (p *pair) step(commands ...*logpb.Command) ([]Result, error) {
 	if err := p.a.CheckInvariants(); err != nil {
 		return nil, err
 	}
+	for _, known := range p.a.decoder.names.specs {
+		was := new(logpb.BranchSpec)
+		if err := proto.Unmarshal([]byte(known.raw), was); known.raw != "" && (err != nil || !proto.Equal(known.spec, was)) {
+			return nil, fmt.Errorf("a branch that records share was edited: %v is %v", was, known.spec)
+		}
+	}
 	p.clock = max(p.clock, p.a.ClockMS()) // as the leader's clock does
 	return ra, nil
 }

@@ -14,12 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
 
-	"github.com/hashicorp/raft"
 	"github.com/quorate/quorate/fsm"
 	"github.com/quorate/quorate/fsm/logpb"
-
 	"github.com/quorate/quorate/internal/testkit"
 )
 

@@ -112,11 +112,15 @@ func TestSnapshots_AReplacedOneEndsNoNode(t *testing.T) {
 			must(t, content.Close())
 		}
 	}
-	var ended error
-	s.fail = newFailStop(func(err error) { ended = err })
 	latest := create(8)
+	reopened, err := openSnapshots(cfg, s.fail) // by the process after this one
+	must(t, err)
 	must(t, os.Remove(filepath.Join(s.dir, latest, contentFile)))
-	if _, _, err := s.Open(latest); !errors.Is(err, ErrDamaged) || !errors.Is(ended, ErrDamaged) {
-		t.Errorf("the latest lacks its content: %v; the node has ended with %v", err, ended)
+	for _, s := range []*snapshotStore{s, reopened} {
+		var ended error
+		s.fail = newFailStop(func(err error) { ended = err })
+		if _, _, err := s.Open(latest); !errors.Is(err, ErrDamaged) || !errors.Is(ended, ErrDamaged) {
+			t.Errorf("the latest lacks its content: %v; the node has ended with %v", err, ended)
+		}
 	}
 }
