@@ -83,3 +83,25 @@ func TestACallHasItsWholeTime(t *testing.T) {
 		}
 	})
 }
+
+// What the core was told before the node closed is done all the same, a call among it: it
+// begins, and ends with the node.
+func TestACallThatBeginsWhileTheNodeCloses(t *testing.T) {
+	caller := &countingCaller{end: make(chan struct{})}
+	n := newNode(t, func(c *Config) { c.Caller = caller })
+	letGo := n.busyCore()
+	n.step(func(core *Core, _ time.Time) { core.ask(StartCall{Delivery{Timeout: time.Hour}}) })
+	closed := make(chan error, 1)
+	go func() { closed <- n.Close() }()
+	<-n.closing
+	letGo()
+	select {
+	case err := <-closed:
+		n.must(err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("the node does not close")
+	}
+	if got := caller.called.Load(); got != 1 {
+		t.Errorf("%d calls were made, want the one that the core had asked for", got)
+	}
+}
