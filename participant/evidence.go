@@ -134,7 +134,10 @@ func sweep(ctx context.Context, d dialect, s rawSession, floorMS uint64) error {
 	}
 	// The floor rises all the time. It is written only where a row can go: nobody's
 	// transactions should meet a writer that has nothing to do.
-	_, err = s.row(ctx, "SELECT gid FROM "+EvidenceTable+" WHERE "+d.upTo(floorMS)+" LIMIT 1")
+	err = d.byIndex(ctx, s, func() error {
+		_, err := s.row(ctx, "SELECT gid FROM "+EvidenceTable+" WHERE "+d.upTo(floorMS)+" LIMIT 1")
+		return err
+	})
 	if errors.Is(err, errNoRow) {
 		return nil
 	}
@@ -218,6 +221,9 @@ type dialect interface {
 	raiseFloor(ctx context.Context, s rawSession, floorMS uint64) error
 	// upTo is the condition for the rows of the cluster's GIDs born at or below floorMS.
 	upTo(floorMS uint64) string
+	// byIndex runs f, whose statements have the condition of upTo, where the database
+	// goes by an index for that.
+	byIndex(ctx context.Context, s rawSession, f func() error) error
 	sweepSome(ctx context.Context, s rawSession, floorMS uint64) (int64, error)
 	// settings puts back what begin changed on the connection; after an error it
 	// must not be used again.
@@ -262,6 +268,17 @@ func (c clusterID) cluster() string { return string(c) }
 // takes. `floor` and `timeline` come after every GID, byte by byte.
 func (c clusterID) upTo(floorMS uint64) string {
 	return fmt.Sprintf("born <= %d AND gid < '%s' AND cluster = '%s'", floorMS, firstGID(floorMS+1), c)
+}
+
+func (clusterID) byIndex(_ context.Context, _ rawSession, f func() error) error { return f() }
+
+// rollBack ends a transaction of the proxy's own in which a statement failed with err. Its
+// connection serves others next: an ended context must not leave it in the transaction.
+func rollBack(ctx context.Context, s rawSession, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commandTimeout)
+	defer cancel()
+	_, undoErr := s.exec(ctx, "ROLLBACK")
+	return errors.Join(err, undoErr)
 }
 
 // firstGID is the least GID born at a time.

@@ -1,10 +1,14 @@
 package participant
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/quorate/quorate/internal/testkit"
 )
 
 // TestSweep: rows are dropped only at or below the floor, and "a fence refuses a born
@@ -143,6 +147,41 @@ func TestSweepGoesByTheKey(t *testing.T) {
 	}, "postgres", "mysql", "sqlite")
 }
 
+// TestSweepReadsNoTable: Postgres goes by the key, too, where what it counted last tells of
+// many rows at the key's beginning that are gone since.
+func TestSweepReadsNoTable(t *testing.T) {
+	r := newResource(t, "postgres")
+	r.must("ALTER TABLE " + EvidenceTable + " SET (autovacuum_enabled = off)")
+	const n = 5000
+	rows := make([]string, n)
+	for i := range rows {
+		rows[i] = fmt.Sprintf("('%s', '1', 'done', %d, '%s')", firstGID(bornMS+uint64(2*i)), bornMS+2*i, clusterA)
+	}
+	r.must("INSERT INTO " + EvidenceTable + " (gid, branch, state, born, cluster) VALUES " + strings.Join(rows, ", "))
+	r.must("ANALYZE " + EvidenceTable)
+	for _, floor := range []uint64{bornMS + n, bornMS + n + 1} { // half of them, and none
+		if err := r.proxy.Sweep(t.Context(), floor); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.db.Close(); err != nil { // what a connection has read is told by its end at the latest
+		t.Fatal(err)
+	}
+	r.plain.SetMaxOpenConns(1)
+	testkit.EventuallyNoError(t, 10*time.Second, func() error {
+		var others, left, read int
+		err := r.plain.QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'),"+
+			" n_live_tup, seq_tup_read FROM pg_stat_user_tables WHERE relname = '"+EvidenceTable+"'").Scan(&others, &left, &read)
+		if err == nil && (others > 0 || left > n/2+10) {
+			err = fmt.Errorf("%d others are connected, %d rows are left", others, left)
+		}
+		if err == nil && read > n/10 {
+			t.Fatalf("%d rows were read without an index", read)
+		}
+		return err
+	})
+}
+
 // TestFloorsBelongToTheirCluster: clusters do not share a clock. What one has swept
 // fences nothing of another one, and neither sweeps the other's rows.
 func TestFloorsBelongToTheirCluster(t *testing.T) {
@@ -220,4 +259,26 @@ func TestEvidenceKeysNeedNoQuoting(t *testing.T) {
 		}
 	}
 	r.wantAmount(1, 100)
+}
+
+// TestASweepLeavesNoTransaction: a sweep whose context ends between two statements gives its
+// connection back as it was.
+func TestASweepLeavesNoTransaction(t *testing.T) {
+	r := newResource(t, "postgres")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := r.proxy.managed(t.Context(), func(s rawSession) error {
+		err := r.proxy.dialect.byIndex(ctx, s, func() error { cancel(); return ctx.Err() })
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("it ended with %v", err)
+		}
+		row, err := s.row(t.Context(), "SHOW enable_seqscan")
+		if err == nil && text(row[0]) != "on" {
+			t.Error("the transaction is open still")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

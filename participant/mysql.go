@@ -407,8 +407,7 @@ func (d *mysqlDialect) sweepSome(ctx context.Context, s rawSession, floorMS uint
 	}
 	for _, q := range deletes {
 		if _, err := s.exec(ctx, q); err != nil {
-			_, undoErr := s.exec(ctx, "ROLLBACK")
-			return 0, errors.Join(err, undoErr)
+			return 0, rollBack(ctx, s, err)
 		}
 	}
 	_, err = s.exec(ctx, "COMMIT")
