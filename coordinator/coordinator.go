@@ -42,7 +42,6 @@ type Coordinator struct {
 	batcher *batcher
 	riders  *riders
 	calls   *callPool
-	reports sync.Pool // of reportUnderWays
 
 	inbox   *inbox
 	closing chan struct{}

@@ -63,20 +63,18 @@ func (c *Coordinator) admitReport(r ReportRequest) error {
 
 // report tells the core, which brings the report into the log.
 func (c *Coordinator) report(r ReportRequest, done func(Status, error)) {
-	u := c.newReport()
-	u.done, u.gid = done, r.GID
+	u := &reportUnderWay{c: c, done: done, gid: r.GID}
 	u.report.Gid, u.report.Branch, u.report.Outcome = u.gid[:], r.Branch, r.Outcome
 	u.report.Detail, u.report.Attempts, u.report.Holder = r.Detail, r.Attempt, r.Holder
 	u.kind.Report = &u.report
 	u.command.Kind = &u.kind
-	if !c.step(u.told) {
+	if !c.step(u.tell) {
 		u.hear(fsm.Result{}, ErrClosed)
 	}
 }
 
 // reportUnderWay is a report, its command, and who hears what came of it, in one piece of
-// memory: every branch of every transaction makes one. It serves another report once that
-// was heard: the core has let go of it by then, and so has the log.
+// memory: every branch of every transaction makes one.
 type reportUnderWay struct {
 	c       *Coordinator
 	done    func(Status, error)
@@ -84,30 +82,15 @@ type reportUnderWay struct {
 	report  logpb.Report
 	kind    logpb.Command_Report
 	command logpb.Command
-
-	told  step // tell and hear, made once
-	heard Reply
-}
-
-func (c *Coordinator) newReport() *reportUnderWay {
-	if used, ok := c.reports.Get().(*reportUnderWay); ok {
-		return used
-	}
-	u := &reportUnderWay{c: c}
-	u.told, u.heard = u.tell, u.hear
-	return u
 }
 
 func (u *reportUnderWay) tell(core *Core, now time.Time) {
-	core.reportAs(now, &u.command, true, u.heard)
+	core.reportAs(now, &u.command, true, u.hear)
 }
 
 func (u *reportUnderWay) hear(res fsm.Result, err error) {
-	c, done, gid, branch := u.c, u.done, u.gid, u.report.GetBranch()
-	*u = reportUnderWay{c: c, told: u.told, heard: u.heard}
-	c.reports.Put(u)
-	c.pending.Add(-1)
-	done(c.reportedAs(gid, branch, res, err))
+	u.c.pending.Add(-1)
+	u.done(u.c.reportedAs(u.gid, u.report.Branch, res, err))
 }
 
 // reportedAs is the answer to a report.

@@ -15,11 +15,10 @@ import (
 	"github.com/quorate/quorate/internal/testkit"
 )
 
-// TestReportsKeepTheirMemoryUntilTheyAreHeard: a report's memory serves another one. While
-// the log has a report, packed with others or alone, for the first time or once more, it
-// stays as it was said; each hears once, and of its own transaction; also while the node
+// TestReportsStayAsTheyWereSaid while the log has them, packed with others or alone, for the
+// first time or once more; each hears once, and of its own transaction; also while the node
 // closes.
-func TestReportsKeepTheirMemoryUntilTheyAreHeard(t *testing.T) {
+func TestReportsStayAsTheyWereSaid(t *testing.T) {
 	const callers, each = 8, 40
 	n := newNode(t, func(c *Config) { c.Settings.ReportRideMax = time.Millisecond })
 	var proposed sync.Map // a proposal, to what it said at first
