@@ -31,6 +31,9 @@ func checkBolt(path string) error {
 			return withRemedy(fmt.Errorf("%w: %w", ErrDamaged, err))
 		}
 		defer db.Close()
+		if err := checkBoltTree(path); err != nil {
+			return withRemedy(fmt.Errorf("%w: %w", ErrDamaged, err))
+		}
 		return db.View(func(tx *bbolt.Tx) error {
 			return tx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error {
 				return bucket.ForEach(func(_, _ []byte) error { return nil })
