@@ -335,9 +335,9 @@ func (n *Node) refuseQueued(why error) {
 	}
 }
 
-// count keeps the counters of finished calls.
+// count keeps the counters of finished calls. While nothing is pending, all are counted.
 func (n *Node) count(c *call, err error) {
-	n.counters.pending.Add(-1)
+	defer n.counters.pending.Add(-1)
 	switch {
 	case err == nil:
 		n.counters.committed.Add(uint64(len(c.commands)))

@@ -158,6 +158,7 @@ func (n *Node) role() Role {
 // Metrics returns the node's figures.
 func (n *Node) Metrics() Metrics {
 	c := &n.counters
+	pending := c.pending.Load() // first: what is not pending any more is counted below
 	m := Metrics{
 		LogWrite:      n.write.snapshot(),
 		LogBytes:      n.stores.log.written.Load(),
@@ -166,7 +167,7 @@ func (n *Node) Metrics() Metrics {
 		Refused:       c.refused.Load(),
 		Unknown:       c.unknown.Load(),
 		Busy:          c.busy.Load(),
-		Pending:       c.pending.Load(),
+		Pending:       pending,
 		Entries:       c.entries.Load(),
 		LeaderChanges: c.leaderChanges.Load(),
 		Elections:     c.elections.Load(),

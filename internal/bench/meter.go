@@ -82,6 +82,8 @@ type nodeMeter struct {
 	// entries those that its log holds; writes how often it wrote to its log, fsync included.
 	// bytes are those of the entries that the node wrote to its log.
 	records, entries, writes, bytes float64
+	// pending are commands that are not counted yet: what they did may be seen before that.
+	pending float64
 }
 
 func (m nodeMeter) minus(o nodeMeter) nodeMeter {
@@ -95,7 +97,22 @@ const (
 	seriesWrites  = "quorate_log_fsync_duration_seconds_count"
 	seriesBytes   = "quorate_log_bytes_total"
 	seriesCPU     = "process_cpu_seconds_total"
+	seriesPending = "quorate_proposals_pending"
 )
+
+// settleMax bounds how long a meter waits until nothing is pending: in a cluster that
+// others use, something may always be.
+const settleMax = 2 * time.Second
+
+// settled is scrape, once all that was proposed is counted.
+func settled(ctx context.Context, client *http.Client, url string, pid int) (nodeMeter, error) {
+	for until := time.Now().Add(settleMax); ; {
+		m, err := scrape(ctx, client, url, pid)
+		if err != nil || m.pending == 0 || time.Now().After(until) {
+			return m, err
+		}
+	}
+}
 
 // scrape reads a node's metrics. The CPU is of /proc where the process is of this
 // machine (pid not 0), else what the node says of itself.
@@ -114,7 +131,7 @@ func scrape(ctx context.Context, client *http.Client, url string, pid int) (node
 		return nodeMeter{}, fmt.Errorf("%s: %w", url, err)
 	}
 	m := nodeMeter{
-		records: series[seriesRecords], entries: series[seriesEntries], writes: series[seriesWrites], bytes: series[seriesBytes],
+		records: series[seriesRecords], entries: series[seriesEntries], writes: series[seriesWrites], bytes: series[seriesBytes], pending: series[seriesPending],
 		cpu: time.Duration(series[seriesCPU] * float64(time.Second)),
 	}
 	if pid != 0 {
@@ -133,7 +150,7 @@ func parseSeries(r io.Reader) (map[string]float64, error) {
 			continue
 		}
 		switch name {
-		case seriesRecords, seriesEntries, seriesWrites, seriesBytes, seriesCPU:
+		case seriesRecords, seriesEntries, seriesWrites, seriesBytes, seriesCPU, seriesPending:
 			v, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				return nil, err
@@ -144,7 +161,7 @@ func parseSeries(r io.Reader) (map[string]float64, error) {
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{seriesRecords, seriesEntries, seriesWrites, seriesBytes, seriesCPU} {
+	for _, name := range []string{seriesRecords, seriesEntries, seriesWrites, seriesBytes, seriesCPU, seriesPending} {
 		if _, ok := series[name]; !ok {
 			return nil, fmt.Errorf("the node has no metric %s", name)
 		}

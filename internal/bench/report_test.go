@@ -3,6 +3,9 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -88,12 +91,28 @@ func TestStatIsReadBehindTheName(t *testing.T) {
 }
 
 func TestSeriesMustBeThere(t *testing.T) {
-	const text = "# HELP x y\nquorate_proposals_total{result=\"committed\"} 12\nquorate_raft_applied_index 7\nquorate_log_fsync_duration_seconds_count 5\nquorate_log_bytes_total 900\nprocess_cpu_seconds_total 1.5\n"
+	const text = "# HELP x y\nquorate_proposals_total{result=\"committed\"} 12\nquorate_raft_applied_index 7\nquorate_log_fsync_duration_seconds_count 5\nquorate_log_bytes_total 900\nprocess_cpu_seconds_total 1.5\nquorate_proposals_pending 3\n"
 	series, err := parseSeries(strings.NewReader(text))
-	if err != nil || series[seriesRecords] != 12 || series[seriesEntries] != 7 || series[seriesWrites] != 5 || series[seriesBytes] != 900 || series[seriesCPU] != 1.5 {
+	if err != nil || series[seriesRecords] != 12 || series[seriesEntries] != 7 || series[seriesWrites] != 5 || series[seriesBytes] != 900 || series[seriesCPU] != 1.5 || series[seriesPending] != 3 {
 		t.Errorf("%v, %v", series, err)
 	}
 	if _, err := parseSeries(strings.NewReader(strings.Replace(text, "quorate_raft_applied_index", "renamed", 1))); err == nil {
 		t.Error("a metric that is missing is no error")
+	}
+}
+
+// TestTheMeterWaitsForTheCount: what a command did is seen a moment before it is counted.
+func TestTheMeterWaitsForTheCount(t *testing.T) {
+	asked := 0
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		pending, committed := max(0, 3-asked), 10+asked
+		fmt.Fprintf(w, "quorate_proposals_total{result=\"committed\"} %d\nquorate_raft_applied_index 7\nquorate_log_fsync_duration_seconds_count 5\n"+
+			"quorate_log_bytes_total 900\nprocess_cpu_seconds_total 1.5\nquorate_proposals_pending %d\n", committed, pending)
+	}))
+	defer node.Close()
+	m, err := settled(t.Context(), node.Client(), node.URL, 0)
+	if err != nil || m.records != 13 || m.pending != 0 {
+		t.Errorf("%+v, %v", m, err)
 	}
 }

@@ -108,7 +108,7 @@ func (s *system) read(ctx context.Context) (*meters, error) {
 	leader := s.t.leader.Load().address
 	m := &meters{at: time.Now()}
 	for _, n := range status.GetNodes() {
-		one, err := scrape(ctx, s.http, "http://"+n.GetHttpAddress()+"/metrics", pids[n.GetHttpAddress()])
+		one, err := settled(ctx, s.http, "http://"+n.GetHttpAddress()+"/metrics", pids[n.GetHttpAddress()])
 		switch {
 		case err != nil && s.cluster == nil:
 			return nil, nil // its metrics are not reachable from here
