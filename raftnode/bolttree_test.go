@@ -163,3 +163,28 @@ func TestBoltTree_PagesThatPointElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestBoltTree_BeginsWhereBboltDoes: at the later of two whole meta pages, wherever it is.
+func TestBoltTree_BeginsWhereBboltDoes(t *testing.T) {
+	for transactions := 2; transactions < 4; transactions++ {
+		path, whole := boltFile(t, 0, transactions)
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var newest uint64
+		if err := errors.Join(db.View(func(tx *bbolt.Tx) error {
+			newest = uint64(tx.ID())
+			return nil
+		}), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if meta, ok := newestBoltMeta(strings.NewReader(string(whole))); !ok || meta.transaction != newest {
+			t.Errorf("%d transactions: %+v, bbolt reads number %d", transactions, meta, newest)
+		}
+		clear(whole[:boltHeadBytes+boltMetaBytes])
+		if meta, ok := newestBoltMeta(strings.NewReader(string(whole))); !ok || meta.transaction == 0 || meta.transaction > newest {
+			t.Errorf("%d transactions, the first meta page is gone: %+v, bbolt read number %d", transactions, meta, newest)
+		}
+	}
+}
